@@ -1,0 +1,69 @@
+# The README's two commands are `make demo` and `make test`. Each sets up .venv by itself.
+#
+#   PYTHON=python3.12      the interpreter (>= 3.10) that .venv is made from
+#   TORCH_INDEX=URL        where torch and torchvision come from, for instance the address of CPU-only wheels
+#   PIP_EXTRA_ARGS="..."   more arguments for pip
+
+PYTHON ?= python3
+VENV ?= .venv
+TORCH_INDEX ?=
+PIP_EXTRA_ARGS ?=
+PYTEST_ARGS ?=
+
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+RECIPES := $(sort $(basename $(notdir $(wildcard zoo/recipes/*.yaml))))
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-all lint bench checkpoints clean
+
+help:
+	@echo "make demo         train a GAN on Fashion-MNIST for three minutes, save it, load it, sample from it"
+	@echo "make test         lint and the default tests"
+	@echo "make test-all     the slow tests too"
+	@echo "make lint         ruff and mypy"
+	@echo "make bench        the table of benchmarks"
+	@echo "make checkpoints  train every checkpoint again from its recipe (hours)"
+	@echo "make clean        remove .venv, caches and build products; runs/ and checkpoints/ stay"
+
+setup: $(STAMP)
+
+$(PY):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || { \
+	    echo "$(PYTHON) is missing or older than Python 3.10. Install a newer one (Debian, Ubuntu:"; \
+	    echo "apt-get install python3 python3-venv) or name it: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) 2>/dev/null || { \
+	    $(PYTHON) -m venv --clear --without-pip $(VENV) 2>/dev/null \
+	    && $(PYTHON) -m pip --python $(PY) install --quiet pip 2>/dev/null; } || { rm -rf $(VENV); \
+	    echo "$(PYTHON) cannot make a virtual environment with pip in it. On Debian and Ubuntu:"; \
+	    echo "apt-get install python3-venv"; exit 1; }
+
+$(STAMP): pyproject.toml | $(PY)
+	@echo "Setting up $(VENV). The first time, torch is a large download (up to 3 GB on Linux); TORCH_INDEX="
+	@echo "may name an index of CPU-only wheels, which are a tenth of that."
+	$(if $(TORCH_INDEX),$(PY) -m pip install $(PIP_EXTRA_ARGS) --index-url $(TORCH_INDEX) "torch>=2.6" "torchvision>=0.21")
+	$(PY) -m pip install $(PIP_EXTRA_ARGS) --quiet --editable ".[dev]"
+	@touch $@
+
+demo: $(STAMP)
+	$(PY) -m zoo.demo
+
+test: lint
+	$(PY) -m pytest -m "not slow" $(PYTEST_ARGS)
+
+test-all: lint
+	$(PY) -m pytest $(PYTEST_ARGS)
+
+lint: $(STAMP)
+	$(PY) -m ruff check .
+	$(PY) -m mypy
+
+bench: $(STAMP)
+	@for script in tests/benchmarks/bench_*.py; do $(PY) $$script || exit 1; done
+
+checkpoints: $(STAMP)
+	@for recipe in $(RECIPES); do $(PY) -m zoo train $$recipe || exit 1; done
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

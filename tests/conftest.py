@@ -1,0 +1,69 @@
+"""What every test stands on: seeded, single-threaded, offline, in its own folder, leaving nothing behind."""
+
+import os
+import random
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+# Set before torch, wandb or huggingface_hub are imported by any test; child processes inherit them.
+os.environ.update(
+    OMP_NUM_THREADS="1",
+    WANDB_MODE="offline",
+    WANDB_SILENT="true",
+    HF_HUB_OFFLINE="1",
+    GLOO_SOCKET_IFNAME="lo",
+    MPLBACKEND="agg",
+)
+
+LOOPBACK = ("127.", "::1", "localhost")
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs the test in its temporary folder, where logs and checkpoints of a careless call land."""
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def restored_environment() -> Iterator[None]:
+    """Takes back what Lightning and W&B write to the environment (LOCAL_RANK, PL_GLOBAL_SEED, ...)."""
+    before = dict(os.environ)
+    yield
+    for name in set(os.environ) - set(before):
+        if name != "PYTEST_CURRENT_TEST":
+            del os.environ[name]
+    os.environ.update(before)
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> Iterator[None]:
+    """Seeds every random state, bounds the threads and ends a process group that a test left open."""
+    import numpy as np
+    import torch
+
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    dtype = torch.get_default_dtype()
+    yield
+    torch.set_default_dtype(dtype)
+    torch.set_grad_enabled(True)
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+@pytest.fixture(autouse=True)
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refuses every connection that leaves this machine."""
+    connect = socket.socket.connect
+
+    def guarded(self: socket.socket, address: object) -> None:
+        if isinstance(address, tuple) and not str(address[0]).startswith(LOOPBACK):
+            raise OSError(f"A test tried to reach {address[0]}:{address[1]}; tests are offline.")
+        connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", guarded)
