@@ -16,6 +16,7 @@ os.environ.update(
     HF_HUB_OFFLINE="1",
     GLOO_SOCKET_IFNAME="lo",
     MPLBACKEND="agg",
+    JSONARGPARSE_DEPRECATION_WARNINGS="off",  # Lightning calls what jsonargparse deprecates
 )
 
 LOOPBACK = ("127.", "::1", "localhost")
