@@ -1,0 +1,153 @@
+"""Gradients and buffers over several processes, for methods that have more than one optimizer.
+
+``DistributedDataParallel`` wants every parameter to take part in every backward pass; a game in which
+the players take turns does not do that. So the adversarial loop blocks DDP's own reduction
+(``strategy.block_backward_sync()``) and averages the gradients of the optimizer that is about to step
+itself, in one flat reduction: the result is the gradient of the mean loss over the union of all
+batches, under plain ``strategy="ddp"``.
+
+NOTE: Equality with one process on the union batch holds for losses that are means over examples, and
+for networks without batch statistics (batch norm keeps statistics per process unless
+``sync_batchnorm=True``).
+"""
+
+from collections.abc import Iterable, Sequence
+
+import torch
+import torch.distributed as dist
+from lightning.pytorch import Trainer
+from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
+from torch import Tensor, nn
+
+
+def world_size() -> int:
+    """Returns the number of processes of the run, 1 without a process group."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """Returns the index of this process in the run, 0 without a process group."""
+    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+
+
+@torch.no_grad()
+def all_reduce_gradients(parameters: Iterable[nn.Parameter], *extra: Tensor) -> tuple[Tensor, ...]:
+    """Averages gradients over processes, in one reduction for each device and dtype.
+
+    A gradient that is missing on some processes counts as zero there and is divided by the number of
+    all processes, as it would be in the mean over the union batch; one that is missing on every process
+    stays ``None``. Every process must call this with the same parameters in the same order.
+
+    Args:
+        parameters: Those of the optimizer that is about to step.
+        *extra: Floating-point tensors that ride along, such as the stacked terms of the loss: decisions
+            (a stop on a non-finite loss) have to be taken on the same value everywhere, or one process
+            leaves the others waiting.
+
+    Returns:
+        The extra tensors, averaged over processes and detached. With a single process, themselves.
+    """
+    carried = tuple(tensor.detach() for tensor in extra)
+    processes = world_size()
+    if processes == 1:
+        return carried
+
+    carried = tuple(tensor.clone() for tensor in carried)
+    parameters = list(parameters)
+    for kind in _kinds([*parameters, *carried]):
+        members = [parameter for parameter in parameters if _kind(parameter) == kind]
+        passengers = [tensor for tensor in carried if _kind(tensor) == kind]
+        absent = [parameter.grad is None for parameter in members]
+        gradients = [
+            torch.zeros_like(parameter) if parameter.grad is None else parameter.grad for parameter in members
+        ]
+        present = torch.tensor([float(not missing) for missing in absent], device=kind[0], dtype=kind[1])
+
+        tensors = [present, *gradients, *passengers]
+        flat = _flatten(tensors)
+        dist.all_reduce(flat)
+        _unflatten(flat.div_(processes), tensors)
+
+        # Only a process that lacks a gradient has to look whether another one had it.
+        if any(absent):
+            for parameter, missing, gradient, count in zip(
+                members, absent, gradients, present.tolist(), strict=True
+            ):
+                if missing and count > 0:
+                    parameter.grad = gradient
+    return carried
+
+
+@torch.no_grad()
+def broadcast_buffers(module: nn.Module) -> None:
+    """Gives every process the buffers of process 0, in one broadcast for each device and dtype.
+
+    Under manual optimization Lightning leaves them as each process made them: running statistics of
+    batch norm differ, and with them what the processes sample. Every process must call this.
+
+    Args:
+        module: The module whose buffers are overwritten in place.
+    """
+    broadcast_tensors(list(module.buffers()))
+
+
+@torch.no_grad()
+def broadcast_tensors(tensors: Sequence[Tensor]) -> None:
+    """Overwrites tensors in place by those of process 0, in one broadcast for each device and dtype."""
+    if world_size() == 1:
+        return
+    for kind in _kinds(tensors):
+        members = [tensor for tensor in tensors if _kind(tensor) == kind]
+        flat = _flatten(members)
+        # Not every backend carries booleans.
+        carrier = flat.to(torch.uint8) if flat.dtype == torch.bool else flat
+        dist.broadcast(carrier, src=0)
+        _unflatten(carrier.to(flat.dtype), members)
+
+
+def refuse_unsupported_strategy(trainer: Trainer, num_optimizers: int) -> None:
+    """Stops a run whose strategy cannot train several optimizers in turns.
+
+    Args:
+        trainer: The trainer that is about to fit.
+        num_optimizers: Number of optimizers of the method.
+
+    Raises:
+        ValueError: If there are several optimizers and the strategy shards the model, is DeepSpeed's, or
+            is DDP with a static graph.
+    """
+    if num_optimizers < 2:
+        return
+    strategy = trainer.strategy
+    static_graph = isinstance(strategy, DDPStrategy) and strategy._ddp_kwargs.get("static_graph", False)
+    if static_graph:
+        named = "DDPStrategy(static_graph=True) expects the same backward pass at every step"
+    elif isinstance(strategy, DeepSpeedStrategy):
+        named = "DeepSpeed drives a single optimizer"
+    elif isinstance(strategy, (FSDPStrategy, ModelParallelStrategy)):
+        named = f"{type(strategy).__name__} shards networks that are used in several backward passes a step"
+    else:
+        return
+    raise ValueError(
+        f"{named}, but {type(trainer.lightning_module).__name__} trains {num_optimizers} optimizers in turns. "
+        'Use Trainer(strategy="ddp"), which works as it is.'
+    )
+
+
+def _kind(tensor: Tensor) -> tuple[torch.device, torch.dtype]:
+    return tensor.device, tensor.dtype
+
+
+def _kinds(tensors: Iterable[Tensor]) -> list[tuple[torch.device, torch.dtype]]:
+    # In order of first appearance: every process has to reduce the groups in the same order.
+    return list(dict.fromkeys(_kind(tensor) for tensor in tensors))
+
+
+def _flatten(tensors: Sequence[Tensor]) -> Tensor:
+    return torch.cat([tensor.reshape(-1) for tensor in tensors])
+
+
+def _unflatten(flat: Tensor, tensors: Sequence[Tensor]) -> None:
+    parts = flat.split([tensor.numel() for tensor in tensors])
+    for tensor, part in zip(tensors, parts, strict=True):
+        tensor.copy_(part.view(tensor.shape))
