@@ -1,0 +1,34 @@
+"""Pretrained generative models by name.
+
+    gan = zoo.load("wgan_gp.fashion_mnist")
+    images = gan.sample(64)
+
+Importing ``zoo`` imports neither torch nor Lightning; they come with the first ``load`` or ``save``.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from zoo.cards import Card, card, names
+from zoo.errors import UnknownNameError, ZooError
+
+if TYPE_CHECKING:
+    from zoo.loading import load
+    from zoo.saving import save
+
+__all__ = ["Card", "UnknownNameError", "ZooError", "card", "load", "names", "save"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "load":
+        from zoo.loading import load
+
+        return load
+    if name == "save":
+        from zoo.saving import save
+
+        return save
+    raise AttributeError(f"module 'zoo' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

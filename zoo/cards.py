@@ -1,0 +1,222 @@
+"""What is known of a checkpoint without loading it: the facts in its ``config.json``.
+
+Nothing here imports torch, so that listing the zoo takes no time. A config is read as hostile: its size, types,
+numbers and nesting are checked, and no path or code named in it is ever opened or imported.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from zoo.errors import ZooError
+from zoo.hub import find
+from zoo.paths import checkpoint_names
+
+FORMAT_VERSION = 1
+WEIGHTS_FILE, CONFIG_FILE, README_FILE, SAMPLES_FILE = (
+    "model.safetensors",
+    "config.json",
+    "README.md",
+    "samples.png",
+)
+STATISTICS_FOLDER = "statistics"
+MAX_CONFIG_BYTES = 1 << 20
+MAX_DEPTH = 16
+
+EMPTY: Mapping[str, Any] = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class Card:
+    """The facts about one checkpoint.
+
+    Args:
+        name: Name in the zoo, Hub id, or name of the folder.
+        path: Folder of the checkpoint.
+        method: Name of the class in ``lightning_modules``.
+        hyperparameters: What the class is built with, JSON values.
+        sha256: Digest of ``model.safetensors``. It detects damage; it is no signature.
+        data_spec: What the data it was trained on looked like (``datamodules.DataSpec``), or ``None``.
+        averaged: Whether the file also holds averaged weights, which are then the default.
+        networks: Number of parameters of each network.
+        metrics: Measured numbers; each name carries its protocol, as in ``fid-fashion_mnist-10k``.
+        recipe: Name of the recipe that made it, or ``None``.
+        notes: Limitations, for the reader of the model card.
+        curve: Rows of the training curve, one mapping a row.
+        versions: Versions of the libraries that wrote it.
+    """
+
+    name: str
+    path: Path
+    method: str
+    hyperparameters: Mapping[str, Any]
+    sha256: str
+    data_spec: Mapping[str, Any] | None = None
+    averaged: bool = False
+    networks: Mapping[str, int] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    recipe: str | None = None
+    notes: str = ""
+    curve: tuple[Mapping[str, float], ...] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def data(self) -> str | None:
+        """Name of the data set."""
+        return None if self.data_spec is None else self.data_spec["name"]
+
+    @property
+    def parameters(self) -> int:
+        """Number of parameters of all networks."""
+        return sum(self.networks.values())
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the content of ``config.json``."""
+        return {
+            "format_version": FORMAT_VERSION,
+            "method": self.method,
+            "hyperparameters": dict(self.hyperparameters),
+            "data_spec": None if self.data_spec is None else dict(self.data_spec),
+            "sha256": self.sha256,
+            "averaged": self.averaged,
+            "networks": dict(self.networks),
+            "metrics": dict(self.metrics),
+            "recipe": self.recipe,
+            "notes": self.notes,
+            "curve": [dict(row) for row in self.curve],
+            "versions": dict(self.versions),
+        }
+
+
+def names(pattern: str = "*") -> list[str]:
+    """Returns the sorted names of the zoo's checkpoints that match a shell pattern, as ``"*gan*"``."""
+    return [name for name in checkpoint_names() if fnmatch(name, pattern)]
+
+
+def card(name: str | Path) -> Card:
+    """Returns the facts about a checkpoint, without loading torch.
+
+    Args:
+        name: A name of the zoo, the path of a folder, or a Hugging Face Hub id (``"owner/repo"``,
+            ``"hf://owner/repo@revision"``).
+
+    Raises:
+        UnknownNameError: If there is no such checkpoint (a ``ZooError`` and a ``KeyError``).
+        ZooError: If its config is damaged or of an unknown format.
+    """
+    label, folder = find(name)
+    return read_card(folder, label)
+
+
+def read_card(folder: Path, name: str) -> Card:
+    """Reads and checks the ``config.json`` of a folder.
+
+    Raises:
+        ZooError: If it is missing, not JSON, too large, or says something that a config cannot say.
+    """
+    path = checked_file(folder, CONFIG_FILE, MAX_CONFIG_BYTES)
+    try:
+        values = json.loads(path.read_bytes().decode("utf-8"), parse_constant=_refuse_constant)
+    except RecursionError:
+        raise ZooError(f"{path} nests too deeply to be the config of a checkpoint.") from None
+    except ValueError as error:
+        raise ZooError(f"{path} is not valid JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise ZooError(f"{path} must hold a JSON object, not a {type(values).__name__}.")
+    if reason := not_plain(values):
+        raise ZooError(f"{path}: {reason}")
+    version = values.get("format_version")
+    if version != FORMAT_VERSION or isinstance(version, bool):
+        raise ZooError(
+            f"{path} has format_version {version!r}; this version of generative-zoo reads {FORMAT_VERSION}. "
+            "A newer checkpoint needs a newer generative-zoo."
+        )
+
+    def get(key: str, kind: type | tuple[type, ...], default: Any = None) -> Any:
+        value = values.get(key, default)
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            raise ZooError(f"{path}: {key!r} is {_shortened(value)}, which is missing or of the wrong type.")
+        return value
+
+    def get_numbers(key: str, row: Any) -> Mapping[str, Any]:
+        if not isinstance(row, dict) or not all(type(number) in (int, float) for number in row.values()):
+            raise ZooError(f"{path}: {key!r} must map names to numbers, not be {_shortened(row)}.")
+        return MappingProxyType(row)
+
+    sha256 = get("sha256", str)
+    if len(sha256) != 64 or set(sha256) - set("0123456789abcdef"):
+        raise ZooError(f"{path}: 'sha256' must be 64 hexadecimal digits, not {_shortened(sha256)}.")
+    spec = values.get("data_spec")
+    if spec is not None and not isinstance(get("data_spec", dict).get("name"), str):
+        raise ZooError(f"{path}: 'data_spec' lacks the name of the data set.")
+    versions = get("versions", dict, {})
+    if not all(isinstance(version, str) for version in versions.values()):
+        raise ZooError(f"{path}: 'versions' must map names to strings.")
+    return Card(
+        name=name,
+        path=folder,
+        method=get("method", str),
+        hyperparameters=MappingProxyType(get("hyperparameters", dict)),
+        sha256=sha256,
+        data_spec=None if spec is None else MappingProxyType(spec),
+        averaged=get("averaged", bool, False),
+        networks=get_numbers("networks", values.get("networks", {})),
+        metrics=get_numbers("metrics", values.get("metrics", {})),
+        recipe=None if values.get("recipe") is None else get("recipe", str),
+        notes=get("notes", str, ""),
+        curve=tuple(get_numbers("curve", row) for row in get("curve", list, [])),
+        versions=MappingProxyType(versions),
+    )
+
+
+def checked_file(folder: Path, filename: str, max_bytes: int | None = None) -> Path:
+    """Returns ``folder / filename`` if it is a regular file that lies in the folder.
+
+    A snapshot of the Hub's cache holds links to ``blobs`` two levels up; those are followed, others are not.
+
+    Raises:
+        ZooError: If the file is missing, no regular file, too large, or a link that leads elsewhere.
+    """
+    path = folder / filename
+    if not path.is_file():
+        raise ZooError(f"{folder} is no checkpoint of the zoo: it has no file {filename}.")
+    home = folder.resolve()
+    allowed = [home, home.parents[1] / "blobs"] if home.parent.name == "snapshots" else [home]
+    if not any(path.resolve().is_relative_to(root) for root in allowed):
+        raise ZooError(f"{path} is a link that leads out of the checkpoint's folder.")
+    if max_bytes is not None and path.stat().st_size > max_bytes:
+        raise ZooError(f"{path} has {path.stat().st_size} bytes; at most {max_bytes} are read.")
+    return path
+
+
+def not_plain(value: Any, where: str = "", depth: int = 0) -> str | None:
+    """Returns why a value is no plain JSON value, or ``None`` if it is one (tuples count as lists)."""
+    if depth > MAX_DEPTH:
+        return f"{where} nests deeper than {MAX_DEPTH} levels."
+    if value is None or type(value) in (bool, int, str):
+        return None
+    if type(value) is float:
+        return None if math.isfinite(value) else f"{where} is {value}, which is no JSON number."
+    if isinstance(value, Mapping):
+        if bad := [key for key in value if type(key) is not str]:
+            return f"{where} has the key {bad[0]!r}, which is no string."
+        children = [(f"{where}.{key}" if where else key, child) for key, child in value.items()]
+    elif type(value) in (list, tuple):
+        children = [(f"{where}[{index}]", child) for index, child in enumerate(value)]
+    else:
+        return f"{where} is a {type(value).__name__}, which is no JSON value."
+    return next((reason for key, child in children if (reason := not_plain(child, key, depth + 1))), None)
+
+
+def _refuse_constant(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON number")
+
+
+def _shortened(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."

@@ -1,0 +1,11 @@
+"""The errors of the zoo: one clear sentence each."""
+
+
+class ZooError(ValueError):
+    """A checkpoint, name or recipe that cannot be used; the message says what to do instead."""
+
+
+class UnknownNameError(ZooError, KeyError):
+    """A name that the zoo does not have; also a ``KeyError``, as for any look-up by name."""
+
+    __str__ = Exception.__str__  # KeyError would show the quoted repr of the sentence

@@ -1,0 +1,66 @@
+"""From a name to a folder: the zoo's own checkpoints, local folders and the Hugging Face Hub."""
+
+import re
+from difflib import get_close_matches
+from pathlib import Path
+
+from zoo.errors import UnknownNameError, ZooError
+from zoo.paths import NAME, checkpoint_names, checkpoints_dir, listed, recipe_names
+
+HUB_ID = re.compile(r"(?:hf://)?(?P<repo>\w[\w.-]*/\w[\w.-]*)(?:@(?P<revision>\w[\w./-]*))?")
+FILES = ["model.safetensors", "config.json", "README.md", "samples.png", "statistics/*"]
+
+
+def find(name: str | Path) -> tuple[str, Path]:
+    """Returns the label and the folder of a checkpoint.
+
+    A name of the zoo goes before a folder of that name here (write ``./name`` for the folder), and a folder that
+    exists goes before a Hub id (write ``hf://owner/repo`` for the Hub).
+
+    Raises:
+        UnknownNameError: If there is no such checkpoint.
+        ZooError: If the Hub cannot be reached or does not have it.
+    """
+    text = str(name)
+    if isinstance(name, str):
+        if text in checkpoint_names():
+            return text, checkpoints_dir() / text
+        if text.startswith("hf://"):
+            return _download(text)
+    if text and Path(text).expanduser().is_dir():
+        folder = Path(text).expanduser()
+        return folder.resolve().name, folder
+    if isinstance(name, str) and HUB_ID.fullmatch(text) and not NAME.fullmatch(text):
+        return _download(text)
+    if not NAME.fullmatch(text):
+        raise UnknownNameError(
+            f"{text!r} is no name of the zoo, no folder that exists and no id of the Hub (owner/repo)."
+        )
+    if text in recipe_names():
+        raise UnknownNameError(
+            f"{text!r} has a recipe but no checkpoint here. Make one with: python -m zoo train {text}"
+        )
+    near = get_close_matches(text, checkpoint_names(), n=3, cutoff=0.5)
+    hint = f" Did you mean {' or '.join(near)}?" if near else ""
+    raise UnknownNameError(f"{text!r} is not in the zoo.{hint} It has: {listed(checkpoint_names())}.")
+
+
+def _download(reference: str) -> tuple[str, Path]:
+    match = HUB_ID.fullmatch(reference)
+    if match is None:
+        raise UnknownNameError(
+            f"{reference!r} is no id of the Hub; write hf://owner/repo or hf://owner/repo@revision."
+        )
+    from httpx import HTTPError
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    try:
+        folder = snapshot_download(match["repo"], revision=match["revision"], allow_patterns=FILES)
+    except (OSError, HTTPError, HfHubHTTPError, HFValidationError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ZooError(
+            f"{match['repo']!r} is no folder here and could not be fetched from the Hugging Face Hub ({reason}). "
+            "Check the id and the network, or give the path of a local folder."
+        ) from error
+    return match["repo"], Path(folder)

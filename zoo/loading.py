@@ -1,0 +1,211 @@
+"""From a checkpoint to a module: nothing of the file is run, and nothing is allocated before it was checked."""
+
+import hashlib
+import inspect
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch import LightningModule
+from safetensors import SafetensorError, safe_open
+from torch.nn.modules.module import register_module_parameter_registration_hook
+
+import lightning_modules
+from datamodules.spec import DataSpec
+from zoo.cards import STATISTICS_FOLDER, WEIGHTS_FILE, Card, checked_file, read_card
+from zoo.errors import ZooError
+from zoo.hub import find
+
+AVERAGED = "ema."  # prefix of the averaged weights' names in the file
+MAX_HEADER_BYTES = 16 << 20
+DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+Layout = Mapping[str, tuple[tuple[int, ...], torch.dtype]]
+
+
+def load(name: str, *, weights: Literal["ema", "raw"] = "ema", device: str = "cpu") -> LightningModule:
+    """Returns a pretrained module in eval mode, after checking the file against its digest.
+
+    All networks are in the file, so training can go on from it (with ``weights="raw"``); it then starts fresh
+    optimizers. The global random state is left as it was.
+
+    Args:
+        name: A name of the zoo (``zoo.names()``), the path of a folder, or a Hugging Face Hub id
+            (``"owner/repo"``, ``"hf://owner/repo@revision"``).
+        weights: ``"ema"`` for the averaged weights where the file has them, ``"raw"`` for those of the last step.
+        device: Where to put it, as ``"cuda"``.
+
+    Raises:
+        UnknownNameError: If there is no such checkpoint (a ``ZooError`` and a ``KeyError``).
+        ZooError: If the checkpoint is damaged, of an unknown method or format, or does not fit its own config.
+    """
+    label, folder = find(name)
+    return load_folder(folder, label, weights=weights, device=device)
+
+
+def load_folder(
+    folder: Path, name: str, *, weights: Literal["ema", "raw"] = "ema", device: str = "cpu"
+) -> LightningModule:
+    """Does what ``load`` does, for a folder."""
+    if weights not in ("ema", "raw"):
+        raise ZooError(f"weights={weights!r} is not one of 'ema', 'raw'.")
+    card = read_card(folder, name)
+    path = checked_file(folder, WEIGHTS_FILE)
+    _check_digest(path, card.sha256)
+    with _opened(path) as file:
+        found = _layout_of_file(path, file)
+        own = {key: value for key, value in found.items() if not key.startswith(AVERAGED)}
+        averaged = {
+            key.removeprefix(AVERAGED): value for key, value in found.items() if key.startswith(AVERAGED)
+        }
+        expected = layout(build(card.method, card.hyperparameters, device="meta", max_tensors=len(own)))
+        _compare(path, expected, own)
+        _compare(path, {key: expected[key] for key in averaged if key in expected}, averaged, prefix=AVERAGED)
+        chosen = {key: AVERAGED + key if weights == "ema" and key in averaged else key for key in own}
+        module = build(card.method, card.hyperparameters)
+        module.load_state_dict({key: file.get_tensor(source) for key, source in chosen.items()}, strict=True)
+    _restore(module, card)
+    return module.to(device).eval()
+
+
+def build(
+    method: str, hyperparameters: Mapping[str, Any], *, device: str = "cpu", max_tensors: int | None = None
+) -> LightningModule:
+    """Builds an untrained module from the name of its class and its hyperparameters.
+
+    The class is looked up in ``lightning_modules.METHODS``, never imported by a path.
+
+    Args:
+        method: Name of the class.
+        hyperparameters: Arguments of its ``__init__``.
+        device: ``"meta"`` gives the shapes without allocating them.
+        max_tensors: Number of tensors in the file: a module that asks for very many more is not built.
+
+    Raises:
+        ZooError: If the method is unknown or cannot be built with these hyperparameters.
+    """
+    if method not in lightning_modules.METHODS:
+        raise ZooError(
+            f"Unknown method {method!r}; the methods are {', '.join(sorted(lightning_modules.METHODS))}."
+        )
+    method_class = lightning_modules.METHODS[method]
+    try:
+        inspect.signature(method_class).bind(**hyperparameters)
+    except TypeError as error:
+        raise ZooError(f"{method} cannot be built from the checkpoint's hyperparameters: {error}.") from error
+    try:
+        # The fork keeps the drawing of initial weights, which are overwritten, out of the caller's random state.
+        with torch.random.fork_rng(devices=[]), torch.device(device), _at_most(max_tensors):
+            return method_class(**hyperparameters)
+    except Exception as error:  # values out of a file can make any constructor fail in any way
+        raise ZooError(f"{method} cannot be built from the checkpoint's hyperparameters: {error}") from error
+
+
+def layout(module: LightningModule) -> Layout:
+    """Returns shape and dtype of every tensor of a module's state."""
+    return {key: (tuple(value.shape), value.dtype) for key, value in module.state_dict().items()}
+
+
+@contextmanager
+def _at_most(max_tensors: int | None) -> Iterator[None]:
+    """Stops a constructor that would run for hours because a hyperparameter asks for 10**9 layers."""
+    if max_tensors is None:
+        yield
+        return
+    limit, count = 1000 + 4 * max_tensors, 0
+
+    def counted(*_: object) -> None:
+        nonlocal count
+        count += 1
+        if count > limit:
+            raise ValueError(f"they ask for more than {limit} tensors, where the file has {max_tensors}.")
+
+    handle = register_module_parameter_registration_hook(counted)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def file_digest(path: Path) -> str:
+    """Returns the sha256 of a file as hexadecimal digits."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _check_digest(path: Path, sha256: str) -> None:
+    found = file_digest(path)
+    if found != sha256:
+        raise ZooError(
+            f"{path} is not the file that its config describes (sha256 {found[:12]}..., expected "
+            f"{sha256[:12]}...): it is damaged, truncated or was exchanged. Fetch or save the checkpoint again."
+        )
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        header = int.from_bytes(file.read(8), "little")
+    if size < 8 or header > min(size - 8, MAX_HEADER_BYTES):
+        raise ZooError(f"{path} is no safetensors file: its header would have {header} of its {size} bytes.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except SafetensorError as error:
+        raise ZooError(f"{path} is no valid safetensors file: {error}") from error
+
+
+def _layout_of_file(path: Path, file: Any) -> Layout:
+    found = {}
+    for key in file.keys():  # noqa: SIM118 (a safetensors file is no mapping)
+        view = file.get_slice(key)
+        if view.get_dtype() not in DTYPES:
+            raise ZooError(f"{path}: tensor {key!r} has the unsupported type {view.get_dtype()}.")
+        found[key] = (tuple(view.get_shape()), DTYPES[view.get_dtype()])
+    return found
+
+
+def _compare(path: Path, expected: Layout, found: Layout, prefix: str = "") -> None:
+    if missing := sorted(set(expected) - set(found)):
+        raise ZooError(f"{path} lacks {_few([prefix + key for key in missing])}.")
+    if extra := sorted(set(found) - set(expected)):
+        raise ZooError(
+            f"{path} has tensors that the method does not have: {_few([prefix + key for key in extra])}."
+        )
+    for key, (shape, dtype) in expected.items():
+        if found[key] != (shape, dtype):
+            raise ZooError(
+                f"{path}: tensor {prefix + key!r} is {list(found[key][0])} {found[key][1]}, but the method with these "
+                f"hyperparameters has {list(shape)} {dtype}."
+            )
+
+
+def _few(keys: list[str], most: int = 5) -> str:
+    more = f" and {len(keys) - most} more" if len(keys) > most else ""
+    return ", ".join(keys[:most]) + more
+
+
+def _restore(module: LightningModule, card: Card) -> None:
+    if card.data_spec is not None:
+        try:
+            module.data_spec = DataSpec.from_json(card.data_spec)
+        except (TypeError, ValueError) as error:
+            raise ZooError(f"{card.path}: the data spec in the config is wrong: {error}") from error
+    if hasattr(module, "extract") and (card.path / STATISTICS_FOLDER).is_dir():
+        module.statistics_dir = card.path / STATISTICS_FOLDER

@@ -1,0 +1,56 @@
+"""Where checkpoints and recipes lie: inside the wheel, or at the top of a checkout."""
+
+import re
+from pathlib import Path
+
+from zoo.errors import UnknownNameError, ZooError
+
+PACKAGE = Path(__file__).resolve().parent
+NAME = re.compile(r"[A-Za-z0-9_]+([.-][A-Za-z0-9_]+)*")  # no separator: a name can never leave its folder
+
+
+def checkpoints_dir() -> Path:
+    """Returns the folder of the checkpoints: ``zoo/checkpoints`` in a wheel, ``checkpoints`` in a checkout."""
+    inside = PACKAGE / "checkpoints"
+    return inside if inside.is_dir() else PACKAGE.parent / "checkpoints"
+
+
+def recipes_dir() -> Path:
+    """Returns the folder of the recipes, package data of ``zoo``."""
+    return PACKAGE / "recipes"
+
+
+def checkpoint_names() -> list[str]:
+    """Returns the sorted names of the checkpoints that are here."""
+    return sorted(
+        path.parent.name
+        for path in checkpoints_dir().glob("*/config.json")
+        if NAME.fullmatch(path.parent.name)
+    )
+
+
+def recipe_names() -> list[str]:
+    """Returns the sorted names of the recipes."""
+    return sorted(path.stem for path in recipes_dir().glob("*.yaml"))
+
+
+def recipe_path(name: str) -> Path:
+    """Returns the file of a recipe, given its name in the zoo or a path to a YAML file.
+
+    Raises:
+        UnknownNameError: If the zoo has no recipe of that name.
+        ZooError: If a path was given and there is no file.
+    """
+    if name.endswith((".yaml", ".yml")):
+        path = Path(name).expanduser()
+        if not path.is_file():
+            raise ZooError(f"There is no recipe file {name!r}.")
+        return path
+    if name not in recipe_names():
+        raise UnknownNameError(f"The zoo has no recipe {name!r}. It has: {listed(recipe_names())}.")
+    return recipes_dir() / f"{name}.yaml"
+
+
+def listed(names: list[str]) -> str:
+    """Joins names for an error message."""
+    return ", ".join(names) if names else "none yet"

@@ -1,0 +1,256 @@
+"""From a module to a checkpoint: a folder that appears whole or not at all."""
+
+import inspect
+import json
+import os
+import platform
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from safetensors.torch import save as to_bytes
+from torch import Tensor
+
+import lightning_modules
+from lightning_modules.callbacks.ema import EMA
+from zoo.cards import CONFIG_FILE, README_FILE, SAMPLES_FILE, WEIGHTS_FILE, Card, not_plain, read_card
+from zoo.errors import ZooError
+from zoo.loading import AVERAGED, build, file_digest, layout, load_folder
+from zoo.model_card import readme
+from zoo.pictures import draw_samples, write_png
+
+CLI_KEYS = ("_class_path", "_instantiator")  # LightningCLI writes these into hparams; they name code
+NUM_SAMPLES = 64
+
+
+def save(
+    module: LightningModule,
+    folder: str | Path,
+    *,
+    metrics: Mapping[str, float] | None = None,
+    recipe: str | None = None,
+    notes: str | None = None,
+    curve: Sequence[Mapping[str, float]] = (),
+    samples: bool = True,
+    trainer: Trainer | None = None,
+) -> Card:
+    """Writes a module as a checkpoint that ``zoo.load`` reads, and returns its card.
+
+    All networks are written, and the averaged weights beside them where the trainer has an ``EMA`` callback. What
+    was written is loaded back before it takes the place of an older checkpoint; on any failure the older one stays.
+
+    Args:
+        module: A method of ``lightning_modules`` built from its plain hyperparameters.
+        folder: Where to write; an existing checkpoint there is replaced. Its last part is the name in the card.
+        metrics: Measured numbers; each name carries its protocol, as in ``fid-fashion_mnist-10k``.
+        recipe: Name of the recipe that trained it.
+        notes: Limitations, for the reader of the model card.
+        curve: Rows of the training curve for the model card, as ``{"batches": 1000, "fid": 40.1}``.
+        samples: Whether to draw ``samples.png``; skipped for a module that cannot sample.
+        trainer: The trainer whose EMA callback to ask; the module's own by default.
+
+    Raises:
+        ZooError: If the module is no method of the registry, has hyperparameters that are no JSON values, holds
+            weights that are not finite, or ``folder`` is something other than a checkpoint.
+    """
+    method, hyperparameters = _identity(module)
+    folder = Path(folder).expanduser()
+    state = plain_state(module.state_dict())
+    averaged = plain_state(_averaged_state(module, trainer))
+    if strange := sorted(set(averaged) - set(state)):
+        raise ZooError(f"The averaged weights have {strange[0]!r}, which {method} does not have.")
+    spec = getattr(module, "data_spec", None)
+    return write(
+        folder,
+        Card(
+            name=folder.resolve().name,
+            path=folder,
+            method=method,
+            hyperparameters=hyperparameters,
+            sha256="",
+            data_spec=None if spec is None else spec.to_json(),
+            averaged=bool(averaged),
+            networks=parameter_counts(module),
+            metrics={key: float(value) for key, value in (metrics or {}).items()},
+            recipe=recipe,
+            notes=notes or "",
+            curve=tuple(dict(row) for row in curve),
+            versions=library_versions(),
+        ),
+        state | {AVERAGED + key: value for key, value in averaged.items()},
+        samples=samples,
+    )
+
+
+def write(folder: Path, card: Card, state: Mapping[str, Tensor], *, samples: bool = True) -> Card:
+    """Writes plain tensors and their card as a checkpoint; see ``save``."""
+    _check_finite(state)
+    expected = layout(build(card.method, card.hyperparameters, device="meta"))
+    own = {
+        key: (tuple(value.shape), value.dtype) for key, value in state.items() if not key.startswith(AVERAGED)
+    }
+    if own != expected:
+        wrong = sorted(key for key in set(own) | set(expected) if own.get(key) != expected.get(key))
+        raise ZooError(
+            f"The saved hyperparameters of {card.method} do not rebuild this module: {', '.join(wrong[:5])} would differ."
+        )
+    with replacing(folder) as temporary:
+        _write_file(temporary / WEIGHTS_FILE, to_bytes(dict(state), metadata={"format": "pt"}))
+        card = replace(card, sha256=file_digest(temporary / WEIGHTS_FILE))
+        _write_config(temporary, card)
+        module = load_folder(temporary, card.name)
+        if samples and hasattr(module, "sample"):
+            picture = draw_samples(module, NUM_SAMPLES, torch.Generator().manual_seed(0))
+            write_png(picture, temporary / SAMPLES_FILE)
+            _sync(temporary / SAMPLES_FILE)
+        _write_readme(temporary, card)
+    return read_card(folder, card.name)
+
+
+def update_metrics(folder: Path, name: str, metrics: Mapping[str, float]) -> Card:
+    """Adds measured numbers to a checkpoint's config and model card, each file replaced in one step."""
+    card = read_card(folder, name)
+    card = replace(card, metrics=dict(card.metrics) | {key: float(value) for key, value in metrics.items()})
+    _write_config(folder, card)
+    _write_readme(folder, card)
+    return read_card(folder, name)
+
+
+def plain_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Returns contiguous CPU copies that share no memory, which is what safetensors can hold.
+
+    Channels-last weights become contiguous, tied weights become equal copies.
+    """
+    for key, value in state.items():
+        if not isinstance(value, Tensor):
+            raise ZooError(
+                f"{key!r} in the module's state is a {type(value).__name__}; only tensors can be saved."
+            )
+    return {
+        key: value.detach().cpu().clone(memory_format=torch.contiguous_format) for key, value in state.items()
+    }
+
+
+def parameter_counts(module: LightningModule) -> dict[str, int]:
+    """Returns the number of parameters of each network of a module."""
+    counts = {name: sum(p.numel() for p in child.parameters()) for name, child in module.named_children()}
+    if own := sum(p.numel() for p in module.parameters(recurse=False)):
+        counts["module"] = own
+    return {name: count for name, count in counts.items() if count}
+
+
+def library_versions() -> dict[str, str]:
+    """Returns the versions that a checkpoint was written with."""
+    versions = {"python": platform.python_version()}
+    for package in ("torch", "lightning", "generative-zoo"):
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:  # a checkout that was not installed
+            versions[package] = "unknown"
+    return versions
+
+
+def _identity(module: LightningModule) -> tuple[str, dict[str, Any]]:
+    method = type(module).__name__
+    if lightning_modules.METHODS.get(method) is not type(module):
+        raise ZooError(
+            f"{method} is not one of the zoo's methods ({', '.join(sorted(lightning_modules.METHODS))}), so nobody could "
+            "rebuild it from its config. Save its state_dict with torch.save, or register the class in "
+            "lightning_modules/__init__.py."
+        )
+    hyperparameters = {key: value for key, value in module.hparams.items() if key not in CLI_KEYS}
+    for key, value in hyperparameters.items():
+        if reason := not_plain(value, key):
+            raise ZooError(
+                f"{method} was built with a hyperparameter that JSON cannot hold: {reason} "
+                "Build it from plain numbers, strings and lists; own networks can be trained but not saved here."
+            )
+    known = inspect.signature(type(module)).parameters
+    if not hyperparameters and any(p.default is inspect.Parameter.empty for p in known.values()):
+        raise ZooError(
+            f"{method} did not save its hyperparameters; call self.save_hyperparameters() in its __init__."
+        )
+    return method, json.loads(json.dumps(hyperparameters))  # tuples become lists here as in the file
+
+
+def _averaged_state(module: LightningModule, trainer: Trainer | None) -> dict[str, Tensor]:
+    if trainer is None and module._trainer is not None:
+        trainer = module.trainer
+    callbacks = [] if trainer is None else [c for c in trainer.callbacks if isinstance(c, EMA)]
+    return callbacks[0].averaged_state_dict(module) if callbacks else {}
+
+
+def _check_finite(state: Mapping[str, Tensor]) -> None:
+    for key, value in state.items():
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            raise ZooError(
+                f"{key!r} holds values that are not finite: the training has diverged. Nothing was saved."
+            )
+
+
+@contextmanager
+def replacing(folder: Path) -> Iterator[Path]:
+    """Yields an empty folder that takes the place of ``folder`` when the block ends without an error.
+
+    Raises:
+        ZooError: If ``folder`` exists and is neither empty nor a checkpoint.
+    """
+    if folder.exists() and not (
+        folder.is_dir() and ((folder / CONFIG_FILE).is_file() or not any(folder.iterdir()))
+    ):
+        raise ZooError(
+            f"{folder} exists and is no checkpoint of the zoo; it is left alone. Choose another folder."
+        )
+    folder = folder.resolve()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # Beside the target, so that both renames stay in one file system.
+    scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    fresh, old = scratch / "new", scratch / "old"
+    try:
+        fresh.mkdir()
+        yield fresh
+        _sync(fresh)
+        if folder.exists():
+            folder.rename(old)
+        try:
+            fresh.rename(folder)
+        except BaseException:
+            if old.exists():
+                old.rename(folder)
+            raise
+        _sync(folder.parent)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _write_config(folder: Path, card: Card) -> None:
+    _write_file(folder / CONFIG_FILE, (json.dumps(card.to_json(), indent=2, allow_nan=False) + "\n").encode())
+
+
+def _write_readme(folder: Path, card: Card) -> None:
+    _write_file(folder / README_FILE, readme(card, with_samples=(folder / SAMPLES_FILE).is_file()).encode())
+
+
+def _write_file(path: Path, content: bytes) -> None:
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_bytes(content)
+        _sync(partial)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
