@@ -1,0 +1,93 @@
+"""What all picture datamodules share: arguments, splits, preprocessing, and the pictures as a callback wants them."""
+
+from abc import abstractmethod
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from datamodules.base import ZooDataModule
+from datamodules.loader import SPLIT, Source, fixed_noise, seeded
+from datamodules.pixels import Pixels
+from datamodules.spec import DataSpec
+
+READ_CHUNK = 1024
+
+
+class ImageDataModule(ZooDataModule):
+    """Abstract: pictures, stored as uint8 and converted a batch at a time.
+
+    Args:
+        spec: What is known before the data is read; ``value_range`` and ``preprocessing`` are filled in here.
+        batch_size: Examples per process and batch.
+        val_size: Examples held out for validation; 0 for none.
+        seed: Seed of split, order and noise.
+        pixels: How stored pixels become what is yielded.
+
+    Raises:
+        ValueError: If an argument is out of range.
+    """
+
+    def __init__(self, spec: DataSpec, batch_size: int, val_size: int, seed: int, pixels: Pixels) -> None:
+        super().__init__()
+        for name, value, least in (("batch_size", batch_size, 1), ("val_size", val_size, 0), ("seed", seed, 0)):
+            if value < least:
+                raise ValueError(f"{name}={value} must be at least {least}.")
+        self.batch_size, self.val_size, self.seed = batch_size, val_size, seed
+        self.transform, self.noise = pixels, pixels.noisy
+        done = [spec.preprocessing, "binarized" if pixels.binarize else "", "dequantized" if pixels.dequantize else ""]
+        self.spec = replace(spec, value_range=pixels.value_range, preprocessing="-".join(filter(None, done)))
+
+    @abstractmethod
+    def read(self) -> dict[str, Source]:
+        """Reads the data and splits it."""
+
+    def setup(self, stage: str | None = None) -> None:
+        """Reads and splits the data, once.
+
+        Raises:
+            DataNotFoundError: If the data is nowhere.
+            ValueError: If a file is damaged, or ``val_size`` leaves nothing to train on.
+        """
+        if self.sources:
+            return
+        sources = self.read()
+        for split, source in sources.items():
+            if tuple(source.shape) != self.spec.shape:
+                raise ValueError(f"The {split} pictures have shape {source.shape}, not {self.spec.shape} as expected.")
+        if (classes := self.spec.num_classes) is not None:
+            for split, source in sources.items():
+                if len(source) and not 0 <= source.labels.min() <= source.labels.max() < classes:
+                    raise ValueError(f"The {split} labels do not lie in 0..{classes - 1}.")
+            counts = sources["train"].labels.bincount(minlength=classes)
+            self.spec = replace(self.spec, class_counts=tuple(counts.tolist()))
+        self.sources = sources
+
+    def images(self, split: str) -> tuple[Tensor, Tensor]:
+        """All pictures of a split after the same preprocessing, for real statistics.
+
+        Args:
+            split: "train", "val" or "test".
+
+        Returns:
+            Images (N, C, H, W) uint8 and labels (N,) int64. With ``binarize`` the pictures are draws, 0 or 255: for
+            "val" and "test" the ones that the loaders yield, for "train" one fixed draw of each picture.
+        """
+        source = self.source(split)
+        pixels = torch.cat(list(source.stream(torch.arange(len(source)).split(READ_CHUNK))))
+        if self.transform.binarize:
+            noise = fixed_noise(0, len(source), source.shape, *self.noise_key(split))
+            pixels = self.transform(pixels, noise).mul_(255).to(torch.uint8)
+        return pixels, source.labels
+
+
+def split_indices(total: int, val_size: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Indices of train and of the held-out part, disjoint and each in rising order.
+
+    Raises:
+        ValueError: If nothing is left to train on.
+    """
+    if val_size >= total:
+        raise ValueError(f"val_size={val_size} leaves nothing to train on: there are {total} training examples.")
+    order = torch.randperm(total, generator=seeded(SPLIT, seed))
+    return order[val_size:].sort().values, order[:val_size].sort().values

@@ -1,0 +1,165 @@
+"""Public picture data sets. Every one yields ``(images, labels)`` with images float32 (N, C, H, W) in [-1, 1]."""
+
+from abc import abstractmethod
+from pathlib import Path
+from typing import ClassVar
+
+from torch import Tensor
+
+from datamodules import public_files
+from datamodules.find import find
+from datamodules.formats import read_cifar_binary, read_idx, read_svhn
+from datamodules.image_base import ImageDataModule, split_indices
+from datamodules.loader import Source, TensorSource
+from datamodules.pixels import Pixels
+from datamodules.public_files import PublicDataset
+from datamodules.resize import resize_and_crop
+from datamodules.spec import DataSpec
+
+Examples = tuple[Tensor, Tensor]
+
+
+class PublicImages(ImageDataModule):
+    """Abstract: a public data set of small pictures, held in memory; a subclass says which, and how it is read.
+
+    ``val_size`` training examples, chosen by ``seed`` alone, are held out of training. All arguments are JSON-plain.
+
+    Args:
+        data_dir: Folder to look in first, and to write to if the data has to be fetched; see ``datamodules.find``.
+        batch_size: Examples per process and batch.
+        val_size: Training examples held out for validation; 0 for none.
+        seed: Seed of split, order and noise.
+        binarize: Yield Bernoulli draws in {0, 1}, fresh each time in training, fixed for validation and test.
+        dequantize: Yield 2 (v + u) / 256 - 1 with uniform u, fresh in training, fixed for validation and test.
+        image_size: Height and width to resize to, once; None keeps the data set's own.
+        channels_last: Yield batches in this memory format.
+
+    Raises:
+        ValueError: If an argument is out of range, or both ``binarize`` and ``dequantize`` are asked for.
+    """
+
+    name: ClassVar[str]
+    dataset: ClassVar[PublicDataset]
+    shape: ClassVar[tuple[int, int, int]]
+    class_names: ClassVar[tuple[str, ...]]
+
+    def __init__(
+        self,
+        data_dir: str | None = None,
+        batch_size: int = 64,
+        val_size: int = 5000,
+        seed: int = 0,
+        binarize: bool = False,
+        dequantize: bool = False,
+        image_size: int | None = None,
+        channels_last: bool = False,
+    ) -> None:
+        if image_size is not None and image_size < 1:
+            raise ValueError(f"image_size={image_size} must be at least 1.")
+        channels, height, width = self.shape
+        spec = DataSpec(
+            name=self.name,
+            kind="image",
+            shape=(channels, image_size or height, image_size or width),
+            num_classes=len(self.class_names),
+            class_names=self.class_names,
+            preprocessing=f"resized-{image_size}" if image_size not in (None, height) else "",
+        )
+        super().__init__(spec, batch_size, val_size, seed, Pixels(binarize, dequantize, channels_last))
+        self.save_hyperparameters(logger=False)
+        self.data_dir = data_dir
+
+    @abstractmethod
+    def parse(self, paths: list[Path]) -> tuple[Examples, Examples]:
+        """Reads (images, labels) of train and of test: uint8 (N, C, H, W) and int64 (N,)."""
+
+    def prepare_data(self) -> None:
+        """Finds the files, or fetches them."""
+        find(self.dataset, self.data_dir)
+
+    def read(self) -> dict[str, Source]:
+        """Reads the data and splits it."""
+        (images, labels), (test_images, test_labels) = self.parse(find(self.dataset, self.data_dir))
+        images, test_images = self._resized(images), self._resized(test_images)
+        train, val = split_indices(len(images), self.val_size, self.seed)
+        return {
+            "train": TensorSource(images[train], labels[train]),
+            "val": TensorSource(images[val], labels[val]),
+            "test": TensorSource(test_images, test_labels),
+        }
+
+    def _resized(self, images: Tensor) -> Tensor:
+        return images if images.shape[1:] == self.spec.shape else resize_and_crop(images, self.spec.shape[-1])
+
+
+class IDXImages(PublicImages):
+    """Abstract: 60 000 + 10 000 grey 28x28 pictures in the files of MNIST's form."""
+
+    shape = (1, 28, 28)
+
+    def parse(self, paths: list[Path]) -> tuple[Examples, Examples]:
+        """Reads the four IDX files."""
+        train_images, train_labels, test_images, test_labels = map(read_idx, paths)
+        return (train_images[:, None], train_labels.long()), (test_images[:, None], test_labels.long())
+
+
+class FashionMNIST(IDXImages):
+    """Zalando's articles: 10 classes of clothing (Xiao et al., 2017, https://arxiv.org/abs/1708.07747)."""
+
+    name = "fashion_mnist"
+    dataset = public_files.FASHION_MNIST
+    class_names = (
+        "T-shirt/top",
+        "Trouser",
+        "Pullover",
+        "Dress",
+        "Coat",
+        "Sandal",
+        "Shirt",
+        "Sneaker",
+        "Bag",
+        "Ankle boot",
+    )
+
+
+class MNIST(IDXImages):
+    """Handwritten digits (LeCun et al., 1998, http://yann.lecun.com/exdb/mnist/)."""
+
+    name = "mnist"
+    dataset = public_files.MNIST
+    class_names = tuple("0123456789")
+
+
+class KMNIST(IDXImages):
+    """Cursive Japanese characters, 10 classes (Clanuwat et al., 2018, https://arxiv.org/abs/1812.01718)."""
+
+    name = "kmnist"
+    dataset = public_files.KMNIST
+    class_names = ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo")
+
+
+class CIFAR10(PublicImages):
+    """Small colour photographs of 10 classes (Krizhevsky, 2009, https://www.cs.toronto.edu/~kriz/cifar.html)."""
+
+    name = "cifar10"
+    dataset = public_files.CIFAR10
+    shape = (3, 32, 32)
+    class_names = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+
+    def parse(self, paths: list[Path]) -> tuple[Examples, Examples]:
+        """Reads the archive of the binary version."""
+        splits = read_cifar_binary(paths[0])
+        return splits["train"], splits["test"]
+
+
+class SVHN(PublicImages):
+    """House numbers, one digit in the centre (Netzer et al., 2011, http://ufldl.stanford.edu/housenumbers)."""
+
+    name = "svhn"
+    dataset = public_files.SVHN
+    shape = (3, 32, 32)
+    class_names = tuple("0123456789")
+
+    def parse(self, paths: list[Path]) -> tuple[Examples, Examples]:
+        """Reads the two MATLAB files."""
+        return read_svhn(paths[0]), read_svhn(paths[1])

@@ -1,0 +1,52 @@
+"""From stored pixels to what a method trains on, a whole batch at a time."""
+
+import torch
+from torch import Tensor
+
+
+class Pixels:
+    """Maps uint8 pixels v to floats: v / 127.5 - 1 in [-1, 1], or one of two noisy forms.
+
+    Args:
+        binarize: Bernoulli draws in {0, 1} that are 1 with probability v / 255
+            (dynamic binarisation, Salakhutdinov and Murray, 2008, https://doi.org/10.1145/1390156.1390266).
+        dequantize: x = 2 (v + u) / 256 - 1 with u uniform in [0, 1), so that a density is well defined
+            (Theis et al., 2016, https://arxiv.org/abs/1511.01844). Bits/dim on this scale are nats / (D ln 2) + 7.
+        channels_last: Memory format of the result, for convolutions.
+
+    Raises:
+        ValueError: If both forms are asked for.
+    """
+
+    def __init__(self, binarize: bool = False, dequantize: bool = False, channels_last: bool = False) -> None:
+        if binarize and dequantize:
+            raise ValueError("binarize=True and dequantize=True exclude each other: choose one.")
+        self.binarize, self.dequantize = binarize, dequantize
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+
+    @property
+    def noisy(self) -> bool:
+        """Whether a call needs noise."""
+        return self.binarize or self.dequantize
+
+    @property
+    def value_range(self) -> tuple[float, float]:
+        """Lowest and highest value of the result."""
+        return (0.0, 1.0) if self.binarize else (-1.0, 1.0)
+
+    def __call__(self, pixels: Tensor, uniform: Tensor | None = None) -> Tensor:
+        """Converts a batch.
+
+        Args:
+            pixels: Shape (N, C, H, W), uint8.
+            uniform: Draws in [0, 1) of the same shape, where ``noisy``.
+
+        Returns:
+            Shape (N, C, H, W), float32.
+        """
+        values = pixels.to(torch.float32, memory_format=self.memory_format)
+        if uniform is None:
+            return values.div_(127.5).sub_(1)
+        if self.binarize:
+            return (uniform * 255 < values).to(torch.float32, memory_format=self.memory_format)
+        return values.add_(uniform).mul_(2 / 256).sub_(1)
