@@ -127,7 +127,7 @@ class EMA(Callback):
             self._swapped = False
 
     def averaged_state_dict(self, module: LightningModule) -> dict[str, Tensor]:
-        """Returns copies of the averages, named as in ``module.state_dict()``: ``"generator.layer.weight"``."""
+        """Returns copies of the averages, named as in ``module.state_dict()``: ``"generator.weight"``."""
         self._aligned(module)
         live = _named_tensors(module)
         return {name: self._averages[name].to(live[name].dtype, copy=True) for name in live}
@@ -148,12 +148,12 @@ class EMA(Callback):
         return 0.5 ** (batch_images / half_life) if half_life > 0 else 0.0
 
     def _aligned(self, module: LightningModule) -> list[tuple[Tensor, Tensor]]:
-        """Pairs each average with the module's own tensor, tied ones once, and makes it where it is missing."""
+        """Pairs each average, made where it is missing, with the module's own tensor; tied ones once."""
         live = _named_tensors(module)
         if self._averages and (differing := sorted(self._averages.keys() ^ live.keys())):
             raise ValueError(
-                f"The averages were kept of other networks than {type(module).__name__} has now: "
-                f"{', '.join(differing[:5])} {'differ' if len(differing) > 1 else 'differs'}."
+                f"The averages were kept of other networks than {type(module).__name__} has now; only one of "
+                f"the two has {', '.join(differing[:5])}. Build the module as it was, or leave EMA out."
             )
         pairs: dict[int, tuple[Tensor, Tensor]] = {}
         for name, tensor in live.items():
@@ -200,7 +200,7 @@ def synchronize_buffers(trainer: Trainer, module: LightningModule) -> None:
 
 
 def _of(trainer: Trainer) -> EMA | None:
-    return next((callback for callback in trainer.callbacks if isinstance(callback, EMA)), None)
+    return next((callback for callback in trainer.callbacks if isinstance(callback, EMA)), None)  # type: ignore[attr-defined]
 
 
 def _averaged_networks(module: LightningModule) -> dict[str, nn.Module]:

@@ -38,8 +38,8 @@ class RandomStates(Callback):
         if self._loaded is not None and len(self._loaded["processes"]) != world_size():
             written = len(self._loaded["processes"])
             raise ValueError(
-                f"The checkpoint was written by a run on {written} process(es) and this run has {world_size()}: "
-                f"each has random states of its own. Resume with devices * num_nodes = {written}, or start a "
+                f"The checkpoint was written by {written} process(es) and {world_size()} run(s) now: each "
+                f"has random states of its own. Resume with devices * num_nodes = {written}, or start a "
                 "new run from the weights alone."
             )
 

@@ -129,8 +129,8 @@ def refuse_unsupported_strategy(trainer: Trainer, num_optimizers: int) -> None:
     else:
         return
     raise ValueError(
-        f"{named}, but {type(trainer.lightning_module).__name__} trains {num_optimizers} optimizers in turns. "
-        'Use Trainer(strategy="ddp"), which works as it is.'
+        f"{named}, but {type(trainer.lightning_module).__name__} trains {num_optimizers} optimizers in turns."
+        ' Use Trainer(strategy="ddp"), which works as it is.'
     )
 
 

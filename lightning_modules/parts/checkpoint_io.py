@@ -1,0 +1,93 @@
+"""Checkpoints that are whole or not there.
+
+A run is killed at any moment, also while it writes. The file is written beside its target, flushed to
+the disk and only then moved to its name, which is one step for the file system: whoever finds the name
+finds a whole checkpoint, the new one or the one before.
+"""
+
+import os
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.utilities.types import _PATH
+from lightning.pytorch.plugins import TorchCheckpointIO
+
+
+class DamagedCheckpoint(RuntimeError):
+    """A checkpoint file cannot be read to its end."""
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes checkpoints atomically and says plainly when one is damaged.
+
+    Lightning's own writer goes through the system's temporary folder, from where a move to another disk
+    is a copy that can be cut short. Remote paths (``s3://...``) are left to Lightning.
+
+    Example:
+        >>> trainer = Trainer(plugins=[AtomicCheckpointIO()])                     # doctest: +SKIP
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: _PATH, storage_options: Any | None = None
+    ) -> None:
+        """Writes ``checkpoint`` to ``path``.
+
+        The partial file has a fixed name, so that the next write of the same checkpoint replaces what a
+        killed one left behind.
+        """
+        if storage_options is not None or not _is_local(path):
+            super().save_checkpoint(checkpoint, path, storage_options)
+            return
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_name(f".{target.name}.partial")
+        try:
+            with partial.open("wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, target)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+        _flush_folder(target.parent)
+
+    def load_checkpoint(
+        self,
+        path: _PATH,
+        map_location: Callable[..., Any] | None = lambda storage, location: storage,
+        weights_only: bool | None = None,
+    ) -> dict[str, Any]:
+        """Reads a checkpoint.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            DamagedCheckpoint: If the file was cut short or overwritten.
+        """
+        damaged = (
+            f"The checkpoint {path} is damaged (cut short or overwritten). Resume from an earlier one "
+            "in the same folder, or start anew."
+        )
+        if _is_local(path) and Path(path).is_file() and not zipfile.is_zipfile(path):
+            raise DamagedCheckpoint(damaged)
+        try:
+            return super().load_checkpoint(path, map_location, weights_only)
+        except (RuntimeError, EOFError) as error:
+            raise DamagedCheckpoint(damaged) from error
+
+
+def _is_local(path: _PATH) -> bool:
+    return "://" not in str(path)
+
+
+def _flush_folder(folder: Path) -> None:
+    # Without it a power cut could undo the move. Windows cannot open folders.
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

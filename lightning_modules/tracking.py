@@ -1,0 +1,310 @@
+"""One run, one folder, and Weights & Biases on top.
+
+``Tracking`` keeps a run's curves, pictures and hyperparameters under ``runs/<name>/`` whatever happens,
+and sends the same to Weights & Biases: online if there is a key and a network, else as an offline run
+that ``wandb sync`` uploads later. It asks nothing and waits at most twenty seconds.
+"""
+
+import csv
+import json
+import os
+from argparse import Namespace
+from collections.abc import Mapping
+from netrc import NetrcParseError, netrc
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlparse
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.loggers.logger import Logger
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
+from PIL import Image
+from torchvision.transforms.functional import to_pil_image
+
+INIT_TIMEOUT_SECONDS = 20
+
+
+class Tracking(Logger):
+    """Writes a run to ``<save_dir>/<name>/`` and to Weights & Biases.
+
+    The folder holds ``metrics.csv`` (one row a log call), ``hyperparameters.json``, ``media/*.png``,
+    ``wandb/`` and, by Lightning's default, ``checkpoints/``. A resumed run appends to the same files and
+    continues the same W&B run; a fresh one of the same name keeps the old table beside its own.
+
+    Args:
+        name: Name of the run and of its folder.
+        project: The W&B project.
+        save_dir: Folder that holds the folders of runs.
+        mode: ``"online"`` (falls back to offline), ``"offline"``, or ``"disabled"`` for no W&B at all.
+            The environment variable ``WANDB_MODE`` has precedence.
+        log_checkpoint: Also hand the checkpoints to W&B, as artifacts, when the run ends.
+        id: W&B's id of a run to continue; a resumed checkpoint brings its own.
+
+    Raises:
+        ValueError: If ``mode`` is unknown or ``name`` is not a plain folder name.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        project: str = "generative-zoo",
+        save_dir: str = "runs",
+        mode: Literal["online", "offline", "disabled"] = "online",
+        log_checkpoint: bool = False,
+        id: str | None = None,
+    ) -> None:
+        super().__init__()
+        if mode not in ("online", "offline", "disabled"):
+            raise ValueError(f"mode={mode!r} must be 'online', 'offline' or 'disabled'.")
+        if not name or name != Path(name).name:
+            raise ValueError(f"name={name!r} names the run's folder: it must be a name without separators.")
+        self.project = project
+        self.mode = mode
+        self.log_checkpoint = log_checkpoint
+        self.run_id = id
+        self._run_name = name
+        self._folder = Path(save_dir) / name
+        self._resumed = False
+        self._table: MetricsTable | None = None
+        self._wandb: WandbLogger | None = None
+
+    @property
+    def name(self) -> str:
+        """Empty: Lightning appends it to ``save_dir``, which is the run's folder already."""
+        return ""
+
+    @property
+    def version(self) -> str:
+        """Empty, for the same reason; W&B's id is ``run_id``."""
+        return ""
+
+    @property
+    def save_dir(self) -> str:
+        """The run's folder."""
+        return str(self._folder)
+
+    @property
+    def log_dir(self) -> str:
+        """The run's folder."""
+        return str(self._folder)
+
+    @property
+    def wandb(self) -> WandbLogger | None:
+        """Lightning's W&B logger of this run; ``None`` where W&B is disabled or before the first record.
+
+        Opened with the first record and not before: by then a resumed checkpoint has said which run it
+        continues. Lightning would open an attribute called ``experiment`` too early.
+        """
+        return self._wandb
+
+    @rank_zero_only
+    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
+        """Records hyperparameters, nested ones under names with dots."""
+        flat = flatten(vars(params) if isinstance(params, Namespace) else params)
+        self._open()
+        path = self._folder / "hyperparameters.json"
+        known = json.loads(path.read_text()) if path.is_file() else {}
+        path.write_text(json.dumps({**known, **flat}, indent=2, default=str) + "\n")
+        if self._wandb is not None:
+            self._wandb.log_hyperparams(flat)
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Records scalars; ``step`` counts batches."""
+        self._open().append({"step": step, **metrics})
+        if self._wandb is not None:
+            self._wandb.log_metrics(metrics, step)
+
+    @rank_zero_only
+    def log_image(
+        self, key: str, images: list[Any], step: int | None = None, caption: list[str] | None = None
+    ) -> None:
+        """Records pictures as PNG under ``media/`` and in W&B.
+
+        Args:
+            key: Name of the panel, ``"samples"``.
+            images: PIL images, or tensors of shape (C, H, W), uint8 or float in [0, 1].
+            step: Batches trained so far.
+            caption: One line for each picture.
+        """
+        self._open()
+        pictures = [image if isinstance(image, Image.Image) else to_pil_image(image) for image in images]
+        folder = self._folder / "media"
+        for index, picture in enumerate(pictures):
+            suffix = f"-{index}" if len(pictures) > 1 else ""
+            path = folder / f"{key}-{step or 0:08d}{suffix}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            picture.save(path)
+        if self._wandb is not None:
+            captions = {} if caption is None else {"caption": caption}
+            self._wandb.log_image(key, pictures, step, **captions)
+
+    def after_save_checkpoint(self, checkpoint_callback: ModelCheckpoint) -> None:
+        """Remembers checkpoints that are to become artifacts."""
+        if self._wandb is not None:
+            self._wandb.after_save_checkpoint(checkpoint_callback)
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        """Hands checkpoints to W&B if they were asked for; the run stays open for a test after training."""
+        if self._wandb is not None:
+            self._wandb.finalize(status)
+
+    @rank_zero_only
+    def close(self) -> None:
+        """Ends the W&B run, so that another one can start in this process; otherwise it ends with it."""
+        if self._wandb is not None:
+            self._wandb.experiment.finish()
+            self._wandb = None
+            self._table = None
+
+    def resume(self, run_id: str | None) -> None:
+        """Continues the run that a checkpoint was written by.
+
+        Args:
+            run_id: W&B's id of that run; ``None`` if it had none.
+        """
+        if self._table is None:
+            self._resumed = True
+            self.run_id = run_id or self.run_id
+
+    def _open(self) -> "MetricsTable":
+        if self._table is None:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            path = self._folder / "metrics.csv"
+            if path.is_file() and not self._resumed:
+                _set_aside(path)
+            self._table = MetricsTable(path)
+            self._wandb = self._open_wandb()
+            if self._wandb is not None:
+                self.run_id = self._wandb.version
+        return self._table
+
+    def _open_wandb(self) -> WandbLogger | None:
+        mode = os.environ.get("WANDB_MODE", self.mode).replace("dryrun", "offline")
+        if mode == "disabled":
+            return None
+        try:
+            from wandb.errors import CommError, UsageError
+        except ModuleNotFoundError:
+            rank_zero_info(f"wandb is not installed: curves and pictures are in {self._folder} only.")
+            return None
+
+        reason = "as asked"
+        if mode == "online" and not has_key():
+            mode, reason = "offline", "there is no API key (`wandb login`)"
+        if mode == "online":
+            try:
+                return self._started("online")
+            except (UsageError, CommError) as error:
+                reason = f"it could not be reached ({str(error).splitlines()[0]})"
+        logger = self._started("offline")
+        rank_zero_info(f"W&B offline, {reason}; upload later with `wandb sync {logger.experiment.dir[:-6]}`.")
+        return logger
+
+    def _started(self, mode: str) -> WandbLogger:
+        import wandb
+
+        logger = WandbLogger(
+            name=self._run_name,
+            project=self.project,
+            save_dir=str(self._folder),
+            id=self.run_id,
+            log_model=self.log_checkpoint,
+            mode=mode,
+            settings=wandb.Settings(init_timeout=INIT_TIMEOUT_SECONDS, console="off", silent=True),
+        )
+        _ = logger.experiment  # opens the run, or raises
+        return logger
+
+
+class TrackingState(Callback):
+    """Keeps the id of the tracked run in the checkpoint, and hands it back on resume."""
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Adds W&B's id of the run."""
+        for tracking in _trackings(trainer):
+            checkpoint["run_id"] = tracking.run_id
+
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Continues that run. Called before the first record opens the run."""
+        for tracking in _trackings(trainer):
+            tracking.resume(checkpoint.get("run_id"))
+
+
+class MetricsTable:
+    """A CSV file to which rows are appended, and columns when a row brings new ones.
+
+    Args:
+        path: The file; rows that it has stay.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._columns = self._read()[0]
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        """Writes one row; cells that it lacks stay empty."""
+        if new := [column for column in row if column not in self._columns]:
+            _, rows = self._read()
+            self._columns = [*self._columns, *new]
+            partial = self.path.with_suffix(".csv.partial")
+            with partial.open("w", newline="") as file:
+                writer = csv.DictWriter(file, self._columns)
+                writer.writeheader()
+                writer.writerows(rows)
+            os.replace(partial, self.path)
+        with self.path.open("a", newline="") as file:
+            csv.DictWriter(file, self._columns).writerow(row)
+
+    def _read(self) -> tuple[list[str], list[dict[str, str]]]:
+        if not self.path.is_file():
+            return [], []
+        with self.path.open(newline="") as file:
+            reader = csv.DictReader(file)
+            return list(reader.fieldnames or []), list(reader)
+
+
+def has_key() -> bool:
+    """Returns whether W&B finds an API key without asking: in the environment or in ``.netrc``."""
+    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
+        return True
+    host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
+    candidates = [os.environ.get("NETRC"), "~/.netrc", "~/_netrc"]
+    for path in (Path(candidate).expanduser() for candidate in candidates if candidate):
+        try:
+            if path.is_file() and netrc(path).authenticators(host):
+                return True
+        except (NetrcParseError, OSError):
+            continue
+    return False
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Returns ``{"a": {"b": 1}}`` as ``{"a.b": 1}``; what LightningCLI adds for itself is left out."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if key in ("_class_path", "_instantiator"):
+            continue
+        if isinstance(value, Mapping):
+            flat.update(flatten(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _trackings(trainer: Trainer) -> list[Tracking]:
+    return [logger for logger in trainer.loggers if isinstance(logger, Tracking)]
+
+
+def _set_aside(path: Path) -> None:
+    number = 1
+    while (aside := path.with_name(f"{path.stem}-{number}{path.suffix}")).exists():
+        number += 1
+    os.replace(path, aside)
