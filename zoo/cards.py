@@ -36,7 +36,7 @@ class Card:
     """The facts about one checkpoint.
 
     Args:
-        name: Name in the zoo, Hub id, or name of the folder.
+        name: Name in the zoo, Hub id, or for a local folder the name it was saved under.
         path: Folder of the checkpoint.
         method: Name of the class in ``lightning_modules``.
         hyperparameters: What the class is built with, JSON values.
@@ -79,6 +79,7 @@ class Card:
         """Returns the content of ``config.json``."""
         return {
             "format_version": FORMAT_VERSION,
+            "name": self.name,
             "method": self.method,
             "hyperparameters": dict(self.hyperparameters),
             "data_spec": None if self.data_spec is None else dict(self.data_spec),
@@ -113,8 +114,12 @@ def card(name: str | Path) -> Card:
     return read_card(folder, label)
 
 
-def read_card(folder: Path, name: str) -> Card:
+def read_card(folder: Path, name: str | None = None) -> Card:
     """Reads and checks the ``config.json`` of a folder.
+
+    Args:
+        folder: The checkpoint.
+        name: What to call it; by default the name that it was saved under.
 
     Raises:
         ZooError: If it is missing, not JSON, too large, or says something that a config cannot say.
@@ -158,7 +163,7 @@ def read_card(folder: Path, name: str) -> Card:
     if not all(isinstance(version, str) for version in versions.values()):
         raise ZooError(f"{path}: 'versions' must map names to strings.")
     return Card(
-        name=name,
+        name=name or get("name", str),
         path=folder,
         method=get("method", str),
         hyperparameters=MappingProxyType(get("hyperparameters", dict)),

@@ -11,8 +11,8 @@ HUB_ID = re.compile(r"(?:hf://)?(?P<repo>\w[\w.-]*/\w[\w.-]*)(?:@(?P<revision>\w
 FILES = ["model.safetensors", "config.json", "README.md", "samples.png", "statistics/*"]
 
 
-def find(name: str | Path) -> tuple[str, Path]:
-    """Returns the label and the folder of a checkpoint.
+def find(name: str | Path) -> tuple[str | None, Path]:
+    """Returns what a checkpoint is called (``None`` for a local folder, whose config says it) and its folder.
 
     A name of the zoo goes before a folder of that name here (write ``./name`` for the folder), and a folder that
     exists goes before a Hub id (write ``hf://owner/repo`` for the Hub).
@@ -29,7 +29,7 @@ def find(name: str | Path) -> tuple[str, Path]:
             return _download(text)
     if text and Path(text).expanduser().is_dir():
         folder = Path(text).expanduser()
-        return folder.resolve().name, folder
+        return None, folder
     if isinstance(name, str) and HUB_ID.fullmatch(text) and not NAME.fullmatch(text):
         return _download(text)
     if not NAME.fullmatch(text):
@@ -48,9 +48,7 @@ def find(name: str | Path) -> tuple[str, Path]:
 def _download(reference: str) -> tuple[str, Path]:
     match = HUB_ID.fullmatch(reference)
     if match is None:
-        raise UnknownNameError(
-            f"{reference!r} is no id of the Hub; write hf://owner/repo or hf://owner/repo@revision."
-        )
+        raise UnknownNameError(f"{reference!r} is no id of the Hub; write hf://owner/repo or hf://owner/repo@revision.")
     from httpx import HTTPError
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError

@@ -56,7 +56,7 @@ def load(name: str, *, weights: Literal["ema", "raw"] = "ema", device: str = "cp
 
 
 def load_folder(
-    folder: Path, name: str, *, weights: Literal["ema", "raw"] = "ema", device: str = "cpu"
+    folder: Path, name: str | None = None, *, weights: Literal["ema", "raw"] = "ema", device: str = "cpu"
 ) -> LightningModule:
     """Does what ``load`` does, for a folder."""
     if weights not in ("ema", "raw"):
@@ -67,9 +67,7 @@ def load_folder(
     with _opened(path) as file:
         found = _layout_of_file(path, file)
         own = {key: value for key, value in found.items() if not key.startswith(AVERAGED)}
-        averaged = {
-            key.removeprefix(AVERAGED): value for key, value in found.items() if key.startswith(AVERAGED)
-        }
+        averaged = {key.removeprefix(AVERAGED): value for key, value in found.items() if key.startswith(AVERAGED)}
         expected = layout(build(card.method, card.hyperparameters, device="meta", max_tensors=len(own)))
         _compare(path, expected, own)
         _compare(path, {key: expected[key] for key in averaged if key in expected}, averaged, prefix=AVERAGED)
@@ -97,9 +95,7 @@ def build(
         ZooError: If the method is unknown or cannot be built with these hyperparameters.
     """
     if method not in lightning_modules.METHODS:
-        raise ZooError(
-            f"Unknown method {method!r}; the methods are {', '.join(sorted(lightning_modules.METHODS))}."
-        )
+        raise ZooError(f"Unknown method {method!r}; the methods are {', '.join(sorted(lightning_modules.METHODS))}.")
     method_class = lightning_modules.METHODS[method]
     try:
         inspect.signature(method_class).bind(**hyperparameters)
@@ -185,9 +181,7 @@ def _compare(path: Path, expected: Layout, found: Layout, prefix: str = "") -> N
     if missing := sorted(set(expected) - set(found)):
         raise ZooError(f"{path} lacks {_few([prefix + key for key in missing])}.")
     if extra := sorted(set(found) - set(expected)):
-        raise ZooError(
-            f"{path} has tensors that the method does not have: {_few([prefix + key for key in extra])}."
-        )
+        raise ZooError(f"{path} has tensors that the method does not have: {_few([prefix + key for key in extra])}.")
     for key, (shape, dtype) in expected.items():
         if found[key] != (shape, dtype):
             raise ZooError(

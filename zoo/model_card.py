@@ -50,11 +50,7 @@ def _front_matter(card: Card) -> dict[str, object]:
                 "name": card.name,
                 "results": [
                     {
-                        "task": {
-                            "type": "other"
-                            if "pipeline_tag" not in values
-                            else "unconditional-image-generation"
-                        },
+                        "task": {"type": "other" if "pipeline_tag" not in values else "unconditional-image-generation"},
                         "dataset": {"name": card.data or "unknown", "type": card.data or "unknown"},
                         "metrics": [
                             {"type": name.split("-")[0].split("/")[-1], "name": name, "value": value}
@@ -77,11 +73,7 @@ def _about(card: Card) -> str:
 
 def _use(card: Card) -> str:
     draw = "" if card.method == "Classifier" else "samples = module.sample(64)\n"
-    raw = (
-        '\nmodule = zoo.load("NAME", weights="raw")  # the last step instead of the average'
-        if card.averaged
-        else ""
-    )
+    raw = '\nmodule = zoo.load("NAME", weights="raw")  # the last step instead of the average' if card.averaged else ""
     return f'```python\nimport zoo\n\nmodule = zoo.load("NAME")\n{draw}{raw.lstrip()}\n```'.replace(
         "NAME", card.name
     ).replace("\n\n```", "\n```")
@@ -94,9 +86,7 @@ def _training(card: Card) -> str:
     lines.append("- Hyperparameters: `" + json.dumps(dict(card.hyperparameters)) + "`")
     networks = ", ".join(f"{name} {count:,}" for name, count in card.networks.items())
     lines.append(f"- Parameters: {card.parameters:,} ({networks})")
-    lines.append(
-        "- Weights: the last step" + (", and their average (loaded by default)" if card.averaged else "")
-    )
+    lines.append("- Weights: the last step" + (", and their average (loaded by default)" if card.averaged else ""))
     lines.append("- Versions: " + ", ".join(f"{name} {version}" for name, version in card.versions.items()))
     return "\n".join(lines)
 
@@ -112,9 +102,7 @@ def _curve(card: Card) -> str:
     if not card.curve:
         return ""
     columns = list(dict.fromkeys(key for row in card.curve for key in row))
-    return _table(
-        columns, [[_number(row[key]) if key in row else "" for key in columns] for row in card.curve]
-    )
+    return _table(columns, [[_number(row[key]) if key in row else "" for key in columns] for row in card.curve])
 
 
 def _metrics(card: Card) -> str:

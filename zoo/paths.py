@@ -23,9 +23,7 @@ def recipes_dir() -> Path:
 def checkpoint_names() -> list[str]:
     """Returns the sorted names of the checkpoints that are here."""
     return sorted(
-        path.parent.name
-        for path in checkpoints_dir().glob("*/config.json")
-        if NAME.fullmatch(path.parent.name)
+        path.parent.name for path in checkpoints_dir().glob("*/config.json") if NAME.fullmatch(path.parent.name)
     )
 
 

@@ -17,12 +17,14 @@ def draw_samples(module: Any, num_samples: int, generator: Generator, labels: Te
 
     Points are drawn as one scatter plot of at least ``POINTS_PER_PICTURE`` samples.
     """
-    points = len(module.hparams["shape"]) == 1
-    count = max(num_samples, POINTS_PER_PICTURE) if points and labels is None else num_samples
-    samples = module.sample(count, labels=labels, generator=generator).detach().float().cpu()
     spec = getattr(module, "data_spec", None)
-    low, high = spec.value_range if spec is not None and spec.value_range is not None else (-1.0, 1.0)
-    return scatter(samples) if points else image_grid(samples, low, high)
+    points = len(module.hparams["shape"]) == 1
+    if points and labels is None:
+        num_samples = max(num_samples, POINTS_PER_PICTURE)
+    samples = module.sample(num_samples, labels=labels, generator=generator).float().cpu()
+    if points:
+        return scatter(samples)
+    return image_grid(samples, *(spec.value_range if spec is not None and spec.value_range else (-1.0, 1.0)))
 
 
 def image_grid(images: Tensor, low: float = -1.0, high: float = 1.0) -> Tensor:

@@ -34,6 +34,7 @@ def save(
     module: LightningModule,
     folder: str | Path,
     *,
+    name: str | None = None,
     metrics: Mapping[str, float] | None = None,
     recipe: str | None = None,
     notes: str | None = None,
@@ -48,7 +49,8 @@ def save(
 
     Args:
         module: A method of ``lightning_modules`` built from its plain hyperparameters.
-        folder: Where to write; an existing checkpoint there is replaced. Its last part is the name in the card.
+        folder: Where to write; an existing checkpoint there is replaced.
+        name: Name in the card; the folder's by default.
         metrics: Measured numbers; each name carries its protocol, as in ``fid-fashion_mnist-10k``.
         recipe: Name of the recipe that trained it.
         notes: Limitations, for the reader of the model card.
@@ -60,67 +62,78 @@ def save(
         ZooError: If the module is no method of the registry, has hyperparameters that are no JSON values, holds
             weights that are not finite, or ``folder`` is something other than a checkpoint.
     """
-    method, hyperparameters = _identity(module)
-    folder = Path(folder).expanduser()
-    state = plain_state(module.state_dict())
-    averaged = plain_state(_averaged_state(module, trainer))
-    if strange := sorted(set(averaged) - set(state)):
-        raise ZooError(f"The averaged weights have {strange[0]!r}, which {method} does not have.")
-    spec = getattr(module, "data_spec", None)
-    return write(
+    return save_state(
+        module,
         folder,
-        Card(
-            name=folder.resolve().name,
-            path=folder,
-            method=method,
-            hyperparameters=hyperparameters,
-            sha256="",
-            data_spec=None if spec is None else spec.to_json(),
-            averaged=bool(averaged),
-            networks=parameter_counts(module),
-            metrics={key: float(value) for key, value in (metrics or {}).items()},
-            recipe=recipe,
-            notes=notes or "",
-            curve=tuple(dict(row) for row in curve),
-            versions=library_versions(),
-        ),
-        state | {AVERAGED + key: value for key, value in averaged.items()},
+        _averaged_state(module, trainer),
+        name=name,
+        metrics=metrics,
+        recipe=recipe,
+        notes=notes,
+        curve=curve,
         samples=samples,
     )
 
 
-def write(folder: Path, card: Card, state: Mapping[str, Tensor], *, samples: bool = True) -> Card:
-    """Writes plain tensors and their card as a checkpoint; see ``save``."""
+def save_state(
+    module: LightningModule,
+    folder: str | Path,
+    averaged: Mapping[str, Tensor],
+    *,
+    name: str | None = None,
+    metrics: Mapping[str, float] | None = None,
+    recipe: str | None = None,
+    notes: str | None = None,
+    curve: Sequence[Mapping[str, float]] = (),
+    samples: bool = True,
+) -> Card:
+    """Does what ``save`` does, with averaged weights that come from elsewhere than a trainer."""
+    method, hyperparameters = _identity(module)
+    folder = Path(folder).expanduser()
+    state = plain_state(module.state_dict())
+    _check_rebuilds(method, hyperparameters, state)
+    if strange := sorted(set(averaged) - set(state)):
+        raise ZooError(f"The averaged weights have {strange[0]!r}, which {method} does not have.")
+    state |= plain_state({AVERAGED + key: value for key, value in averaged.items()})
     _check_finite(state)
-    expected = layout(build(card.method, card.hyperparameters, device="meta"))
-    own = {
-        key: (tuple(value.shape), value.dtype) for key, value in state.items() if not key.startswith(AVERAGED)
-    }
-    if own != expected:
-        wrong = sorted(key for key in set(own) | set(expected) if own.get(key) != expected.get(key))
-        raise ZooError(
-            f"The saved hyperparameters of {card.method} do not rebuild this module: {', '.join(wrong[:5])} would differ."
-        )
-    with replacing(folder) as temporary:
-        _write_file(temporary / WEIGHTS_FILE, to_bytes(dict(state), metadata={"format": "pt"}))
+    spec = getattr(module, "data_spec", None)
+    card = Card(
+        name=name or folder.resolve().name,
+        path=folder,
+        method=method,
+        hyperparameters=hyperparameters,
+        sha256="",
+        data_spec=None if spec is None else spec.to_json(),
+        averaged=bool(averaged),
+        networks=parameter_counts(module),
+        metrics={key: float(value) for key, value in (metrics or {}).items()},
+        recipe=recipe,
+        notes=notes or "",
+        curve=tuple(dict(row) for row in curve),
+        versions=library_versions(),
+    )
+    if reason := not_plain(card.to_json()):
+        raise ZooError(f"The config of the checkpoint would be no valid JSON: {reason}")
+    with _replacing(folder) as temporary:
+        _write_file(temporary / WEIGHTS_FILE, to_bytes(state, metadata={"format": "pt"}))
         card = replace(card, sha256=file_digest(temporary / WEIGHTS_FILE))
         _write_config(temporary, card)
-        module = load_folder(temporary, card.name)
-        if samples and hasattr(module, "sample"):
-            picture = draw_samples(module, NUM_SAMPLES, torch.Generator().manual_seed(0))
+        loaded = load_folder(temporary)
+        if samples and hasattr(loaded, "sample"):
+            picture = draw_samples(loaded, NUM_SAMPLES, torch.Generator().manual_seed(0))
             write_png(picture, temporary / SAMPLES_FILE)
             _sync(temporary / SAMPLES_FILE)
         _write_readme(temporary, card)
-    return read_card(folder, card.name)
+    return read_card(folder)
 
 
-def update_metrics(folder: Path, name: str, metrics: Mapping[str, float]) -> Card:
+def update_metrics(folder: Path, metrics: Mapping[str, float]) -> Card:
     """Adds measured numbers to a checkpoint's config and model card, each file replaced in one step."""
-    card = read_card(folder, name)
+    card = read_card(folder)
     card = replace(card, metrics=dict(card.metrics) | {key: float(value) for key, value in metrics.items()})
     _write_config(folder, card)
     _write_readme(folder, card)
-    return read_card(folder, name)
+    return read_card(folder)
 
 
 def plain_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -130,12 +143,8 @@ def plain_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """
     for key, value in state.items():
         if not isinstance(value, Tensor):
-            raise ZooError(
-                f"{key!r} in the module's state is a {type(value).__name__}; only tensors can be saved."
-            )
-    return {
-        key: value.detach().cpu().clone(memory_format=torch.contiguous_format) for key, value in state.items()
-    }
+            raise ZooError(f"{key!r} in the module's state is a {type(value).__name__}; only tensors can be saved.")
+    return {key: value.detach().cpu().clone(memory_format=torch.contiguous_format) for key, value in state.items()}
 
 
 def parameter_counts(module: LightningModule) -> dict[str, int]:
@@ -161,8 +170,8 @@ def _identity(module: LightningModule) -> tuple[str, dict[str, Any]]:
     method = type(module).__name__
     if lightning_modules.METHODS.get(method) is not type(module):
         raise ZooError(
-            f"{method} is not one of the zoo's methods ({', '.join(sorted(lightning_modules.METHODS))}), so nobody could "
-            "rebuild it from its config. Save its state_dict with torch.save, or register the class in "
+            f"{method} is not one of the zoo's methods ({', '.join(sorted(lightning_modules.METHODS))}), so nobody "
+            "could rebuild it from its config. Save its state_dict with torch.save, or register the class in "
             "lightning_modules/__init__.py."
         )
     hyperparameters = {key: value for key, value in module.hparams.items() if key not in CLI_KEYS}
@@ -174,9 +183,7 @@ def _identity(module: LightningModule) -> tuple[str, dict[str, Any]]:
             )
     known = inspect.signature(type(module)).parameters
     if not hyperparameters and any(p.default is inspect.Parameter.empty for p in known.values()):
-        raise ZooError(
-            f"{method} did not save its hyperparameters; call self.save_hyperparameters() in its __init__."
-        )
+        raise ZooError(f"{method} did not save its hyperparameters; call self.save_hyperparameters() in its __init__.")
     return method, json.loads(json.dumps(hyperparameters))  # tuples become lists here as in the file
 
 
@@ -187,27 +194,32 @@ def _averaged_state(module: LightningModule, trainer: Trainer | None) -> dict[st
     return callbacks[0].averaged_state_dict(module) if callbacks else {}
 
 
+def _check_rebuilds(method: str, hyperparameters: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:
+    expected = layout(build(method, hyperparameters, device="meta"))
+    own = {key: (tuple(value.shape), value.dtype) for key, value in state.items()}
+    wrong = sorted(key for key in set(own) | set(expected) if own.get(key) != expected.get(key))
+    if wrong:
+        raise ZooError(
+            f"The hyperparameters that this {method} has saved do not rebuild it: {', '.join(wrong[:5])} would differ. "
+            "Were its networks changed after it was built?"
+        )
+
+
 def _check_finite(state: Mapping[str, Tensor]) -> None:
     for key, value in state.items():
         if value.is_floating_point() and not torch.isfinite(value).all():
-            raise ZooError(
-                f"{key!r} holds values that are not finite: the training has diverged. Nothing was saved."
-            )
+            raise ZooError(f"{key!r} holds values that are not finite: the training has diverged. Nothing was saved.")
 
 
 @contextmanager
-def replacing(folder: Path) -> Iterator[Path]:
+def _replacing(folder: Path) -> Iterator[Path]:
     """Yields an empty folder that takes the place of ``folder`` when the block ends without an error.
 
     Raises:
         ZooError: If ``folder`` exists and is neither empty nor a checkpoint.
     """
-    if folder.exists() and not (
-        folder.is_dir() and ((folder / CONFIG_FILE).is_file() or not any(folder.iterdir()))
-    ):
-        raise ZooError(
-            f"{folder} exists and is no checkpoint of the zoo; it is left alone. Choose another folder."
-        )
+    if folder.exists() and not (folder.is_dir() and ((folder / CONFIG_FILE).is_file() or not any(folder.iterdir()))):
+        raise ZooError(f"{folder} exists and is no checkpoint of the zoo; it is left alone. Choose another folder.")
     folder = folder.resolve()
     folder.parent.mkdir(parents=True, exist_ok=True)
     # Beside the target, so that both renames stay in one file system.

@@ -1,0 +1,143 @@
+"""The command line of the zoo: ``python -m zoo``, or ``generative-zoo`` after an installation.
+
+It imports torch only in the commands that compute.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from zoo import commands
+
+DESCRIPTION = "Pretrained generative models: list them, draw from them, measure them, train them again."
+RUN = {
+    "list": commands.list_,
+    "show": commands.show,
+    "train": commands.train,
+    "sample": commands.sample,
+    "evaluate": commands.evaluate,
+    "export": commands.export,
+    "fine-tune": commands.fine_tune,
+}
+NAME_HELP = "name in the zoo, path of a checkpoint's folder, or id on the Hugging Face Hub (owner/repo)"
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Returns the parser of all commands."""
+    debug = argparse.ArgumentParser(add_help=False)
+    debug.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser = argparse.ArgumentParser("python -m zoo", description=DESCRIPTION, parents=[debug], allow_abbrev=False)
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, help: str, **settings: str) -> argparse.ArgumentParser:
+        added = subparsers.add_parser(
+            name,
+            help=help,
+            description=help[0].upper() + help[1:] + ".",
+            parents=[debug],
+            allow_abbrev=False,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            **settings,
+        )
+        added.set_defaults(run=RUN[name])
+        return added
+
+    listing = command("list", "list checkpoints, and recipes that have none yet")
+    listing.add_argument("pattern", nargs="?", default="*", help="shell pattern, as '*gan*'")
+
+    showing = command("show", "show the facts about one checkpoint")
+    showing.add_argument("name", help=NAME_HELP)
+
+    training = command(
+        "train",
+        "train a recipe and save a checkpoint",
+        usage="python -m zoo train [-h] [--debug] [--save-to FOLDER] RECIPE [LightningCLI arguments]",
+        epilog="Every argument of LightningCLI can follow:\n"
+        "  --model.lr 1e-3                  a hyperparameter of the method\n"
+        "  --data.batch_size 128            an argument of the datamodule\n"
+        "  --trainer.max_steps 100          an argument of the Trainer\n"
+        "  --ckpt_path runs/NAME/last.ckpt  resume exactly where that checkpoint was written\n"
+        "  --print_config                   print the whole configuration and stop",
+    )
+    training.add_argument("recipe", metavar="RECIPE", help="name of a recipe, or a YAML file")
+    training.add_argument("--save-to", metavar="FOLDER", help="folder of the checkpoint (default: runs/RECIPE/zoo)")
+
+    sampling = command("sample", "draw samples and write them as a picture")
+    sampling.add_argument("name", help=NAME_HELP)
+    sampling.add_argument("--num", type=_positive, default=64, help="how many (default: 64)")
+    sampling.add_argument("--seed", type=int, default=0, help="seed of the latent noise (default: 0)")
+    sampling.add_argument("--labels", type=_labels, help="classes to draw in turn, as 0,1,2")
+    sampling.add_argument("--weights", choices=["ema", "raw"], default="ema", help="averaged or last (default: ema)")
+    sampling.add_argument("--out", metavar="FILE", help="PNG file (default: NAME.png)")
+
+    evaluating = command("evaluate", "measure a checkpoint against the test split of its data")
+    evaluating.add_argument("name", help=NAME_HELP)
+    evaluating.add_argument("--num-samples", type=_positive, default=10_000, help="how many (default: 10000)")
+    evaluating.add_argument(
+        "--judge",
+        default=None,
+        help="checkpoint of the classifier that looks at pictures (default: classifier.<data>)",
+    )
+    evaluating.add_argument("--data-dir", metavar="FOLDER", help="where the data are (default: searched)")
+    evaluating.add_argument("--seed", type=int, default=0, help="seed of the latent noise (default: 0)")
+    evaluating.add_argument("--device", default="cpu", help="where to compute (default: cpu)")
+    evaluating.add_argument("--write", action="store_true", help="write the numbers into the checkpoint's card")
+
+    exporting = command("export", "turn a training checkpoint (.ckpt) into a checkpoint of the zoo")
+    exporting.add_argument("ckpt", help="file written by Lightning; loaded without running any code in it")
+    exporting.add_argument("out", help="folder to write")
+    exporting.add_argument("--name", help="name in the card (default: the folder's)")
+    exporting.add_argument("--method", help="class of the module, where the file does not say it")
+    exporting.add_argument("--recipe", help="name of the recipe that trained it")
+
+    tuning = command("fine-tune", "go on training a checkpoint on your own folder of pictures")
+    tuning.add_argument("name", help=NAME_HELP)
+    tuning.add_argument("--data", required=True, metavar="FOLDER", help="folder of pictures, read with its subfolders")
+    tuning.add_argument("--steps", type=_positive, default=2000, help="batches to train (default: 2000)")
+    tuning.add_argument("--batch-size", type=_positive, default=64, help="pictures a batch (default: 64)")
+    tuning.add_argument("--seed", type=int, default=0, help="seed of all randomness (default: 0)")
+    tuning.add_argument("--out", metavar="FOLDER", help="folder to write (default: runs/fine-tune/<name>)")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; returns 0, 1 for a failure, 2 for bad usage or 130 after Ctrl-C."""
+    parser = build_parser()
+    arguments, overrides = parser.parse_known_args(argv)
+    if arguments.command == "train":
+        arguments.overrides = overrides
+    elif overrides:
+        parser.error(f"unrecognized arguments: {' '.join(overrides)}")
+    try:
+        arguments.run(arguments)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader, as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except Exception as error:  # the last resort of a program: say it in one line
+        if arguments.debug:
+            raise
+        print(f"error: {' '.join(str(error).split()) or type(error).__name__}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is not a positive number")
+    return number
+
+
+def _labels(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of class numbers, as 0,1,2") from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,89 @@
+"""Training from a recipe: LightningCLI with the zoo's settings, so that every override it gives is there."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import LightningDataModule
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+
+from lightning_modules.base import GenerativeModule
+from zoo.cards import Card
+from zoo.saving import save
+
+
+class ZooCLI(LightningCLI):
+    """Builds module, datamodule and trainer from a recipe and overrides; ``fit`` trains.
+
+    The recipe and the command line alone decide what is built: unlike in LightningCLI's own ``fit``, a checkpoint to
+    resume from does not change the hyperparameters behind the user's back.
+
+    Args:
+        recipe: YAML file with ``class_path`` and ``init_args`` of model and data, and the trainer's arguments.
+        overrides: Further arguments as on the command line, ``["--model.lr", "1e-3"]``.
+        run_dir: Default of ``trainer.default_root_dir``.
+    """
+
+    def __init__(self, recipe: Path, overrides: list[str], run_dir: Path) -> None:
+        self.run_dir = run_dir
+        with warnings.catch_warnings():
+            # The front command has read sys.argv already; a relaunch under ddp needs it as it is.
+            warnings.filterwarnings("ignore", "LightningCLI's args parameter", UserWarning)
+            super().__init__(
+                GenerativeModule,
+                LightningDataModule,
+                subclass_mode_model=True,
+                subclass_mode_data=True,
+                seed_everything_default=0,
+                save_config_kwargs={"overwrite": True},
+                auto_configure_optimizers=False,
+                run=False,
+                args=["--config", str(recipe), *overrides],
+            )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Adds ``--ckpt_path`` and puts runs into a folder of their own."""
+        parser.add_argument("--ckpt_path", type=str | None, default=None, help="Checkpoint (.ckpt) to resume from.")
+        parser.set_defaults({"trainer.default_root_dir": str(self.run_dir)})
+
+    def fit(self) -> None:
+        """Trains, from the start or from ``--ckpt_path``."""
+        self.trainer.fit(self.model, self.datamodule, ckpt_path=self.config["ckpt_path"], weights_only=True)
+
+
+def train(recipe: Path, overrides: list[str], save_to: Path | None = None) -> Card | None:
+    """Trains a recipe and saves what came out as a checkpoint of the zoo.
+
+    Args:
+        recipe: The recipe's file; its stem names the run.
+        overrides: Further arguments of LightningCLI.
+        save_to: Folder of the checkpoint; ``zoo`` in the run's folder by default.
+
+    Returns:
+        The card, or ``None`` on processes other than the first, and after ``fast_dev_run``.
+
+    Raises:
+        KeyboardInterrupt: If the training was stopped by Ctrl-C; nothing is saved then.
+    """
+    cli = ZooCLI(recipe, overrides, Path("runs") / recipe.stem)
+    try:
+        cli.fit()
+    except SystemExit as error:
+        if cli.trainer.interrupted:  # Lightning turns Ctrl-C into exit code 1
+            raise KeyboardInterrupt from error
+        raise
+    if not cli.trainer.is_global_zero or cli.trainer.fast_dev_run:
+        return None
+    return save(
+        cli.model,
+        save_to or Path(cli.trainer.default_root_dir) / "zoo",
+        name=recipe.stem,
+        recipe=recipe.stem,
+        metrics=measured(cli.trainer.callback_metrics),
+        trainer=cli.trainer,
+    )
+
+
+def measured(values: dict[str, Any]) -> dict[str, float]:
+    """Keeps what was measured on held-out data, out of all that a run has logged."""
+    return {name: float(value) for name, value in values.items() if name.startswith(("val/", "test/"))}

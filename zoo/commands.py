@@ -1,0 +1,161 @@
+"""What each command of ``python -m zoo`` does with its parsed arguments. The heavy imports are inside."""
+
+import re
+from argparse import Namespace
+from collections.abc import Mapping
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+from zoo.cards import Card, card, names
+from zoo.errors import ZooError
+from zoo.paths import checkpoint_names, recipe_names, recipe_path
+
+HEADINGS = ("fid", "accuracy", "modes")  # a list shows one number: the first of these that was measured
+
+
+def list_(arguments: Namespace) -> None:
+    """Prints a line for each checkpoint, and for each recipe without one."""
+    rows = [_listed(name) for name in names(arguments.pattern)]
+    without = [name for name in recipe_names() if name not in checkpoint_names()]
+    rows += [_listed_recipe(name) for name in without if fnmatch(name, arguments.pattern)]
+    if not rows:
+        raise ZooError(f"Nothing in the zoo matches {arguments.pattern!r}.")
+    print(_columns([("NAME", "METHOD", "DATA", "MEASURED"), *sorted(rows)]))
+
+
+def show(arguments: Namespace) -> None:
+    """Prints the facts about one checkpoint."""
+    shown = card(arguments.name)
+    rows = [
+        ("name", shown.name),
+        ("method", shown.method),
+        ("data", shown.data or "not recorded"),
+        ("parameters", f"{shown.parameters:,} " + _pairs({key: f"{n:,}" for key, n in shown.networks.items()})),
+        ("weights", "last step, average (default)" if shown.averaged else "last step"),
+        ("recipe", shown.recipe or "none"),
+        ("hyperparameters", _pairs(shown.hyperparameters)),
+        ("versions", _pairs(shown.versions)),
+        ("sha256", shown.sha256),
+        ("path", str(shown.path)),
+        *((name, f"{value:.4g}") for name, value in shown.metrics.items()),
+    ]
+    print(_columns(rows))
+    if shown.notes:
+        print(f"\n{shown.notes}")
+
+
+def train(arguments: Namespace) -> None:
+    """Trains a recipe, with LightningCLI's overrides."""
+    recipe = recipe_path(arguments.recipe)
+    from zoo.cli import train
+
+    saved = train(recipe, arguments.overrides, None if arguments.save_to is None else Path(arguments.save_to))
+    if saved is not None:
+        print(f"Saved {saved.path}: zoo.load({str(saved.path)!r}) or python -m zoo sample {saved.path}")
+
+
+def sample(arguments: Namespace) -> None:
+    """Draws samples and writes a picture."""
+    shown = card(arguments.name)
+    import torch
+
+    from zoo.loading import load
+    from zoo.pictures import draw_samples, write_png
+
+    module = load(arguments.name, weights=arguments.weights)
+    if not hasattr(module, "sample"):
+        raise ZooError(f"{shown.name} is a {shown.method}, which does not sample.")
+    labels = None
+    if arguments.labels is not None:
+        labels = torch.tensor([arguments.labels[i % len(arguments.labels)] for i in range(arguments.num)])
+    picture = draw_samples(module, arguments.num, torch.Generator().manual_seed(arguments.seed), labels)
+    out = Path(arguments.out or f"{_file_name(shown)}.png")
+    write_png(picture, out)
+    print(f"Wrote {out}")
+
+
+def evaluate(arguments: Namespace) -> None:
+    """Measures a checkpoint, and with ``--write`` keeps the numbers in its card."""
+    shown = card(arguments.name)
+    from zoo.evaluation import evaluate
+
+    metrics = evaluate(
+        shown,
+        num_samples=arguments.num_samples,
+        judge=arguments.judge,
+        data_dir=arguments.data_dir,
+        seed=arguments.seed,
+        device=arguments.device,
+    )
+    print(_columns([(name, f"{value:.5g}") for name, value in metrics.items()]))
+    if arguments.write:
+        from zoo.saving import update_metrics
+
+        update_metrics(shown.path, metrics)
+        print(f"Wrote {shown.path / 'config.json'} and README.md")
+
+
+def export(arguments: Namespace) -> None:
+    """Turns a Lightning checkpoint into a checkpoint of the zoo."""
+    from zoo.exporting import export
+
+    saved = export(
+        Path(arguments.ckpt),
+        Path(arguments.out),
+        name=arguments.name,
+        method=arguments.method,
+        recipe=arguments.recipe,
+    )
+    print(f"Saved {saved.path} ({saved.method}{', with averaged weights' if saved.averaged else ''})")
+
+
+def fine_tune(arguments: Namespace) -> None:
+    """Goes on training a checkpoint on a folder of pictures."""
+    shown = card(arguments.name)
+    from zoo.fine_tuning import fine_tune
+
+    saved = fine_tune(
+        shown,
+        arguments.data,
+        Path(arguments.out or Path("runs") / "fine-tune" / _file_name(shown)),
+        steps=arguments.steps,
+        batch_size=arguments.batch_size,
+        seed=arguments.seed,
+    )
+    if saved is not None:
+        print(f"Saved {saved.path}: zoo.load({str(saved.path)!r}) or python -m zoo sample {saved.path}")
+
+
+def _listed(name: str) -> tuple[str, ...]:
+    try:
+        found = card(name)
+    except ZooError as error:
+        return name, "damaged", "", str(error)
+    wanted = [key for word in HEADINGS for key in found.metrics if word in key] or [*found.metrics]
+    measured = f"{wanted[0]} {found.metrics[wanted[0]]:.4g}" if wanted else "not measured"
+    return name, found.method, found.data or "", measured
+
+
+def _listed_recipe(name: str) -> tuple[str, ...]:
+    import yaml
+
+    recipe = yaml.safe_load(recipe_path(name).read_text(encoding="utf-8"))
+    method, data = (recipe[part]["class_path"].rpartition(".")[2] for part in ("model", "data"))
+    return name, method, data, f"recipe only: python -m zoo train {name}"
+
+
+def _columns(rows: list[tuple[str, ...]]) -> str:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
+
+
+def _pairs(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key}={value}" for key, value in values.items())
+
+
+def _file_name(shown: Card) -> str:
+    # The name may be a Hub id or come out of somebody's config: no part of it may become a folder.
+    return re.sub(r"[^\w.-]", "_", shown.name).lstrip(".") or "checkpoint"
