@@ -1,0 +1,16 @@
+"""The methods of the text, one line each: this list is the syllabus, and the registry the zoo looks them up in."""
+
+from lightning_modules.adversarial.composed import ComposedGAN as ComposedGAN
+from lightning_modules.adversarial.gan import MinimaxGAN as MinimaxGAN
+from lightning_modules.adversarial.gan import NonSaturatingGAN as NonSaturatingGAN
+from lightning_modules.adversarial.spectral_norm import SNGAN as SNGAN
+from lightning_modules.adversarial.wgan import WGAN as WGAN
+from lightning_modules.adversarial.wgan_gp import WGANGP as WGANGP
+from lightning_modules.base import GenerativeModule
+from lightning_modules.classifier import Classifier as Classifier
+
+METHODS: dict[str, type[GenerativeModule]] = {
+    name: value
+    for name, value in sorted(globals().items())
+    if isinstance(value, type) and issubclass(value, GenerativeModule) and value is not GenerativeModule
+}

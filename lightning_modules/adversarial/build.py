@@ -1,0 +1,56 @@
+"""From plain hyperparameters to the parts of the loop, for the final classes."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from lightning_modules.adversarial.loop import BuildOptimizer
+from lightning_modules.base import fused_if_possible
+from lightning_modules.networks import architecture as architecture_of
+
+
+def players(
+    architecture: str,
+    shape: Sequence[int],
+    latent_dim: int,
+    width: int,
+    num_classes: int | None,
+    *,
+    batch_norm: bool = False,
+) -> dict[str, Any]:
+    """Builds both networks, and returns them with what else the loop must know of them.
+
+    Raises:
+        ValueError: If the architecture is unknown or does not fit ``shape``, or a size is not positive.
+    """
+    if width < 1 or latent_dim < 1:
+        raise ValueError(f"width={width} and latent_dim={latent_dim} must be at least 1.")
+    build = architecture_of(architecture, shape)
+    generator: nn.Module = build.generator(shape, latent_dim, width, num_classes)
+    discriminator: nn.Module = build.discriminator(shape, width, num_classes, batch_norm)
+    return {
+        "generator": generator,
+        "discriminator": discriminator,
+        "latent_dim": latent_dim,
+        "num_classes": num_classes,
+    }
+
+
+def adam(lr: float, betas: Sequence[float], discriminator_lr: float | None = None) -> dict[str, BuildOptimizer]:
+    """Returns Adam for both players; ``discriminator_lr`` is ``lr`` unless given (two time-scales).
+
+    Raises:
+        ValueError: If a rate is not positive, or there are not two betas in [0, 1).
+    """
+    rates = {"generator_optimizer": lr, "discriminator_optimizer": lr if discriminator_lr is None else discriminator_lr}
+    if min(rates.values()) <= 0:
+        raise ValueError(f"lr={lr} and discriminator_lr={discriminator_lr} must be positive.")
+    if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+        raise ValueError(f"betas={list(betas)} must be two numbers in [0, 1).")
+    return {
+        player: partial(fused_if_possible, torch.optim.Adam, lr=rate, betas=(betas[0], betas[1]))
+        for player, rate in rates.items()
+    }

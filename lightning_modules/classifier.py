@@ -1,0 +1,134 @@
+"""The judge: a small classifier whose features and posteriors FID and Inception Score look through.
+
+Inception was trained on photographs; on 28x28 garments a network that knows garments is the better eye. It is trained
+first and then frozen, since every number measured through it is a number about it too: a retrained judge gets a new
+name.
+
+NOTE: FIDs under different judges, or under Inception, cannot be compared with one another.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lightning_modules.base import GenerativeModule
+from lightning_modules.networks.convnet import ConvNet
+from lightning_modules.parts.capabilities import DataSpec
+
+
+class Classifier(GenerativeModule):
+    """Residual network trained on cross-entropy with label smoothing, shifts and flips.
+
+    Args:
+        shape: (C, H, W) of pictures in [-1, 1].
+        num_classes: Number of classes.
+        extractor_name: What the judge is called in the names of metrics, ``"fashion_mnist"``.
+        width: Channels at full resolution; the features have 4 * width.
+        lr: Peak learning rate of AdamW under a one-cycle schedule over the whole run.
+        weight_decay: AdamW's weight decay.
+        label_smoothing: Share of the target spread over all classes, in [0, 1).
+        max_shift: Training pictures are shifted by up to this many pixels, filled with the lowest value.
+        flip: Training pictures are mirrored with probability 1/2.
+    """
+
+    value_range = (-1.0, 1.0)
+
+    def __init__(
+        self,
+        shape: Sequence[int] = (1, 28, 28),
+        num_classes: int = 10,
+        extractor_name: str = "fashion_mnist",
+        width: int = 32,
+        lr: float = 4e-3,
+        weight_decay: float = 0.02,
+        label_smoothing: float = 0.05,
+        max_shift: int = 2,
+        flip: bool = True,
+    ) -> None:
+        super().__init__()
+        if len(shape) != 3:
+            raise ValueError(f"shape={list(shape)} must be (channels, height, width).")
+        if num_classes < 2 or width < 1 or max_shift < 0:
+            raise ValueError(
+                f"num_classes={num_classes} >= 2, width={width} >= 1 and max_shift={max_shift} >= 0 must hold."
+            )
+        self.save_hyperparameters()
+        self.extractor_name = extractor_name
+        self.statistics_dir: str | None = None
+        self.network = ConvNet(shape[0], width)
+        self.num_features = self.network.num_features
+        self.head = nn.Linear(self.num_features, num_classes)
+        self.to(memory_format=torch.channels_last)
+
+    @classmethod
+    def hyperparameters_for(cls, spec: DataSpec) -> dict[str, Any]:
+        """Shape, classes and name from the data."""
+        return {"shape": list(spec.shape), "num_classes": spec.num_classes, "extractor_name": spec.name}
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps pictures (N, C, H, W) in [-1, 1] to logits (N, num_classes)."""
+        return self.head(self.network(x.contiguous(memory_format=torch.channels_last)))
+
+    def extract(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Maps uint8 pictures (N, C, H, W) to features (N, num_features) and logits (N, num_classes), float32.
+
+        Raises:
+            ValueError: If the pictures are not uint8 of the judge's shape.
+        """
+        if images.dtype != torch.uint8 or tuple(images.shape[1:]) != tuple(self.hparams["shape"]):
+            raise ValueError(
+                f"The judge {self.extractor_name} looks at uint8 pictures of shape {list(self.hparams['shape'])}, "
+                f"not {images.dtype} of {list(images.shape[1:])}."
+            )
+        features = self.network((images.float() / 127.5 - 1).contiguous(memory_format=torch.channels_last))
+        return features, self.head(features)
+
+    def augment(self, x: Tensor) -> Tensor:
+        """Shifts and mirrors each picture on its own, by an index into its padded copy."""
+        num, _, height, width = x.shape
+        shift = self.hparams["max_shift"]
+        rows = torch.arange(height, device=x.device) + self.noise.integers(2 * shift + 1, num, x.device)[:, None]
+        columns = torch.arange(width, device=x.device).repeat(num, 1)
+        if self.hparams["flip"]:
+            mirrored = self.noise.uniform(num, 1, device=x.device) < 0.5
+            columns = torch.where(mirrored, columns.flip(1), columns)
+        columns = columns + self.noise.integers(2 * shift + 1, num, x.device)[:, None]
+        padded = F.pad(x, 4 * [shift], value=-1.0)
+        return padded.permute(0, 2, 3, 1)[
+            torch.arange(num, device=x.device)[:, None, None], rows[:, :, None], columns[:, None, :]
+        ].permute(0, 3, 1, 2)
+
+    def training_step(self, batch: Sequence[Tensor], batch_idx: int) -> Tensor:
+        """Cross-entropy with label smoothing, in nats."""
+        x, y = batch
+        if batch_idx == 0:
+            self.check_batch(x)
+        loss = F.cross_entropy(self(self.augment(x)), y, label_smoothing=self.hparams["label_smoothing"])
+        return self.objective({"cross_entropy": loss})
+
+    def validation_step(self, batch: Sequence[Tensor], batch_idx: int) -> None:
+        """Logs ``val/accuracy`` in [0, 1] and ``val/cross_entropy`` in nats."""
+        self._evaluate(batch, "val")
+
+    def test_step(self, batch: Sequence[Tensor], batch_idx: int) -> None:
+        """Logs ``test/accuracy`` in [0, 1] and ``test/cross_entropy`` in nats."""
+        self._evaluate(batch, "test")
+
+    def _evaluate(self, batch: Sequence[Tensor], stage: str) -> None:
+        x, y = batch
+        logits = self(x)
+        values = {"accuracy": (logits.argmax(1) == y).float().mean(), "cross_entropy": F.cross_entropy(logits, y)}
+        self.log_dict({f"{stage}/{key}": value for key, value in values.items()}, sync_dist=True, batch_size=len(x))
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """AdamW under a one-cycle schedule."""
+        optimizer = torch.optim.AdamW(
+            self.parameters(), lr=self.hparams["lr"], weight_decay=self.hparams["weight_decay"], fused=True
+        )
+        steps = self.trainer.max_steps
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.hparams["lr"], total_steps=steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

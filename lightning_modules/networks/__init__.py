@@ -1,0 +1,51 @@
+"""Networks by name: every entry has the same signature, so that every method works with every one.
+
+A generator maps codes (N, latent_dim) and, where it is class-conditional, labels (N,) to examples of ``shape``; a
+discriminator maps examples and labels to one logit each, (N,). Pictures come out of a tanh, in [-1, 1].
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from torch import nn
+
+from lightning_modules.networks import dcgan, mlp, resnet
+
+
+class Architecture(NamedTuple):
+    """The two players of one architecture.
+
+    Args:
+        generator: ``(shape, latent_dim, width, num_classes) -> nn.Module``.
+        discriminator: ``(shape, width, num_classes, batch_norm) -> nn.Module``.
+        takes_points: Whether it fits examples that are not pictures.
+    """
+
+    generator: Callable[[Sequence[int], int, int, int | None], nn.Module]
+    discriminator: Callable[[Sequence[int], int, int | None, bool], nn.Module]
+    takes_points: bool
+
+
+ARCHITECTURES = {
+    "mlp": Architecture(mlp.Generator, mlp.Discriminator, takes_points=True),
+    "dcgan": Architecture(dcgan.Generator, dcgan.Discriminator, takes_points=False),
+    "resnet": Architecture(resnet.Generator, resnet.Discriminator, takes_points=False),
+}
+
+
+def architecture(name: str, shape: Sequence[int]) -> Architecture:
+    """Returns the architecture called ``name`` after checking that it fits examples of ``shape``.
+
+    Raises:
+        ValueError: If there is none of that name, or it needs pictures and ``shape`` is not (C, H, W).
+    """
+    if name not in ARCHITECTURES:
+        raise ValueError(f"architecture={name!r} is not one of {', '.join(ARCHITECTURES)}.")
+    if any(size < 1 for size in shape):
+        raise ValueError(f"shape={list(shape)} must hold positive sizes.")
+    if len(shape) != 3 and not ARCHITECTURES[name].takes_points:
+        fits = ", ".join(key for key, value in ARCHITECTURES.items() if value.takes_points)
+        raise ValueError(
+            f"architecture={name!r} needs pictures (channels, height, width), not shape={list(shape)}; use {fits}."
+        )
+    return ARCHITECTURES[name]

@@ -1,0 +1,75 @@
+"""Pieces that several architectures share."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+def base_resolution(shape: Sequence[int]) -> tuple[int, int]:
+    """Returns (side of the smallest feature map, number of doublings) for square pictures.
+
+    28 gives (7, 2), 32 gives (4, 3) and 64 gives (4, 4).
+
+    Raises:
+        ValueError: If the pictures are not square, or their side is not 4 to 7 times a power of two.
+    """
+    _, height, width = shape
+    base, doublings = height, 0
+    while base % 2 == 0 and base > 4:
+        base, doublings = base // 2, doublings + 1
+    if height != width or not 4 <= base <= 7 or doublings < 1:
+        raise ValueError(
+            f"shape={list(shape)}: convolutional networks need square pictures with a side of 4 to 7 times a power "
+            "of two, such as 28, 32 or 64. Give the datamodule image_size=32, or use architecture='mlp'."
+        )
+    return base, doublings
+
+
+class CodeWithLabel(nn.Module):
+    """Appends a learned embedding of the label to the code; without classes, hands the code on.
+
+    Args:
+        latent_dim: Size of the code z.
+        num_classes: Number of classes, or ``None``.
+        embedding_dim: Size of the embedding: small, since the first layer's weights grow with it.
+    """
+
+    def __init__(self, latent_dim: int, num_classes: int | None, embedding_dim: int = 16) -> None:
+        super().__init__()
+        self.embedding = None if num_classes is None else nn.Embedding(num_classes, embedding_dim)
+        self.out_features = latent_dim if num_classes is None else latent_dim + embedding_dim
+
+    def forward(self, z: Tensor, labels: Tensor | None) -> Tensor:
+        """Returns (N, out_features)."""
+        return z if self.embedding is None else torch.cat([z, self.embedding(labels)], dim=1)
+
+
+class ProjectionHead(nn.Module):
+    """Logit ``w . h + b`` plus, with classes, ``<embedding(y), h>`` (Miyato & Koyama, 2018, eq. 5).
+
+    Args:
+        in_features: Size of the features h.
+        num_classes: Number of classes, or ``None``.
+    """
+
+    def __init__(self, in_features: int, num_classes: int | None) -> None:
+        super().__init__()
+        self.linear = nn.Linear(in_features, 1)
+        self.embedding = None if num_classes is None else nn.Embedding(num_classes, in_features)
+
+    def forward(self, h: Tensor, labels: Tensor | None) -> Tensor:
+        """Maps h (N, in_features) and labels (N,) to logits (N,)."""
+        logits = self.linear(h).squeeze(1)
+        return logits if self.embedding is None else logits + (self.embedding(labels) * h).sum(1)
+
+
+def initialize_normal(network: nn.Module, std: float = 0.02) -> None:
+    """Draws every weight from N(0, std^2) and sets biases to zero, batch norm scales to N(1, std^2) (DCGAN)."""
+    for layer in network.modules():
+        if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.Embedding)):
+            nn.init.normal_(layer.weight, 0.0, std)
+        elif isinstance(layer, nn.BatchNorm2d) and layer.affine:
+            nn.init.normal_(layer.weight, 1.0, std)
+        if getattr(layer, "bias", None) is not None and not isinstance(layer, nn.Embedding):
+            nn.init.zeros_(layer.bias)

@@ -1,0 +1,1 @@
+"""Pure functions and small protocols that the methods are made of."""

@@ -1,0 +1,26 @@
+"""Constraints on a discriminator's weights: one by its parametrisation, one after each of its steps."""
+
+import torch
+from torch import nn
+from torch.nn.utils import parametrizations
+
+
+def spectrally_normalized(network: nn.Module) -> nn.Module:
+    """Divides every weight matrix of ``network`` by its largest singular value, eq. 1.42-1.44.
+
+    The singular value comes from one power iteration a training pass (Miyato et al., 2018, Algorithm 1), kept
+    in the buffers ``_u`` and ``_v``; eval() leaves them alone. Convolutions are read as (out, in * kh * kw)
+    matrices, whose largest singular value bounds the operator norm up to a factor sqrt(kh * kw).
+    """
+    for layer in network.modules():
+        if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.Embedding)):
+            parametrizations.spectral_norm(layer, n_power_iterations=1)
+    return network
+
+
+@torch.no_grad()
+def clip_weights(network: nn.Module, bound: float) -> None:
+    """Clamps every parameter into [-bound, bound] (Arjovsky et al., 2017, Algorithm 1, line 7)."""
+    parameters = list(network.parameters())
+    torch._foreach_clamp_min_(parameters, -bound)
+    torch._foreach_clamp_max_(parameters, bound)

@@ -1,0 +1,50 @@
+"""The one seam through which every random number of a training step is drawn.
+
+A module holds one ``Noise`` and draws from it alone, so that a test can put in its place a function of
+(step, global index) and compare two processes with one, number by number.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+class Noise:
+    """Draws from torch's default generator; the first dimension is this process's part of the batch."""
+
+    def normal(self, *shape: int, device: torch.device) -> Tensor:
+        """Returns standard normal draws, float32."""
+        return torch.randn(*shape, device=device)
+
+    def uniform(self, *shape: int, device: torch.device) -> Tensor:
+        """Returns draws from [0, 1), float32."""
+        return torch.rand(*shape, device=device)
+
+    def integers(self, high: int, num: int, device: torch.device) -> Tensor:
+        """Returns ``num`` draws from {0, ..., high - 1}, int64."""
+        return torch.randint(high, (num,), device=device)
+
+    def categorical(self, probabilities: Tensor, num: int) -> Tensor:
+        """Returns ``num`` draws of the index k with probability ``probabilities[k]``, int64."""
+        cumulative = probabilities.cumsum(0)
+        draws = self.uniform(num, device=probabilities.device) * cumulative[-1]
+        return torch.searchsorted(cumulative, draws, right=True).clamp(max=len(probabilities) - 1)
+
+
+def new_generator() -> torch.Generator:
+    """Returns a CPU generator with a fresh seed from the system; the global random state stays as it is."""
+    generator = torch.Generator()
+    generator.seed()
+    return generator
+
+
+def draw_normal(shape: Sequence[int], generator: torch.Generator, device: torch.device) -> Tensor:
+    """Returns standard normal draws of ``generator``, made on its device and moved to ``device``."""
+    return torch.randn(*shape, generator=generator, device=generator.device).to(device)
+
+
+def draw_categorical(probabilities: Tensor, num: int, generator: torch.Generator) -> Tensor:
+    """Returns ``num`` class indices drawn by ``probabilities``, made on the generator's device."""
+    weights = probabilities.to(generator.device)
+    return torch.multinomial(weights, num, replacement=True, generator=generator).to(probabilities.device)

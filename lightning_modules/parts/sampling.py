@@ -1,0 +1,61 @@
+"""What every ``sample`` does: check the request, switch to evaluation, draw labels, work in chunks."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from lightning_modules.parts.noise import draw_categorical
+
+CHUNK = 500
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode and no gradients; afterwards every submodule is in the mode it was in."""
+    modes = [(submodule, submodule.training) for submodule in module.modules()]
+    module.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for submodule, training in modes:
+            submodule.training = training
+
+
+def check_num_samples(num_samples: int) -> None:
+    """Raises ValueError unless ``num_samples`` is a positive integer."""
+    if not isinstance(num_samples, int) or isinstance(num_samples, bool) or num_samples < 1:
+        raise ValueError(f"num_samples={num_samples!r} must be a positive integer.")
+
+
+def choose_labels(
+    labels: Tensor | None, num_samples: int, class_probabilities: Tensor | None, generator: torch.Generator
+) -> Tensor | None:
+    """Checks labels that were asked for, or draws them by training frequency from ``generator``.
+
+    Args:
+        labels: int64, shape (num_samples,), or ``None``.
+        num_samples: Number of examples asked for.
+        class_probabilities: Shape (K,), or ``None`` for a model without classes.
+        generator: Source of the draws.
+
+    Raises:
+        ValueError: If labels are given to a model without classes, or do not fit it.
+    """
+    if class_probabilities is None:
+        if labels is not None:
+            raise ValueError("labels were given to an unconditional model; build it with num_classes to use them.")
+        return None
+    if labels is None:
+        return draw_categorical(class_probabilities, num_samples, generator)
+    labels = torch.as_tensor(labels)
+    if labels.shape != (num_samples,) or labels.is_floating_point():
+        raise ValueError(
+            f"labels must be integers of shape ({num_samples},), not {labels.dtype} of {tuple(labels.shape)}."
+        )
+    num_classes = len(class_probabilities)
+    if labels.min() < 0 or labels.max() >= num_classes:
+        raise ValueError(f"labels span [{labels.min()}, {labels.max()}], but the classes are 0 to {num_classes - 1}.")
+    return labels.long().to(class_probabilities.device)

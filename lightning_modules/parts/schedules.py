@@ -1,0 +1,61 @@
+"""Schedules as functions of the number of batches alone: nothing to save, nothing to lose on resume."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class EveryNth:
+    """The generator moves after every ``critic_steps``-th critic step."""
+
+    critic_steps: int = 1
+
+    def __post_init__(self) -> None:
+        if self.critic_steps < 1:
+            raise ValueError(f"critic_steps={self.critic_steps}: the critic needs at least 1 step a generator step.")
+
+    def generator_updates(self, batches: int) -> int:
+        """Returns the number of generator steps taken after ``batches`` critic steps."""
+        return batches // self.critic_steps
+
+
+@dataclass(frozen=True)
+class Bursts:
+    """Long runs of critic steps at the start and now and then, as in the authors' WGAN code (not in the paper).
+
+    Generator step n is preceded by ``burst`` critic steps if n < ``warm_up`` or n is a multiple of ``period``,
+    else by ``critic_steps``.
+    """
+
+    critic_steps: int = 5
+    burst: int = 100
+    warm_up: int = 25
+    period: int = 500
+
+    def __post_init__(self) -> None:
+        if min(self.critic_steps, self.burst) < 1 or not 0 <= self.warm_up <= self.period:
+            raise ValueError(f"{self}: steps must be at least 1 and 0 <= warm_up <= period.")
+
+    def generator_updates(self, batches: int) -> int:
+        """Returns the number of generator steps taken after ``batches`` critic steps."""
+        if batches < self.warm_up * self.burst:
+            return batches // self.burst
+        first_period = self.warm_up * self.burst + (self.period - self.warm_up) * self.critic_steps
+        if batches < first_period:
+            return self.warm_up + (batches - self.warm_up * self.burst) // self.critic_steps
+        one_period = self.burst + (self.period - 1) * self.critic_steps
+        periods, rest = divmod(batches - first_period, one_period)
+        within = 0 if rest < self.burst else 1 + (rest - self.burst) // self.critic_steps
+        return self.period * (1 + periods) + within
+
+
+CriticSchedule = EveryNth | Bursts
+
+
+def linear_decay(total: int | None) -> Callable[[int], float]:
+    """Returns the factor 1 - step / total, not below 0, as a function of the step; 1 where total is None."""
+    if total is None:
+        return lambda step: 1.0
+    if total < 1:
+        raise ValueError(f"decay_steps={total} must be a positive number of batches, or null for no decay.")
+    return lambda step: max(0.0, 1 - step / total)
