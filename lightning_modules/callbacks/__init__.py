@@ -1,6 +1,25 @@
 """What happens around training: averages, random states, measures and pictures."""
 
 from lightning_modules.callbacks.ema import EMA, averaged_weights, synchronize_buffers
+from lightning_modules.callbacks.evaluation import evaluate_samples, train_fid
+from lightning_modules.callbacks.fid import FrechetInceptionDistance
+from lightning_modules.callbacks.inception_score import InceptionScore
+from lightning_modules.callbacks.kid import KernelInceptionDistance
+from lightning_modules.callbacks.precision_recall import PrecisionRecall
 from lightning_modules.callbacks.random_states import RandomStates
+from lightning_modules.callbacks.real_statistics import real_statistics, ship_statistics
 
-__all__ = ["EMA", "RandomStates", "averaged_weights", "synchronize_buffers"]
+__all__ = [
+    "EMA",
+    "FrechetInceptionDistance",
+    "InceptionScore",
+    "KernelInceptionDistance",
+    "PrecisionRecall",
+    "RandomStates",
+    "averaged_weights",
+    "evaluate_samples",
+    "real_statistics",
+    "ship_statistics",
+    "synchronize_buffers",
+    "train_fid",
+]
