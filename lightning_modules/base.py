@@ -184,7 +184,7 @@ class GenerativeModule(LightningModule):
         ``self.log`` costs half a millisecond a key, also on steps that are then dropped.
         """
         batches = self.trainer.fit_loop.epoch_loop._batches_that_stepped
-        if (batches + 1) % self.trainer.log_every_n_steps == 0:
+        if (batches + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             self.log_dict({f"train/{name}": value.detach() for name, value in terms.items()}, sync_dist=True)
 
 
@@ -204,5 +204,6 @@ def count_batches_by(counting: LightningOptimizer, *others: LightningOptimizer) 
 
 def fused_if_possible(optimizer: type[Optimizer], parameters: Any, **settings: Any) -> Optimizer:
     """Builds Adam, AdamW or SGD fused (3 times faster on small networks); RMSprop has no such form."""
-    has_fused = optimizer in (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD)
-    return optimizer(parameters, **settings, **({"fused": True} if has_fused else {}))
+    if optimizer in (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD):
+        settings["fused"] = True
+    return optimizer(parameters, **settings)

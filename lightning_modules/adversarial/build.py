@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import TypedDict
 
 import torch
 from torch import nn
@@ -10,6 +10,22 @@ from torch import nn
 from lightning_modules.adversarial.loop import BuildOptimizer
 from lightning_modules.base import fused_if_possible
 from lightning_modules.networks import architecture as architecture_of
+
+
+class Players(TypedDict):
+    """Both networks, and what else the loop must know of them."""
+
+    generator: nn.Module
+    discriminator: nn.Module
+    latent_dim: int
+    num_classes: int | None
+
+
+class Optimizers(TypedDict):
+    """How each player's optimizer is built."""
+
+    generator_optimizer: BuildOptimizer
+    discriminator_optimizer: BuildOptimizer
 
 
 def players(
@@ -20,8 +36,8 @@ def players(
     num_classes: int | None,
     *,
     batch_norm: bool = False,
-) -> dict[str, Any]:
-    """Builds both networks, and returns them with what else the loop must know of them.
+) -> Players:
+    """Builds both networks.
 
     Raises:
         ValueError: If the architecture is unknown or does not fit ``shape``, or a size is not positive.
@@ -29,28 +45,26 @@ def players(
     if width < 1 or latent_dim < 1:
         raise ValueError(f"width={width} and latent_dim={latent_dim} must be at least 1.")
     build = architecture_of(architecture, shape)
-    generator: nn.Module = build.generator(shape, latent_dim, width, num_classes)
-    discriminator: nn.Module = build.discriminator(shape, width, num_classes, batch_norm)
     return {
-        "generator": generator,
-        "discriminator": discriminator,
+        "generator": build.generator(shape, latent_dim, width, num_classes),
+        "discriminator": build.discriminator(shape, width, num_classes, batch_norm),
         "latent_dim": latent_dim,
         "num_classes": num_classes,
     }
 
 
-def adam(lr: float, betas: Sequence[float], discriminator_lr: float | None = None) -> dict[str, BuildOptimizer]:
+def adam(lr: float, betas: Sequence[float], discriminator_lr: float | None = None) -> Optimizers:
     """Returns Adam for both players; ``discriminator_lr`` is ``lr`` unless given (two time-scales).
 
     Raises:
         ValueError: If a rate is not positive, or there are not two betas in [0, 1).
     """
-    rates = {"generator_optimizer": lr, "discriminator_optimizer": lr if discriminator_lr is None else discriminator_lr}
-    if min(rates.values()) <= 0:
+    if min(lr, lr if discriminator_lr is None else discriminator_lr) <= 0:
         raise ValueError(f"lr={lr} and discriminator_lr={discriminator_lr} must be positive.")
     if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
         raise ValueError(f"betas={list(betas)} must be two numbers in [0, 1).")
+    build = partial(fused_if_possible, torch.optim.Adam, betas=(betas[0], betas[1]))
     return {
-        player: partial(fused_if_possible, torch.optim.Adam, lr=rate, betas=(betas[0], betas[1]))
-        for player, rate in rates.items()
+        "generator_optimizer": partial(build, lr=lr),
+        "discriminator_optimizer": partial(build, lr=lr if discriminator_lr is None else discriminator_lr),
     }

@@ -57,6 +57,7 @@ class AdversarialModule(GenerativeModule):
     """
 
     value_range = (-1.0, 1.0)
+    class_probabilities: Tensor | None
 
     def __init__(
         self,
@@ -117,7 +118,7 @@ class AdversarialModule(GenerativeModule):
         """Refuses half precision with gradient scaling where a penalty would underflow in it."""
         if self.penalties and str(self.trainer.precision) == "16-mixed":
             raise ValueError(
-                "precision='16-mixed' scales losses, and an input-gradient penalty does not survive it; use 'bf16-mixed'."
+                "precision='16-mixed' scales losses, which an input-gradient penalty cannot bear; use 'bf16-mixed'."
             )
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -133,7 +134,7 @@ class AdversarialModule(GenerativeModule):
     def training_step(self, batch: Sequence[Tensor], batch_idx: int) -> None:
         """One critic step, and a generator step when the schedule says so."""
         real, labels = self.receive(batch, check=batch_idx == 0)
-        generator_optimizer, discriminator_optimizer = self.optimizers()
+        generator_optimizer, discriminator_optimizer = self.optimizers()  # type: ignore[misc]
         count_batches_by(discriminator_optimizer, generator_optimizer)
         batches = self.global_step + 1
 
@@ -145,7 +146,7 @@ class AdversarialModule(GenerativeModule):
             with self.toggled_optimizer(generator_optimizer):
                 self.descend(generator_optimizer, self.generator_losses(len(real)))
 
-        for scheduler in self.lr_schedulers() or ():
+        for scheduler in self.lr_schedulers():  # type: ignore[union-attr]
             scheduler.step()
 
     def receive(self, batch: Sequence[Tensor], *, check: bool) -> tuple[Tensor, Tensor | None]:

@@ -21,6 +21,6 @@ def spectrally_normalized(network: nn.Module) -> nn.Module:
 @torch.no_grad()
 def clip_weights(network: nn.Module, bound: float) -> None:
     """Clamps every parameter into [-bound, bound] (Arjovsky et al., 2017, Algorithm 1, line 7)."""
-    parameters = list(network.parameters())
+    parameters: list[torch.Tensor] = list(network.parameters())
     torch._foreach_clamp_min_(parameters, -bound)
     torch._foreach_clamp_max_(parameters, bound)
