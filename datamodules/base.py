@@ -1,5 +1,6 @@
 """What all datamodules of this library share: splits, loaders, and a state that resumes a run exactly."""
 
+from dataclasses import replace
 from typing import Any
 
 import torch.distributed
@@ -14,9 +15,10 @@ SPLITS = ("train", "val", "test")
 class ZooDataModule(LightningDataModule):
     """Abstract: a subclass fills ``self.sources`` in ``setup`` and sets ``self.spec``.
 
-    The position in the training data is part of the datamodule's own state. Lightning would also keep the state of
-    the loader, but it drops that when a run is resumed at the end of an epoch, or when ``configure_optimizers``
-    reads ``trainer.estimated_stepping_batches``; the state of a datamodule is always restored.
+    The position in the training data is part of the datamodule's own state. Lightning would also keep the
+    state of the loader, but it drops that when a run is resumed at the end of an epoch, or when
+    ``configure_optimizers`` reads ``trainer.estimated_stepping_batches``; the state of a datamodule is always
+    restored.
 
     Attributes:
         spec: What is yielded. Class counts are there after ``setup``.
@@ -39,15 +41,13 @@ class ZooDataModule(LightningDataModule):
         """The examples of a split, read if need be.
 
         Raises:
-            ValueError: If ``split`` is not "train", "val" or "test", or there is no such split.
+            ValueError: If ``split`` is not "train", "val" or "test".
         """
         if split not in SPLITS:
             raise ValueError(f"split={split!r} is not one of {', '.join(SPLITS)}.")
         if not self.sources:
             self.prepare_data()
-            self.setup()
-        if len(self.sources[split]) == 0:
-            raise ValueError(f"{type(self).__name__} was made without {split} examples ({split}_size=0).")
+            self.setup("fit")
         return self.sources[split]
 
     def train_dataloader(self) -> TrainingLoader:
@@ -71,17 +71,18 @@ class ZooDataModule(LightningDataModule):
         self._training_loader = loader
         return loader
 
-    def val_dataloader(self) -> EvaluationLoader:
-        """The held-out split, in order; see ``EvaluationLoader``."""
+    def val_dataloader(self) -> EvaluationLoader | list[EvaluationLoader]:
+        """The held-out split, in order; see ``EvaluationLoader``. An empty list where it is empty."""
         return self._evaluation_loader("val")
 
-    def test_dataloader(self) -> EvaluationLoader:
-        """The test split, in order; see ``EvaluationLoader``."""
+    def test_dataloader(self) -> EvaluationLoader | list[EvaluationLoader]:
+        """The test split, in order; see ``EvaluationLoader``. An empty list where it is empty."""
         return self._evaluation_loader("test")
 
     def state_dict(self) -> dict[str, Any]:
         """The position in the training data, as plain numbers; empty before training."""
-        return {} if self._training_loader is None else {"training_loader": self._training_loader.state_dict()}
+        loader = self._training_loader
+        return {} if loader is None else {"training_loader": loader.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Keeps the state for the next ``train_dataloader``, which refuses one that does not fit."""
@@ -91,8 +92,20 @@ class ZooDataModule(LightningDataModule):
         """Key of the fixed noise of a split: of (this, index of an example)."""
         return self.seed, SPLITS.index(split)
 
-    def _evaluation_loader(self, split: str) -> EvaluationLoader:
+    def _count_classes(self) -> None:
+        """Checks the labels and writes the training examples of each class into the spec."""
+        if (classes := self.spec.num_classes) is None:
+            return
+        for split, source in self.sources.items():
+            if len(source) and not 0 <= source.labels.min() <= source.labels.max() < classes:
+                raise ValueError(f"The {split} labels of {self.spec.name} do not lie in 0..{classes - 1}.")
+        counts = self.sources["train"].labels.bincount(minlength=classes)
+        self.spec = replace(self.spec, class_counts=tuple(counts.tolist()))
+
+    def _evaluation_loader(self, split: str) -> EvaluationLoader | list[EvaluationLoader]:
         source = self.source(split)
+        if len(source) == 0:
+            return []
         key = self.noise_key(split)
         return EvaluationLoader(source, self.batch_size, key, self.transform, self.noise, *self._place())
 
@@ -106,5 +119,3 @@ class ZooDataModule(LightningDataModule):
     def _limit(self, length: int) -> int | None:
         limit = self.trainer.limit_train_batches if self.trainer else None
         return int(length * limit) if isinstance(limit, float) else limit
-
-

@@ -237,7 +237,7 @@ def _content(path: Path, file: PublicFile) -> tuple[int, str]:
         return _digest(stream, limit=file.content_size)
 
 
-def _digest(stream: IO[bytes], limit: float = math.inf) -> tuple[int, str]:
+def _digest(stream: IO[bytes] | gzip.GzipFile, limit: float = math.inf) -> tuple[int, str]:
     size, digest = 0, hashlib.sha256()
     while size <= limit and (chunk := stream.read(CHUNK)):
         size += len(chunk)

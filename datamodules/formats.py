@@ -25,7 +25,9 @@ def read_idx(path: Path) -> Tensor:
     with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
         content = stream.read()
     if len(content) < 4 or content[:3] != b"\x00\x00\x08" or len(content) < 4 + 4 * content[3]:
-        raise ValueError(f"{path} is not an IDX file of unsigned bytes: it begins with {content[:4].hex() or 'nothing'}.")
+        raise ValueError(
+            f"{path} is not an IDX file of unsigned bytes: it begins with {content[:4].hex() or 'nothing'}."
+        )
     shape = struct.unpack(f">{content[3]}I", content[4 : 4 + 4 * content[3]])
     values = np.frombuffer(content, np.uint8, offset=4 + 4 * content[3])
     if values.size != np.prod(shape, dtype=np.int64):
@@ -75,6 +77,8 @@ def read_svhn(path: Path) -> tuple[Tensor, Tensor]:
         raise ValueError(f"{path} has no arrays X and y: it is not a file of SVHN's cropped digits.")
     images, labels = content["X"], content["y"].reshape(-1)
     if images.ndim != 4 or images.shape[:3] != (32, 32, 3) or images.shape[3] != len(labels):
-        raise ValueError(f"{path} holds pictures of shape {images.shape} and {len(labels)} labels: expected (32, 32, 3, N).")
+        raise ValueError(
+            f"{path} holds pictures of shape {images.shape} and {len(labels)} labels: expected (32, 32, 3, N)."
+        )
     pixels = torch.from_numpy(np.ascontiguousarray(images.transpose(3, 2, 0, 1)))
     return pixels, torch.from_numpy(labels.astype(np.int64) % 10)

@@ -17,6 +17,9 @@ READ_CHUNK = 1024
 class ImageDataModule(ZooDataModule):
     """Abstract: pictures, stored as uint8 and converted a batch at a time.
 
+    A subclass calls ``save_hyperparameters(logger=False)``: they are in every checkpoint, but Lightning would refuse
+    to log them beside a module's of the same name (``seed``, ``num_classes``).
+
     Args:
         spec: What is known before the data is read; ``value_range`` and ``preprocessing`` are filled in here.
         batch_size: Examples per process and batch.
@@ -28,6 +31,8 @@ class ImageDataModule(ZooDataModule):
         ValueError: If an argument is out of range.
     """
 
+    transform: Pixels
+
     def __init__(self, spec: DataSpec, batch_size: int, val_size: int, seed: int, pixels: Pixels) -> None:
         super().__init__()
         for name, value, least in (("batch_size", batch_size, 1), ("val_size", val_size, 0), ("seed", seed, 0)):
@@ -35,8 +40,8 @@ class ImageDataModule(ZooDataModule):
                 raise ValueError(f"{name}={value} must be at least {least}.")
         self.batch_size, self.val_size, self.seed = batch_size, val_size, seed
         self.transform, self.noise = pixels, pixels.noisy
-        done = [spec.preprocessing, "binarized" if pixels.binarize else "", "dequantized" if pixels.dequantize else ""]
-        self.spec = replace(spec, value_range=pixels.value_range, preprocessing="-".join(filter(None, done)))
+        steps = filter(None, (spec.preprocessing, pixels.name))
+        self.spec = replace(spec, value_range=pixels.value_range, preprocessing="-".join(steps))
 
     @abstractmethod
     def read(self) -> dict[str, Source]:
@@ -51,17 +56,8 @@ class ImageDataModule(ZooDataModule):
         """
         if self.sources:
             return
-        sources = self.read()
-        for split, source in sources.items():
-            if tuple(source.shape) != self.spec.shape:
-                raise ValueError(f"The {split} pictures have shape {source.shape}, not {self.spec.shape} as expected.")
-        if (classes := self.spec.num_classes) is not None:
-            for split, source in sources.items():
-                if len(source) and not 0 <= source.labels.min() <= source.labels.max() < classes:
-                    raise ValueError(f"The {split} labels do not lie in 0..{classes - 1}.")
-            counts = sources["train"].labels.bincount(minlength=classes)
-            self.spec = replace(self.spec, class_counts=tuple(counts.tolist()))
-        self.sources = sources
+        self.sources = self.read()
+        self._count_classes()
 
     def images(self, split: str) -> tuple[Tensor, Tensor]:
         """All pictures of a split after the same preprocessing, for real statistics.
@@ -72,8 +68,13 @@ class ImageDataModule(ZooDataModule):
         Returns:
             Images (N, C, H, W) uint8 and labels (N,) int64. With ``binarize`` the pictures are draws, 0 or 255: for
             "val" and "test" the ones that the loaders yield, for "train" one fixed draw of each picture.
+
+        Raises:
+            ValueError: If ``split`` is none of these, or empty.
         """
         source = self.source(split)
+        if len(source) == 0:
+            raise ValueError(f"There are no {split} pictures in {self.spec.name}: make it with a {split}_size above 0.")
         pixels = torch.cat(list(source.stream(torch.arange(len(source)).split(READ_CHUNK))))
         if self.transform.binarize:
             noise = fixed_noise(0, len(source), source.shape, *self.noise_key(split))

@@ -11,7 +11,7 @@ from datamodules.find import find
 from datamodules.formats import read_cifar_binary, read_idx, read_svhn
 from datamodules.image_base import ImageDataModule, split_indices
 from datamodules.loader import Source, TensorSource
-from datamodules.pixels import Pixels
+from datamodules.pixels import Pixels, as_pixels
 from datamodules.public_files import PublicDataset
 from datamodules.resize import resize_and_crop
 from datamodules.spec import DataSpec
@@ -38,7 +38,7 @@ class PublicImages(ImageDataModule):
         ValueError: If an argument is out of range, or both ``binarize`` and ``dequantize`` are asked for.
     """
 
-    name: ClassVar[str]
+    key: ClassVar[str]
     dataset: ClassVar[PublicDataset]
     shape: ClassVar[tuple[int, int, int]]
     class_names: ClassVar[tuple[str, ...]]
@@ -58,7 +58,7 @@ class PublicImages(ImageDataModule):
             raise ValueError(f"image_size={image_size} must be at least 1.")
         channels, height, width = self.shape
         spec = DataSpec(
-            name=self.name,
+            name=self.key,
             kind="image",
             shape=(channels, image_size or height, image_size or width),
             num_classes=len(self.class_names),
@@ -80,7 +80,7 @@ class PublicImages(ImageDataModule):
     def read(self) -> dict[str, Source]:
         """Reads the data and splits it."""
         (images, labels), (test_images, test_labels) = self.parse(find(self.dataset, self.data_dir))
-        images, test_images = self._resized(images), self._resized(test_images)
+        images, test_images = self._fitted(images), self._fitted(test_images)
         train, val = split_indices(len(images), self.val_size, self.seed)
         return {
             "train": TensorSource(images[train], labels[train]),
@@ -88,7 +88,8 @@ class PublicImages(ImageDataModule):
             "test": TensorSource(test_images, test_labels),
         }
 
-    def _resized(self, images: Tensor) -> Tensor:
+    def _fitted(self, images: Tensor) -> Tensor:
+        images = as_pixels(images, self.spec.shape[0], self.dataset.title)
         return images if images.shape[1:] == self.spec.shape else resize_and_crop(images, self.spec.shape[-1])
 
 
@@ -106,7 +107,7 @@ class IDXImages(PublicImages):
 class FashionMNIST(IDXImages):
     """Zalando's articles: 10 classes of clothing (Xiao et al., 2017, https://arxiv.org/abs/1708.07747)."""
 
-    name = "fashion_mnist"
+    key = "fashion_mnist"
     dataset = public_files.FASHION_MNIST
     class_names = (
         "T-shirt/top",
@@ -125,7 +126,7 @@ class FashionMNIST(IDXImages):
 class MNIST(IDXImages):
     """Handwritten digits (LeCun et al., 1998, http://yann.lecun.com/exdb/mnist/)."""
 
-    name = "mnist"
+    key = "mnist"
     dataset = public_files.MNIST
     class_names = tuple("0123456789")
 
@@ -133,7 +134,7 @@ class MNIST(IDXImages):
 class KMNIST(IDXImages):
     """Cursive Japanese characters, 10 classes (Clanuwat et al., 2018, https://arxiv.org/abs/1812.01718)."""
 
-    name = "kmnist"
+    key = "kmnist"
     dataset = public_files.KMNIST
     class_names = ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo")
 
@@ -141,7 +142,7 @@ class KMNIST(IDXImages):
 class CIFAR10(PublicImages):
     """Small colour photographs of 10 classes (Krizhevsky, 2009, https://www.cs.toronto.edu/~kriz/cifar.html)."""
 
-    name = "cifar10"
+    key = "cifar10"
     dataset = public_files.CIFAR10
     shape = (3, 32, 32)
     class_names = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -155,7 +156,7 @@ class CIFAR10(PublicImages):
 class SVHN(PublicImages):
     """House numbers, one digit in the centre (Netzer et al., 2011, http://ufldl.stanford.edu/housenumbers)."""
 
-    name = "svhn"
+    key = "svhn"
     dataset = public_files.SVHN
     shape = (3, 32, 32)
     class_names = tuple("0123456789")

@@ -49,9 +49,16 @@ class TensorSource:
     Args:
         data: All examples, shape (N, ...), any dtype.
         labels: Their labels, shape (N,), int64.
+
+    Raises:
+        ValueError: If there is not one label an example, or a value is no number.
     """
 
     def __init__(self, data: Tensor, labels: Tensor) -> None:
+        if labels.shape != data.shape[:1]:
+            raise ValueError(f"{len(data)} examples need as many labels, got shape {tuple(labels.shape)}.")
+        if data.is_floating_point() and not data.isfinite().all():
+            raise ValueError("The data holds values that are no numbers (NaN or infinity).")
         self.data, self.labels = data, labels
         self.shape = tuple(data.shape[1:])
 

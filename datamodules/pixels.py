@@ -30,6 +30,11 @@ class Pixels:
         return self.binarize or self.dequantize
 
     @property
+    def name(self) -> str:
+        """What is done beyond scaling: "binarized", "dequantized" or nothing."""
+        return "binarized" if self.binarize else "dequantized" if self.dequantize else ""
+
+    @property
     def value_range(self) -> tuple[float, float]:
         """Lowest and highest value of the result."""
         return (0.0, 1.0) if self.binarize else (-1.0, 1.0)
@@ -50,3 +55,28 @@ class Pixels:
         if self.binarize:
             return (uniform * 255 < values).to(torch.float32, memory_format=self.memory_format)
         return values.add_(uniform).mul_(2 / 256).sub_(1)
+
+
+def as_pixels(images: Tensor, channels: int, origin: str) -> Tensor:
+    """Returns pictures as uint8 after checking that they are pictures.
+
+    Args:
+        images: Shape (N, C, H, W), any real type.
+        channels: How many channels are expected.
+        origin: Where they come from, for the message.
+
+    Raises:
+        ValueError: If there are none, or their shape is another, or a value is no number or outside 0..255.
+    """
+    if images.ndim != 4 or images.shape[1] != channels:
+        raise ValueError(f"{origin}: expected pictures (N, {channels}, H, W), got shape {tuple(images.shape)}.")
+    if images.numel() == 0:
+        raise ValueError(f"{origin}: there are no pictures.")
+    if images.dtype == torch.uint8:
+        return images
+    if not images.isfinite().all():
+        raise ValueError(f"{origin}: the pictures hold values that are no numbers (NaN or infinity).")
+    low, high = images.min().item(), images.max().item()
+    if low < 0 or high > 255 or (images.is_floating_point() and high <= 1):
+        raise ValueError(f"{origin}: expected pixel values in 0..255, got {low:g}..{high:g}.")
+    return images.round().to(torch.uint8)
