@@ -1,0 +1,155 @@
+"""Interrupted and resumed equals uninterrupted, bit for bit, whatever interrupted it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from lightning_modules import METHODS
+from lightning_modules.parts.checkpoint_io import AtomicCheckpointIO, DamagedCheckpoint
+from tests import training
+from tests.training import train
+
+STEPS = 13
+MID_EPOCH, EPOCH_END, FIRST = 8, 10, 1  # an epoch has five batches
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Using ModelCheckpoint with manual optimization:UserWarning",
+    "ignore:Detected call of `lr_scheduler.step",
+    "ignore:The dirpath has changed:UserWarning",
+)
+
+
+def differences(a: Any, b: Any, path: str = "") -> list[str]:
+    """Names every leaf in which two checkpoints differ by as much as a bit."""
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        same = a.dtype == b.dtype and torch.equal(a, b)
+        return [] if same else [path]
+    if isinstance(a, dict) and isinstance(b, dict):
+        missing = [f"{path}/{key} in one only" for key in a.keys() ^ b.keys()]
+        return missing + [d for key in a.keys() & b.keys() for d in differences(a[key], b[key], f"{path}/{key}")]
+    if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)) and len(a) == len(b):
+        return [d for i, (x, y) in enumerate(zip(a, b, strict=True)) for d in differences(x, y, f"{path}/{i}")]
+    return [] if a == b else [path]
+
+
+def states(file: Path | str) -> dict[str, Any]:
+    """Everything that a run goes on from.
+
+    Left out: names of files, and Lightning's own counters of loops, which count an epoch that is resumed at its
+    end as begun once less. Steps and epochs are compared through ``global_step`` and ``epoch``.
+    """
+    checkpoint = torch.load(file, weights_only=True)
+    del checkpoint["loops"]
+    checkpoint["callbacks"] = {k: v for k, v in checkpoint["callbacks"].items() if "ModelCheckpoint" not in k}
+    return checkpoint
+
+
+def program(**arguments: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, training.__file__, json.dumps(arguments)], timeout=120, capture_output=True, text=True
+    )
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_resumed_run_equals_the_uninterrupted_one(method: str) -> None:
+    _, _, whole = train(method, STEPS, "whole")
+    expected = states("whole/last.ckpt")
+    assert expected["global_step"] == STEPS
+    for stop in (MID_EPOCH, EPOCH_END):
+        trainer, _, rest = train(method, STEPS, f"rest-{stop}", ckpt_path=f"whole/step={stop}.ckpt")
+        assert differences(expected, states(f"rest-{stop}/last.ckpt")) == []
+        assert [b.tolist() for b in rest.batches] == [b.tolist() for b in whole.batches[stop:]]
+        assert trainer.global_step == STEPS
+
+
+def test_the_comparison_sees_a_difference() -> None:
+    """The checkpoints compared hold weights, both optimizers, averages, random states, schedules and the loader."""
+    train("MinimaxGAN", 4, "run")
+    a, b = states("run/step=3.ckpt"), states("run/last.ckpt")
+    found = differences(a, b)
+    for part in (
+        "/state_dict/generator.",
+        "/state_dict/discriminator.",
+        "/optimizer_states/1/state/0/exp_avg",
+        "/callbacks/EMA/averages/generator.",
+        "/callbacks/RandomStates/processes/0/torch",
+        "/lr_schedulers/1/last_epoch",
+        "/TinyData/training_loader/position",
+    ):
+        assert any(name.startswith(part) for name in found), (part, found)
+    assert differences(a, a) == []
+
+
+def test_resume_restores_the_random_states_of_numpy_and_python() -> None:
+    """The loop itself draws from torch alone; data transforms of others may not."""
+    train("MinimaxGAN", 3, "run")
+    saved = torch.load("run/last.ckpt", weights_only=True)["callbacks"]["RandomStates"]["processes"][0]
+    trainer, _, _ = train("MinimaxGAN", 4, "rest", ckpt_path="run/last.ckpt")
+    after = torch.load("rest/last.ckpt", weights_only=True)["callbacks"]["RandomStates"]["processes"][0]
+    assert differences(saved["numpy"], after["numpy"]) == differences(saved["python"], after["python"]) == []
+    assert not torch.equal(saved["torch"], after["torch"])
+    assert np.array_equal(np.random.get_state()[1], saved["numpy"][0].numpy().astype(np.uint32))
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    finished = program(method="WGANGP", steps=STEPS, folder=str(folder), every=3)
+    assert finished.returncode == 0, finished.stderr
+    return folder / "step=12.ckpt"
+
+
+@pytest.mark.parametrize("interruption", [{"kill_at": 8}, {"kill_write_at": 9}], ids=["running", "writing"])
+def test_killed_run_resumes_to_the_uninterrupted_one(interruption: dict[str, int], uninterrupted: Path) -> None:
+    killed = program(method="WGANGP", steps=STEPS, folder="run", every=3, **interruption)
+    assert killed.returncode == -9, killed.stderr
+    names = {path.name for path in Path("run").iterdir()}
+    left_behind = {".step=9.ckpt.partial"} if "kill_write_at" in interruption else set()
+    assert names == {"step=3.ckpt", "step=6.ckpt", "last.ckpt"} | left_behind
+
+    resumed = program(method="WGANGP", steps=STEPS, folder="run", every=3, ckpt_path="run/last.ckpt")
+    assert resumed.returncode == 0, resumed.stderr
+    assert differences(states(uninterrupted), states("run/step=12.ckpt")) == []
+    assert not list(Path("run").glob(".*"))
+
+
+def test_an_interrupted_write_leaves_the_checkpoint_before() -> None:
+    """Not killed but failed: a full disk, Ctrl-C."""
+    writer = AtomicCheckpointIO()
+    writer.save_checkpoint({"step": 1}, "run/last.ckpt")
+
+    class Failing:
+        def __reduce__(self) -> Any:
+            raise OSError("No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        writer.save_checkpoint({"step": 2, "weights": torch.zeros(10_000), "next": Failing()}, "run/last.ckpt")
+    assert writer.load_checkpoint("run/last.ckpt") == {"step": 1}
+    assert [path.name for path in Path("run").iterdir()] == ["last.ckpt"]
+
+
+@pytest.mark.parametrize("keep", [0, 100, 0.5, 0.999])
+def test_damaged_checkpoints_are_named(keep: float) -> None:
+    train("MinimaxGAN", 2, "run")
+    file = Path("run/last.ckpt")
+    whole = file.read_bytes()
+    file.write_bytes(whole[: int(keep * len(whole)) if keep < 1 else int(keep)])
+    with pytest.raises(DamagedCheckpoint, match=r"last\.ckpt is damaged .* an earlier one"):
+        train("MinimaxGAN", 4, "rest", ckpt_path="run/last.ckpt")
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        train("MinimaxGAN", 4, "rest", ckpt_path="nowhere.ckpt")
+
+
+def test_resuming_after_the_last_step_changes_nothing() -> None:
+    train("MinimaxGAN", 3, "run")
+    trainer, module, record = train("MinimaxGAN", 3, "rest", ckpt_path="run/last.ckpt")
+    saved = torch.load("run/last.ckpt", weights_only=True)["state_dict"]
+    assert not record.batches
+    assert differences(dict(module.state_dict()), saved) == []

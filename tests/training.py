@@ -1,0 +1,169 @@
+"""Short runs that the tests of resuming and of several processes compare with one another, bit for bit.
+
+Also a program, so that a run can be a process of its own, killed, or one of a pair::
+
+    python tests/training.py '{"method": "MinimaxGAN", "steps": 8, "folder": "run"}'
+"""
+
+import json
+import logging
+import os
+import signal
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch import Tensor
+
+from datamodules.base import ZooDataModule
+from datamodules.loader import TensorSource
+from datamodules.spec import DataSpec
+from lightning_modules import METHODS
+from lightning_modules.base import GenerativeModule
+from lightning_modules.callbacks import EMA
+from lightning_modules.parts.capabilities import Averages
+from lightning_modules.parts.checkpoint_io import AtomicCheckpointIO
+from lightning_modules.parts.distributed import rank, world_size
+
+GLOBAL_BATCH = 8
+EXAMPLES = 5 * GLOBAL_BATCH + 3  # an epoch has five batches
+
+
+class TinyData(ZooDataModule):
+    """Fixed examples of a given shape; points of eight modes, or pictures in [-1, 1], with two classes."""
+
+    def __init__(self, shape: tuple[int, ...], batch_size: int = GLOBAL_BATCH) -> None:
+        super().__init__()
+        self.batch_size, self.seed = batch_size, 3
+        kind = "points" if len(shape) == 1 else "image"
+        self.spec = DataSpec("tiny", kind, shape, None if kind == "points" else (-1.0, 1.0), num_classes=2)
+
+    def setup(self, stage: str | None = None) -> None:
+        examples = torch.rand(EXAMPLES, *self.spec.shape, generator=torch.Generator().manual_seed(1)) * 2 - 1
+        labels = torch.arange(EXAMPLES) % 2
+        source = TensorSource(examples, labels)
+        self.sources = {"train": source, "val": source, "test": source}
+
+
+class Record(Callback):
+    """Remembers the batches of this process, and kills it after one of them if asked to."""
+
+    def __init__(self, kill_at: int | None = None) -> None:
+        self.batches: list[Tensor] = []
+        self.kill_at = kill_at
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, index: int) -> None:
+        self.batches.append(batch[0].clone())
+        if trainer.global_step == self.kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+class KilledWriter(AtomicCheckpointIO):
+    """Writes checkpoints until one of them, in the middle of which the process is killed."""
+
+    def __init__(self, kill_at: int) -> None:
+        self.kill_at = kill_at
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        if checkpoint["global_step"] != self.kill_at:
+            super().save_checkpoint(checkpoint, path, storage_options)
+            return
+        checkpoint["killer"] = Killer()
+        super().save_checkpoint(checkpoint, path, storage_options)
+
+
+class Killer:
+    """Kills the process that pickles it."""
+
+    def __reduce__(self) -> Any:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+class GlobalNoise:
+    """Noise that is a function of (draw, global index): the same for one process and for many.
+
+    The k-th draw of a run makes the numbers of the whole global batch, of which each process takes its part.
+    """
+
+    def __init__(self) -> None:
+        self.draws = 0
+
+    def _part(self, draw: Any, num: int) -> Tensor:
+        generator = torch.Generator().manual_seed(self.draws)
+        self.draws += 1
+        return draw(num * world_size(), generator)[rank() * num : (rank() + 1) * num]
+
+    def normal(self, *shape: int, device: torch.device) -> Tensor:
+        return self._part(lambda n, g: torch.randn(n, *shape[1:], generator=g), shape[0]).to(device)
+
+    def uniform(self, *shape: int, device: torch.device) -> Tensor:
+        return self._part(lambda n, g: torch.rand(n, *shape[1:], generator=g), shape[0]).to(device)
+
+    def integers(self, high: int, num: int, device: torch.device) -> Tensor:
+        return self._part(lambda n, g: torch.randint(high, (n,), generator=g), num).to(device)
+
+    def categorical(self, probabilities: Tensor, num: int) -> Tensor:
+        return self._part(lambda n, g: torch.multinomial(probabilities, n, True, generator=g), num)
+
+
+def build(method: str, **overrides: Any) -> tuple[GenerativeModule, tuple[int, ...]]:
+    """Builds a method for points, or for pictures if it is for pictures only."""
+    try:
+        return METHODS[method].for_data(TinyData((2,)).spec, **overrides), (2,)
+    except ValueError:
+        shape = (1, 8, 8)
+        return METHODS[method].for_data(TinyData(shape).spec, **overrides), shape
+
+
+def train(
+    method: str,
+    steps: int,
+    folder: str | None = None,
+    ckpt_path: str | None = None,
+    every: int = 1,
+    overrides: dict[str, Any] | None = None,
+    kill_at: int | None = None,
+    kill_write_at: int | None = None,
+    devices: int = 1,
+    global_noise: bool = False,
+) -> tuple[Trainer, GenerativeModule, Record]:
+    """Runs ``method`` for ``steps`` batches with EMA and a checkpoint every ``every`` batches under ``folder``."""
+    seed_everything(7, verbose=False)
+    module, shape = build(method, **(overrides or {}))
+    if global_noise:
+        module.noise = GlobalNoise()  # type: ignore[assignment]
+    record = Record(kill_at)
+    callbacks: list[Callback] = [record]
+    if isinstance(module, Averages):
+        callbacks.append(EMA(half_life_images=40))
+    if folder is not None:
+        callbacks.append(
+            ModelCheckpoint(dirpath=folder, filename="{step}", every_n_train_steps=every, save_top_k=-1, save_last=True)
+        )
+    trainer = Trainer(
+        max_steps=steps,
+        accelerator="cpu",
+        devices=devices,
+        strategy="ddp" if devices > 1 else "auto",
+        callbacks=callbacks,
+        plugins=[AtomicCheckpointIO() if kill_write_at is None else KilledWriter(kill_write_at)],
+        logger=False,
+        enable_checkpointing=folder is not None,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(module, TinyData(shape, GLOBAL_BATCH // devices), ckpt_path=ckpt_path)
+    return trainer, module, record
+
+
+if __name__ == "__main__":
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    warnings.simplefilter("ignore")
+    train(**json.loads(sys.argv[1]))
