@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -113,13 +114,16 @@ class GlobalNoise:
         return self._part(lambda n, g: torch.multinomial(probabilities, n, True, generator=g), num)
 
 
-def build(method: str, **overrides: Any) -> tuple[GenerativeModule, tuple[int, ...]]:
-    """Builds a method for points, or for pictures if it is for pictures only."""
-    try:
-        return METHODS[method].for_data(TinyData((2,)).spec, **overrides), (2,)
-    except ValueError:
-        shape = (1, 8, 8)
+def build(
+    method: str, shape: tuple[int, ...] | None = None, **overrides: Any
+) -> tuple[GenerativeModule, tuple[int, ...]]:
+    """Builds a method for a shape; without one for points, or for pictures if it is for pictures only."""
+    if shape is not None:
         return METHODS[method].for_data(TinyData(shape).spec, **overrides), shape
+    try:
+        return build(method, (2,), **overrides)
+    except ValueError:
+        return build(method, (1, 8, 8), **overrides)
 
 
 def train(
@@ -128,7 +132,9 @@ def train(
     folder: str | None = None,
     ckpt_path: str | None = None,
     every: int = 1,
+    shape: tuple[int, ...] | None = None,
     overrides: dict[str, Any] | None = None,
+    callbacks: Sequence[Callback] = (),
     kill_at: int | None = None,
     kill_write_at: int | None = None,
     devices: int = 1,
@@ -136,11 +142,11 @@ def train(
 ) -> tuple[Trainer, GenerativeModule, Record]:
     """Runs ``method`` for ``steps`` batches with EMA and a checkpoint every ``every`` batches under ``folder``."""
     seed_everything(7, verbose=False)
-    module, shape = build(method, **(overrides or {}))
+    module, shape = build(method, shape, **(overrides or {}))
     if global_noise:
         module.noise = GlobalNoise()  # type: ignore[assignment]
     record = Record(kill_at)
-    callbacks: list[Callback] = [record]
+    callbacks = [record, *callbacks]
     if isinstance(module, Averages):
         callbacks.append(EMA(half_life_images=40))
     if folder is not None:

@@ -1,0 +1,166 @@
+"""Plain ``strategy="ddp"`` on two real processes equals one process on the union batch, for every method.
+
+One pair of processes walks the whole registry: starting a pair takes ten seconds, training in it next to nothing.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import LightningModule, Trainer, seed_everything
+from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy
+from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from lightning_modules import METHODS
+from lightning_modules.parts.distributed import refuse_unsupported_strategy
+from tests import pair
+from tests.training import GLOBAL_BATCH, build, train
+
+TIMEOUT_SECONDS = 200
+# Sums of eight numbers in another order, in float32, through six steps of Adam or RMSprop.
+CLOSE = {"atol": 2e-6, "rtol": 2e-5}
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Using ModelCheckpoint with manual optimization:UserWarning",
+    "ignore:Detected call of `lr_scheduler.step",
+    "ignore:The dirpath has changed:UserWarning",
+)
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """What both processes wrote."""
+    folder = tmp_path_factory.mktemp("pair")
+    with subprocess.Popen(
+        [sys.executable, pair.__file__, str(folder)],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            output, _ = process.communicate(timeout=TIMEOUT_SECONDS)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)  # the second process is a child of the first
+            pytest.fail(f"Two processes did not finish in {TIMEOUT_SECONDS} s.")
+    assert process.returncode == 0, output
+    return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(2)]
+
+
+def built(method: str) -> LightningModule:
+    seed_everything(7, verbose=False)
+    return build(method)[0]
+
+
+def assert_equal(a: dict[str, Tensor], b: dict[str, Tensor]) -> None:
+    assert a.keys() == b.keys()
+    assert [name for name in a if not torch.equal(a[name], b[name])] == []
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_two_processes_equal_one_on_the_union_batch(method: str, ranks: list[dict[str, Any]]) -> None:
+    first, second = (rank["methods"][method] for rank in ranks)
+    assert first["strategy"] == "DDPStrategy"
+    assert first["global_step"] == second["global_step"] == pair.STEPS
+    parameters = dict(built(method).named_parameters())
+    assert_equal(*({n: t for n, t in rank["weights"].items() if n in parameters} for rank in (first, second)))
+
+    trainer, alone, record = train(method, pair.STEPS, global_noise=True)
+    union = [torch.cat(parts) for parts in zip(first["batches"], second["batches"], strict=True)]
+    assert all(torch.equal(a, b) for a, b in zip(union, record.batches, strict=True))
+    assert len(first["batches"][0]) == GLOBAL_BATCH // 2
+
+    if any(isinstance(layer, _BatchNorm) for layer in alone.modules()):
+        return  # statistics are of each process's own half: another, documented, computation
+    start = built(method).state_dict()
+    own = alone.state_dict()
+    assert any(not torch.allclose(own[name], start[name], **CLOSE) for name in parameters)
+    for name in own:
+        torch.testing.assert_close(first["weights"][name], own[name], **CLOSE)
+
+
+@pytest.mark.parametrize("run", ["methods", "convolutional"])
+def test_averages_are_equal_on_both_and_so_is_what_validation_sees(run: str, ranks: list[dict[str, Any]]) -> None:
+    results = [rank[run] if run == "methods" else {run: rank[run]} for rank in ranks]
+    for first, second in zip(*(result.values() for result in results), strict=True):
+        assert_equal(first["validation"], second["validation"])
+        names = [name for name in first["averages"] if name not in first["validation"]]
+        assert_equal(*({name: rank["averages"][name] for name in names} for rank in (first, second)))
+
+
+def test_batch_statistics_would_differ(ranks: list[dict[str, Any]]) -> None:
+    """At the end of training nobody has broadcast them: what validation saw was equal for a reason."""
+    first, second = (rank["convolutional"] for rank in ranks)
+    statistics = [name for name in first["weights"] if name.endswith("running_mean")]
+    assert statistics
+    assert set(statistics) <= first["validation"].keys()
+    assert any(name.startswith("ema.") for name in first["validation"])
+    assert any(not torch.equal(first["weights"][name], second["weights"][name]) for name in statistics)
+
+
+def test_each_process_draws_noise_of_its_own_and_resumes_its_own(ranks: list[dict[str, Any]]) -> None:
+    for kind in range(3):
+        assert ranks[0]["whole"]["draws"][kind] != ranks[1]["whole"]["draws"][kind]
+    for rank in ranks:
+        whole, resumed = rank["whole"], rank["resumed"]
+        assert whole["draws"] == resumed["draws"]
+        assert_equal(whole["weights"], resumed["weights"])
+        assert_equal(whole["averages"], resumed["averages"])
+        assert len(resumed["batches"]) == pair.STEPS - 3
+        assert all(torch.equal(a, b) for a, b in zip(whole["batches"][3:], resumed["batches"], strict=True))
+
+
+def test_gradients_are_means_over_processes(ranks: list[dict[str, Any]]) -> None:
+    for reductions in (rank["reductions"] for rank in ranks):
+        expected = torch.arange(120.0).view(2, 3, 4, 5) * 1.5
+        assert torch.equal(reductions["everywhere"], expected)
+        assert torch.equal(reductions["here"], torch.full((3,), 0.5))
+        assert reductions["nowhere"] is None
+        assert torch.equal(reductions["double"], torch.full((4,), (1 + 1e-12) / 2, dtype=torch.float64))
+        assert reductions["losses"].tolist() == [1.0, float("inf")]
+        assert not reductions["losses"].requires_grad
+        assert reductions["scalar"] == 0.5
+        buffers = reductions["buffers"]
+        assert buffers["running_mean"].tolist() == [1, 1, 1]
+        assert buffers["num_batches_tracked"] == 10
+        assert buffers["flags"].tolist() == [True, False]
+
+
+def test_a_nan_on_one_process_stops_both_with_the_same_sentence(ranks: list[dict[str, Any]]) -> None:
+    first, second = (rank["poisoned"] for rank in ranks)
+    assert "batch 2" in first
+    assert "nan" in first
+    assert first == second
+
+
+@pytest.mark.parametrize(
+    ("strategy", "named"),
+    [
+        (DDPStrategy(static_graph=True), "static_graph"),
+        (FSDPStrategy.__new__(FSDPStrategy), "FSDPStrategy shards"),
+    ],
+)
+def test_strategies_that_train_wrongly_are_refused(strategy: Any, named: str) -> None:
+    trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    trainer.strategy.connect(LightningModule())
+    refuse_unsupported_strategy(trainer, num_optimizers=2)
+    strategy.__dict__.update(_lightning_module=LightningModule())
+    trainer._accelerator_connector.strategy = strategy
+    refuse_unsupported_strategy(trainer, num_optimizers=1)
+    with pytest.raises(ValueError, match=rf'{named}.* 2 optimizers in turns\. Use Trainer\(strategy="ddp"\)'):
+        refuse_unsupported_strategy(trainer, num_optimizers=2)
+
+
+def test_resuming_on_another_number_of_processes_is_refused(
+    ranks: list[dict[str, Any]], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    checkpoint = next(Path(tmp_path_factory.getbasetemp()).glob("pair*/whole/step=3.ckpt"))
+    with pytest.raises(ValueError, match=r"2 process\(es\)"):
+        train("WGANGP", pair.STEPS, "run", ckpt_path=str(checkpoint), overrides={"critic_steps": 2})
