@@ -46,6 +46,7 @@ class Card:
         networks: Number of parameters of each network.
         metrics: Measured numbers; each name carries its protocol, as in ``fid-fashion_mnist-10k``.
         recipe: Name of the recipe that made it, or ``None``.
+        batches: Batches it was trained on, or ``None`` if unknown.
         notes: Limitations, for the reader of the model card.
         curve: Rows of the training curve, one mapping a row.
         versions: Versions of the libraries that wrote it.
@@ -61,6 +62,7 @@ class Card:
     networks: Mapping[str, int] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
     recipe: str | None = None
+    batches: int | None = None
     notes: str = ""
     curve: tuple[Mapping[str, float], ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -88,6 +90,7 @@ class Card:
             "networks": dict(self.networks),
             "metrics": dict(self.metrics),
             "recipe": self.recipe,
+            "batches": self.batches,
             "notes": self.notes,
             "curve": [dict(row) for row in self.curve],
             "versions": dict(self.versions),
@@ -173,6 +176,7 @@ def read_card(folder: Path, name: str | None = None) -> Card:
         networks=get_numbers("networks", values.get("networks", {})),
         metrics=get_numbers("metrics", values.get("metrics", {})),
         recipe=None if values.get("recipe") is None else get("recipe", str),
+        batches=None if values.get("batches") is None else get("batches", int),
         notes=get("notes", str, ""),
         curve=tuple(get_numbers("curve", row) for row in get("curve", list, [])),
         versions=MappingProxyType(versions),
@@ -190,13 +194,18 @@ def checked_file(folder: Path, filename: str, max_bytes: int | None = None) -> P
     path = folder / filename
     if not path.is_file():
         raise ZooError(f"{folder} is no checkpoint of the zoo: it has no file {filename}.")
+    check_inside(folder, path)
+    if max_bytes is not None and path.stat().st_size > max_bytes:
+        raise ZooError(f"{path} has {path.stat().st_size} bytes; at most {max_bytes} are read.")
+    return path
+
+
+def check_inside(folder: Path, path: Path) -> None:
+    """Raises ``ZooError`` if a path in a checkpoint is a link that leads out of it; see ``checked_file``."""
     home = folder.resolve()
     allowed = [home, home.parents[1] / "blobs"] if home.parent.name == "snapshots" else [home]
     if not any(path.resolve().is_relative_to(root) for root in allowed):
         raise ZooError(f"{path} is a link that leads out of the checkpoint's folder.")
-    if max_bytes is not None and path.stat().st_size > max_bytes:
-        raise ZooError(f"{path} has {path.stat().st_size} bytes; at most {max_bytes} are read.")
-    return path
 
 
 def not_plain(value: Any, where: str = "", depth: int = 0) -> str | None:

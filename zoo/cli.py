@@ -9,6 +9,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from lightning_modules.base import GenerativeModule
 from zoo.cards import Card
+from zoo.paths import recipes_dir
 from zoo.saving import save
 
 
@@ -48,6 +49,8 @@ class ZooCLI(LightningCLI):
 
     def fit(self) -> None:
         """Trains, from the start or from ``--ckpt_path``."""
+        # It advises to keep copies of the weights before each step; the state after it is the one that is meant.
+        warnings.filterwarnings("ignore", "Using ModelCheckpoint with manual optimization", UserWarning)
         self.trainer.fit(self.model, self.datamodule, ckpt_path=self.config["ckpt_path"], weights_only=True)
 
 
@@ -78,7 +81,7 @@ def train(recipe: Path, overrides: list[str], save_to: Path | None = None) -> Ca
         cli.model,
         save_to or Path(cli.trainer.default_root_dir) / "zoo",
         name=recipe.stem,
-        recipe=recipe.stem,
+        recipe=recipe.stem if recipe.parent == recipes_dir() else None,
         metrics=measured(cli.trainer.callback_metrics),
         trainer=cli.trainer,
     )

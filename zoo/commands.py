@@ -34,6 +34,7 @@ def show(arguments: Namespace) -> None:
         ("parameters", f"{shown.parameters:,} " + _pairs({key: f"{n:,}" for key, n in shown.networks.items()})),
         ("weights", "last step, average (default)" if shown.averaged else "last step"),
         ("recipe", shown.recipe or "none"),
+        ("batches", "not recorded" if shown.batches is None else f"{shown.batches:,}"),
         ("hyperparameters", _pairs(shown.hyperparameters)),
         ("versions", _pairs(shown.versions)),
         ("sha256", shown.sha256),

@@ -41,7 +41,9 @@ def export(
         raise ZooError(f"{ckpt} does not fit {method} with its hyperparameters: {error}") from error
     if checkpoint.get("data_spec") is not None:
         module.data_spec = DataSpec.from_json(checkpoint["data_spec"])
-    return save_state(module, folder, _averages(checkpoint), name=name, recipe=recipe)
+    return save_state(
+        module, folder, _averages(checkpoint), name=name, recipe=recipe, batches=checkpoint.get("global_step")
+    )
 
 
 def _read(ckpt: Path) -> dict[str, Any]:
@@ -50,8 +52,10 @@ def _read(ckpt: Path) -> dict[str, Any]:
     try:
         checkpoint = torch.load(ckpt, map_location="cpu", weights_only=True)
     except (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        reason = str(error).strip().splitlines() or ["it cannot be read"]
-        raise ZooError(f"{ckpt} is no checkpoint that can be loaded without running its code: {reason[0]}") from error
+        raise ZooError(
+            f"{ckpt} is no Lightning checkpoint of plain tensors and numbers: it is damaged, something else, or holds "
+            "objects whose loading could run code. Nothing of it was run."
+        ) from error
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise ZooError(f"{ckpt} is no checkpoint of Lightning: it has no state_dict.")
     return checkpoint

@@ -14,7 +14,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 
 import lightning_modules
 from datamodules.spec import DataSpec
-from zoo.cards import STATISTICS_FOLDER, WEIGHTS_FILE, Card, checked_file, read_card
+from zoo.cards import STATISTICS_FOLDER, WEIGHTS_FILE, Card, check_inside, checked_file, read_card
 from zoo.errors import ZooError
 from zoo.hub import find
 
@@ -106,7 +106,8 @@ def build(
         with torch.random.fork_rng(devices=[]), torch.device(device), _at_most(max_tensors):
             return method_class(**hyperparameters)
     except Exception as error:  # values out of a file can make any constructor fail in any way
-        raise ZooError(f"{method} cannot be built from the checkpoint's hyperparameters: {error}") from error
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:300]
+        raise ZooError(f"{method} cannot be built from the checkpoint's hyperparameters: {reason}") from error
 
 
 def layout(module: LightningModule) -> Layout:
@@ -201,5 +202,8 @@ def _restore(module: LightningModule, card: Card) -> None:
             module.data_spec = DataSpec.from_json(card.data_spec)
         except (TypeError, ValueError) as error:
             raise ZooError(f"{card.path}: the data spec in the config is wrong: {error}") from error
-    if hasattr(module, "extract") and (card.path / STATISTICS_FOLDER).is_dir():
-        module.statistics_dir = card.path / STATISTICS_FOLDER
+    statistics = card.path / STATISTICS_FOLDER
+    if hasattr(module, "extract") and statistics.is_dir():
+        for path in (statistics, *statistics.iterdir()):
+            check_inside(card.path, path)
+        module.statistics_dir = str(statistics)

@@ -83,6 +83,8 @@ def _training(card: Card) -> str:
     lines = [f"- Data: {card.data or 'not recorded'}{_shape(card)}"]
     if card.recipe is not None:
         lines.append(f"- Recipe: `python -m zoo train {card.recipe}`")
+    if card.batches is not None:
+        lines.append(f"- Batches: {card.batches:,}")
     lines.append("- Hyperparameters: `" + json.dumps(dict(card.hyperparameters)) + "`")
     networks = ", ".join(f"{name} {count:,}" for name, count in card.networks.items())
     lines.append(f"- Parameters: {card.parameters:,} ({networks})")

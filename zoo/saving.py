@@ -62,10 +62,13 @@ def save(
         ZooError: If the module is no method of the registry, has hyperparameters that are no JSON values, holds
             weights that are not finite, or ``folder`` is something other than a checkpoint.
     """
+    if trainer is None and module._trainer is not None:
+        trainer = module.trainer
     return save_state(
         module,
         folder,
         _averaged_state(module, trainer),
+        batches=None if trainer is None else trainer.global_step,
         name=name,
         metrics=metrics,
         recipe=recipe,
@@ -83,6 +86,7 @@ def save_state(
     name: str | None = None,
     metrics: Mapping[str, float] | None = None,
     recipe: str | None = None,
+    batches: int | None = None,
     notes: str | None = None,
     curve: Sequence[Mapping[str, float]] = (),
     samples: bool = True,
@@ -108,6 +112,7 @@ def save_state(
         networks=parameter_counts(module),
         metrics={key: float(value) for key, value in (metrics or {}).items()},
         recipe=recipe,
+        batches=batches or None,
         notes=notes or "",
         curve=tuple(dict(row) for row in curve),
         versions=library_versions(),
@@ -188,8 +193,6 @@ def _identity(module: LightningModule) -> tuple[str, dict[str, Any]]:
 
 
 def _averaged_state(module: LightningModule, trainer: Trainer | None) -> dict[str, Tensor]:
-    if trainer is None and module._trainer is not None:
-        trainer = module.trainer
     callbacks = [] if trainer is None else [c for c in trainer.callbacks if isinstance(c, EMA)]
     return callbacks[0].averaged_state_dict(module) if callbacks else {}
 

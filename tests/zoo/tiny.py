@@ -30,9 +30,7 @@ class TinyGAN(GenerativeModule):
             *[nn.Conv2d(width, width, 3, padding=1) for _ in range(depth)],
             nn.Conv2d(width, channels, 3, padding=1),
         ).to(memory_format=torch.channels_last)
-        self.discriminator = nn.Sequential(
-            spectral_norm(nn.Conv2d(channels, width, 3)), nn.Conv2d(width, width, 1)
-        )
+        self.discriminator = nn.Sequential(spectral_norm(nn.Conv2d(channels, width, 3)), nn.Conv2d(width, width, 1))
         self.discriminator.append(nn.Conv2d(width, width, 1))
         self.discriminator[2].weight = self.discriminator[1].weight
 

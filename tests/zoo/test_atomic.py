@@ -1,0 +1,130 @@
+"""A checkpoint appears whole or not at all, and an older one stays until it does."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+import zoo
+import zoo.saving
+from tests.zoo.tiny import TinyGAN
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    "step", ["to_bytes", "file_digest", "load_folder", "draw_samples", "write_png", "readme", "_sync"]
+)
+@pytest.mark.parametrize("existing", [True, False])
+def test_failures_leave_no_trace(
+    step: str, existing: bool, module: TinyGAN, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "home"
+    if existing:
+        zoo.save(TinyGAN(width=2), home / "tiny")
+    else:
+        home.mkdir()
+    before = contents(home)
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(zoo.saving, step, fail)
+    with pytest.raises(OSError, match="No space"):
+        zoo.save(module, home / "tiny")
+    assert contents(home) == before
+    assert [path.name for path in home.iterdir()] == (["tiny"] if existing else [])
+
+
+def test_a_failing_swap_puts_the_old_one_back(
+    checkpoint: Path, module: TinyGAN, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, rename, calls = contents(checkpoint), Path.rename, []
+
+    def second_fails(self: Path, target: Path) -> Path:
+        calls.append(self.name)
+        if len(calls) == 2:
+            raise OSError("Input/output error")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", second_fails)
+    with pytest.raises(OSError, match="Input/output"):
+        zoo.save(module, checkpoint)
+    assert calls == [checkpoint.name, "new", "old"]
+    assert contents(checkpoint) == before
+    assert [path.name for path in checkpoint.parent.iterdir()] == [checkpoint.name]
+
+
+def test_a_new_checkpoint_takes_the_place_of_the_old(checkpoint: Path, module: TinyGAN) -> None:
+    (checkpoint / "statistics").mkdir()
+    (checkpoint / "statistics/old.safetensors").touch()
+    old = zoo.card(checkpoint).sha256
+    zoo.save(module, checkpoint)
+    assert zoo.card(checkpoint).sha256 != old
+    assert sorted(path.name for path in checkpoint.iterdir()) == [
+        "README.md", "config.json", "model.safetensors", "samples.png",
+    ]  # fmt: skip
+    assert [path.name for path in checkpoint.parent.iterdir()] == [checkpoint.name]
+
+
+def test_folders_that_are_no_checkpoint_are_left_alone(module: TinyGAN, tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("two years")
+    for target in (tmp_path, tmp_path / "thesis.tex"):
+        with pytest.raises(zoo.ZooError, match="left alone"):
+            zoo.save(module, target)
+    assert contents(tmp_path) == {"thesis.tex": b"two years"}
+
+
+def test_measured_numbers_are_written_without_touching_the_weights(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = contents(checkpoint)
+    card = zoo.saving.update_metrics(checkpoint, {"test/fid-tiny-2k": 3.0})
+    assert card.metrics == {"test/fid-tiny-10k": 12.5, "test/fid-tiny-2k": 3.0}
+    assert "| test/fid-tiny-2k | 3 |" in (checkpoint / "README.md").read_text()
+    after = contents(checkpoint)
+    assert {name for name in before if before[name] != after[name]} == {"config.json", "README.md"}
+    zoo.load(str(checkpoint))
+
+    monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError("Input/output error")))
+    with pytest.raises(OSError, match="Input/output"):
+        zoo.saving.update_metrics(checkpoint, {"test/fid-tiny-2k": 4.0})
+    assert contents(checkpoint) == after
+
+
+SCRIPT = """
+import sys, torch, zoo, lightning_modules
+from tests.zoo.tiny import TinyGAN
+lightning_modules.METHODS["TinyGAN"] = TinyGAN
+zoo.save(TinyGAN(), sys.argv[1])
+print("ready", flush=True)
+for width in range(1, 10_000):
+    zoo.save(TinyGAN(width=1 + width % 2), sys.argv[1], samples=False)
+"""
+
+
+def test_killed_in_the_middle(tmp_path: Path, registered: None) -> None:
+    """Whenever ``kill -9`` comes, what lies there loads, or lies unharmed in the scratch folder beside it."""
+    root = Path(__file__).parents[2]
+    for delay in (0.2, 0.33, 0.47):
+        target = tmp_path / str(delay) / "tiny"
+        process = subprocess.Popen(
+            [sys.executable, "-c", SCRIPT, str(target)], cwd=root, stdout=subprocess.PIPE, text=True
+        )
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            time.sleep(delay)
+        finally:
+            process.send_signal(signal.SIGKILL)
+            process.communicate(timeout=60)
+        found = target if target.exists() else next(target.parent.glob(".tiny.*/old"))
+        state = zoo.load(str(found)).state_dict()
+        assert all(torch.isfinite(value).all() for value in state.values())
