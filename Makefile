@@ -42,7 +42,7 @@ $(STAMP): pyproject.toml | $(PY)
 	@echo "Setting up $(VENV). The first time, torch is a large download (up to 3 GB on Linux); TORCH_INDEX="
 	@echo "may name an index of CPU-only wheels, which are a tenth of that."
 	$(if $(TORCH_INDEX),$(PY) -m pip install $(PIP_EXTRA_ARGS) --index-url $(TORCH_INDEX) "torch>=2.6" "torchvision>=0.21")
-	$(PY) -m pip install $(PIP_EXTRA_ARGS) --quiet --editable ".[dev]"
+	@[ -t 1 ] || quiet=--quiet; $(PY) -m pip install $$quiet $(PIP_EXTRA_ARGS) --editable ".[dev]"
 	@touch $@
 
 demo: $(STAMP)
