@@ -4,6 +4,7 @@ The numbers are those that the callbacks log in ``trainer.test``.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -17,12 +18,13 @@ from lightning_modules.callbacks.precision_recall import precision_and_recall
 from lightning_modules.callbacks.real_statistics import HoldsImages, RealStatistics, real_statistics
 from lightning_modules.parts.capabilities import DataSpec
 
-MEASURES: dict[str, Callable[[Judged, RealStatistics], dict[str, float]]] = {
+MEASURES: dict[str, Callable[[Judged, Any], dict[str, float]]] = {
     "fid": fid,
     "inception_score": lambda judged, real: score(judged),
     "kid": kid,
     "precision_recall": precision_and_recall,
 }
+WITHOUT_REAL = {"inception_score"}
 
 
 def evaluate_samples(
@@ -62,7 +64,7 @@ def evaluate_samples(
         raise ValueError(f"Unknown measures {', '.join(unknown)}; there are {', '.join(MEASURES)}.")
     if "fid" in measures:
         warn_if_few(extractor, num_samples)
-    if statistics is None:
+    if statistics is None and set(measures) - WITHOUT_REAL:
         statistics = real_statistics(extractor, spec, split)
     judged = judge_samples(module, extractor, num_samples, spec, seed=seed, progress="samples" if progress else None)
     values: dict[str, float] = {}

@@ -145,8 +145,12 @@ def data_spec(trainer: Trainer, module: LightningModule) -> DataSpec | None:
 
 def metric_name(stage: str, name: str, extractor: nn.Module, num_samples: int) -> str:
     """Returns a name that carries the protocol: ``"val/fid-fashion_mnist-5k"``."""
-    count = f"{num_samples // 1000}k" if num_samples % 1000 == 0 else str(num_samples)
-    return f"{stage}/{name}-{check_extractor(extractor).extractor_name}-{count}"
+    return f"{stage}/{name}-{check_extractor(extractor).extractor_name}-{short_count(num_samples)}"
+
+
+def short_count(number: int) -> str:
+    """Returns 10000 as ``"10k"`` and 2500 as ``"2500"``."""
+    return f"{number // 1000}k" if number % 1000 == 0 else str(number)
 
 
 def check_num_samples(**numbers: int) -> None:

@@ -22,7 +22,8 @@ class ModeCoverage(NamedTuple):
     """What ``mode_coverage`` returns.
 
     Attributes:
-        modes: Modes with more than 20 of 2 500 samples (that fraction) closer than 0.25.
+        modes: Modes with more than 20 of 2 500 samples (that fraction) closer than 0.25, in the unit of the
+            samples: as the datamodule yields them.
         modes_hit: Modes with at least one sample within three standard deviations.
         high_quality: Fraction of samples within three standard deviations of their nearest mode; true
             draws score 1 - exp(-9/2) = 0.98889 in two dimensions, so more means under-dispersed modes.

@@ -281,6 +281,14 @@ def test_bad_requests_are_refused_before_training() -> None:
         trainer(measures()).fit(StandInModel(), data)
 
 
+def test_the_inception_score_needs_no_real_pictures() -> None:
+    values = evaluate_samples(
+        StandInModel(), StandInExtractor(), spec=SPEC, num_samples=20, measures=("inception_score",), progress=False
+    )
+    assert set(values) == {f"test/{name}-stand_in_judge-20" for name in ("inception_score", "inception_score_std")}
+    assert 1 <= values["test/inception_score-stand_in_judge-20"] <= 5
+
+
 def test_few_samples_give_a_warning() -> None:
     with pytest.warns(UserWarning, match="15 samples with 8 features"):
         FrechetInceptionDistance(StandInExtractor(), num_samples=15)

@@ -1,0 +1,73 @@
+"""Drawing what a model made: grids of pictures and scatter plots of points, without a plotting library."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.utils import make_grid
+
+from lightning_modules.parts.metrics import to_uint8
+
+PADDING = 2
+CANVAS = 400
+REAL_COLOUR = (190, 200, 215)
+FAKE_COLOUR = (200, 60, 30)
+
+
+def image_grid(
+    images: Tensor, value_range: tuple[float, float] = (-1.0, 1.0), columns: int | None = None
+) -> Image.Image:
+    """Lays pictures out in rows on white.
+
+    Args:
+        images: (N, C, H, W) with one or three channels.
+        value_range: The values that become black and white; others are clamped.
+        columns: Pictures a row; by default as many as make the grid about square.
+
+    Raises:
+        ValueError: If there is no picture, a wrong number of channels, or a value is NaN or infinite.
+    """
+    if images.ndim != 4 or images.shape[1] not in (1, 3) or not len(images):
+        raise ValueError(f"A grid needs pictures (N, 1 or 3, H, W), but got shape {tuple(images.shape)}.")
+    columns = columns or math.ceil(math.sqrt(len(images)))
+    levels = to_uint8(images.cpu(), value_range)
+    grid = make_grid(levels, nrow=columns, padding=PADDING, pad_value=255)
+    return Image.fromarray(grid.permute(1, 2, 0).contiguous().numpy())
+
+
+def save_grid(images: Tensor, value_range: tuple[float, float], path: str | Path, columns: int | None = None) -> None:
+    """Writes ``image_grid`` as PNG; folders on the way are made."""
+    save_png(image_grid(images, value_range, columns), path)
+
+
+def save_png(picture: Image.Image, path: str | Path) -> None:
+    """Writes a picture as PNG; folders on the way are made."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    picture.save(path, format="PNG")
+
+
+def scatter(points: Tensor, real: Tensor | None = None) -> Image.Image:
+    """Draws points (N, 2) in red, over real ones (M, 2) in grey where given; both axes have one scale.
+
+    The frame is that of the real points with a margin of a quarter, so that pictures of one run compare;
+    points outside are left out.
+
+    Raises:
+        ValueError: If the points are not two-dimensional, or one is NaN or infinite.
+    """
+    layers = [(points, FAKE_COLOUR)] if real is None else [(real, REAL_COLOUR), (points, FAKE_COLOUR)]
+    for layer, _ in layers:
+        if layer.ndim != 2 or layer.shape[1] != 2 or not len(layer) or not torch.isfinite(layer).all():
+            raise ValueError(f"A scatter plot needs finite points (N, 2), N >= 1, but got shape {tuple(layer.shape)}.")
+    low, high = layers[0][0].amin(0), layers[0][0].amax(0)
+    centre, extent = (low + high) / 2, 1.25 * (high - low).amax().clamp(min=1e-6)
+    canvas = np.full((CANVAS, CANVAS, 3), 255, dtype=np.uint8)
+    for layer, colour in layers:
+        x, y = (((layer - centre) / extent + 0.5) * (CANVAS - 1)).round().long().cpu().unbind(1)
+        inside = (x >= 1) & (x < CANVAS - 1) & (y >= 1) & (y < CANVAS - 1)
+        for right, up in ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1)):
+            canvas[(CANVAS - 1 - y[inside] - up).numpy(), (x[inside] + right).numpy()] = colour
+    return Image.fromarray(canvas)
