@@ -34,7 +34,6 @@ class ZooDataModule(LightningDataModule):
     def __init__(self) -> None:
         super().__init__()
         self.sources: dict[str, Source] = {}
-        self._training_loader: TrainingLoader | None = None
         self._state_to_load: dict[str, Any] | None = None
 
     def source(self, split: str) -> Source:
@@ -68,7 +67,6 @@ class ZooDataModule(LightningDataModule):
         if self._state_to_load is not None:
             loader.load_state_dict(self._state_to_load)
             self._state_to_load = None
-        self._training_loader = loader
         return loader
 
     def val_dataloader(self) -> EvaluationLoader | list[EvaluationLoader]:
@@ -81,8 +79,9 @@ class ZooDataModule(LightningDataModule):
 
     def state_dict(self) -> dict[str, Any]:
         """The position in the training data, as plain numbers; empty before training."""
-        loader = self._training_loader
-        return {} if loader is None else {"training_loader": loader.state_dict()}
+        # The trainer's own: a callback may have asked for another one in between.
+        loader = self.trainer.train_dataloader if self.trainer else None
+        return {"training_loader": loader.state_dict()} if isinstance(loader, TrainingLoader) else {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Keeps the state for the next ``train_dataloader``, which refuses one that does not fit."""

@@ -38,6 +38,8 @@ class CelebA(ImageDataModule):
         ValueError: If an argument is out of range.
     """
 
+    name = "celeba"
+
     def __init__(
         self,
         data_dir: str | None = None,
@@ -53,7 +55,7 @@ class CelebA(ImageDataModule):
         if image_size < 1:
             raise ValueError(f"image_size={image_size} must be at least 1.")
         spec = DataSpec(
-            name="celeba", kind="image", shape=(3, image_size, image_size), preprocessing=f"resized-{image_size}"
+            name=self.name, kind="image", shape=(3, image_size, image_size), preprocessing=f"resized-{image_size}"
         )
         super().__init__(spec, batch_size, val_size, seed, Pixels(binarize, dequantize, channels_last))
         self.save_hyperparameters(logger=False)

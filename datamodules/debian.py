@@ -43,7 +43,7 @@ def unpack_package(package: str, folder: Path) -> Path:
         "-oAcquire::https::Timeout=10",
         "-oAcquire::Retries=1",
         # As root, apt would drop to the user _apt, who cannot write below a private folder.
-        "-oAPT::Sandbox::User=",
+        "-oAPT::Sandbox::User=root",
         "-oDebug::NoLocking=1",
     ]
     # One unreachable third-party source must not spoil the rest, so only the download decides.

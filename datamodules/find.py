@@ -3,8 +3,8 @@
 Searched in this order: the ``data_dir`` given, the folder in the environment variable ``GENERATIVE_ZOO_DATA``
 (which may be read-only), the system's package, the cache (``~/.cache/generative-zoo``, or below ``XDG_CACHE_HOME``),
 the public mirrors, Debian's archive. Size and digest are compared before anybody parses a byte. What is fetched goes
-to ``data_dir`` or else to the cache: to a temporary file beside its target first, checked, then moved there in one
-step. A lock file keeps two processes from fetching the same thing at once.
+to ``data_dir`` or, where that is not given or not writable, to the cache: first to a temporary file beside its target,
+which is checked and then moved there in one step. A lock file keeps two processes from fetching the same at once.
 """
 
 import gzip
@@ -64,15 +64,18 @@ def find(dataset: PublicDataset, data_dir: str | None = None) -> list[Path]:
         if (paths := _look_in(dataset, folder, tried)) is not None:
             return paths
 
-    target = (Path(data_dir).expanduser() if data_dir else cache_folder()) / dataset.folders[0]
-    if dataset.mirrors or dataset.debian_package:
+    roots = [Path(data_dir).expanduser()] if data_dir else []
+    for root in (*roots, cache_folder()) if dataset.mirrors or dataset.debian_package else ():
+        target = root / dataset.folders[0]
         with _locked(target, tried) as writable:
-            if writable:
-                # Another process may have fetched it while this one waited for the lock.
-                if (paths := _look_in(dataset, target, [])) is not None:
-                    return paths
-                if _fetch(dataset, target, tried):
-                    return [target / file.name for file in dataset.files]
+            if not writable:
+                continue
+            # Another process may have fetched it while this one waited for the lock.
+            if (paths := _look_in(dataset, target, [])) is not None:
+                return paths
+            if _fetch(dataset, target, tried):
+                return [target / file.name for file in dataset.files]
+            break
     raise DataNotFoundError(_explain(dataset, tried))
 
 

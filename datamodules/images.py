@@ -38,7 +38,7 @@ class PublicImages(ImageDataModule):
         ValueError: If an argument is out of range, or both ``binarize`` and ``dequantize`` are asked for.
     """
 
-    key: ClassVar[str]
+    name: str
     dataset: ClassVar[PublicDataset]
     shape: ClassVar[tuple[int, int, int]]
     class_names: ClassVar[tuple[str, ...]]
@@ -58,7 +58,7 @@ class PublicImages(ImageDataModule):
             raise ValueError(f"image_size={image_size} must be at least 1.")
         channels, height, width = self.shape
         spec = DataSpec(
-            name=self.key,
+            name=self.name,
             kind="image",
             shape=(channels, image_size or height, image_size or width),
             num_classes=len(self.class_names),
@@ -107,7 +107,7 @@ class IDXImages(PublicImages):
 class FashionMNIST(IDXImages):
     """Zalando's articles: 10 classes of clothing (Xiao et al., 2017, https://arxiv.org/abs/1708.07747)."""
 
-    key = "fashion_mnist"
+    name = "fashion_mnist"
     dataset = public_files.FASHION_MNIST
     class_names = (
         "T-shirt/top",
@@ -126,7 +126,7 @@ class FashionMNIST(IDXImages):
 class MNIST(IDXImages):
     """Handwritten digits (LeCun et al., 1998, http://yann.lecun.com/exdb/mnist/)."""
 
-    key = "mnist"
+    name = "mnist"
     dataset = public_files.MNIST
     class_names = tuple("0123456789")
 
@@ -134,7 +134,7 @@ class MNIST(IDXImages):
 class KMNIST(IDXImages):
     """Cursive Japanese characters, 10 classes (Clanuwat et al., 2018, https://arxiv.org/abs/1812.01718)."""
 
-    key = "kmnist"
+    name = "kmnist"
     dataset = public_files.KMNIST
     class_names = ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo")
 
@@ -142,7 +142,7 @@ class KMNIST(IDXImages):
 class CIFAR10(PublicImages):
     """Small colour photographs of 10 classes (Krizhevsky, 2009, https://www.cs.toronto.edu/~kriz/cifar.html)."""
 
-    key = "cifar10"
+    name = "cifar10"
     dataset = public_files.CIFAR10
     shape = (3, 32, 32)
     class_names = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -156,7 +156,7 @@ class CIFAR10(PublicImages):
 class SVHN(PublicImages):
     """House numbers, one digit in the centre (Netzer et al., 2011, http://ufldl.stanford.edu/housenumbers)."""
 
-    key = "svhn"
+    name = "svhn"
     dataset = public_files.SVHN
     shape = (3, 32, 32)
     class_names = tuple("0123456789")

@@ -208,8 +208,12 @@ class EvaluationLoader:
     Global batch k holds the next ``batch_size * world_size`` examples and process r takes the r-th of its nearly
     equal parts, so **all processes have the same number of batches**, none of them empty, and collectives in a
     validation step pair up. Their last batches may differ by one example. (Up to ``world_size - 1`` left-over
-    examples join the last full batch, whose parts then hold one more.) ``self.log(..., sync_dist=True)`` weights
-    by batch size, which Lightning reads off the batch, and so is exact all the same.
+    examples join the last full batch, whose parts then hold one more.)
+
+    ``self.log(..., sync_dist=True)`` weights by batch size, which Lightning reads off the batch, and is exact where
+    the number of examples is a multiple of the number of processes. Elsewhere Lightning 2.6 rounds the mean number
+    of examples a process down to an integer, and the logged mean is too large by up to ``world_size / len(source)``,
+    relatively; a ``torchmetrics.MeanMetric`` that is updated with the batch's size as weight is always exact.
 
     Noise for the transform is fixed: a function of (seed, index of the example).
 

@@ -1,0 +1,182 @@
+"""The loaders' contract: order, sharding, noise, length and state."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from datamodules.loader import EvaluationLoader, TensorSource, TrainingLoader, fixed_noise, seeded
+
+
+def numbered(total: int) -> TensorSource:
+    """Examples that say which they are."""
+    return TensorSource(torch.arange(total)[:, None], torch.arange(total))
+
+
+def with_noise(raw: Tensor, noise: Tensor | None) -> Tensor:
+    assert noise is not None
+    return raw + noise
+
+
+def epoch(loader: TrainingLoader | EvaluationLoader) -> list[Tensor]:
+    return [x for x, _ in loader]
+
+
+def test_an_epoch_is_a_permutation_without_its_incomplete_last_batch() -> None:
+    loader = TrainingLoader(numbered(50), 8)
+    batches = epoch(loader)
+    assert len(batches) == len(loader) == 6
+    seen = torch.cat(batches).flatten()
+    assert len(seen.unique()) == 48
+    assert not torch.equal(seen, seen.sort().values)
+    expected = torch.randperm(50, generator=seeded(0, 0, 0))[:48]
+    assert torch.equal(seen, expected)
+
+
+def test_labels_belong_to_their_examples() -> None:
+    for x, y in TrainingLoader(numbered(50), 8):
+        assert torch.equal(x[:, 0], y)
+    for x, y in EvaluationLoader(numbered(50), 8):
+        assert torch.equal(x[:, 0], y)
+
+
+def test_epochs_and_seeds_differ_and_repeat() -> None:
+    loader = TrainingLoader(numbered(50), 8, seed=1)
+    first, second = torch.cat(epoch(loader)), torch.cat(epoch(loader))
+    assert not torch.equal(first, second)
+    again = TrainingLoader(numbered(50), 8, seed=1)
+    assert torch.equal(torch.cat(epoch(again)), first)
+    assert torch.equal(torch.cat(epoch(again)), second)
+    assert torch.equal(torch.cat(epoch(TrainingLoader(numbered(50), 8, seed=1, start_epoch=1))), second)
+    assert not torch.equal(torch.cat(epoch(TrainingLoader(numbered(50), 8, seed=2))), first)
+
+
+def test_the_global_random_state_is_neither_read_nor_changed() -> None:
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    first = epoch(TrainingLoader(numbered(20), 4, transform=with_noise, noise=True))
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(6)
+    assert torch.equal(
+        torch.cat(epoch(TrainingLoader(numbered(20), 4, transform=with_noise, noise=True))), torch.cat(first)
+    )
+
+
+@pytest.mark.parametrize("world_size", [2, 3])
+def test_processes_share_the_global_batches_of_one_process(world_size: int) -> None:
+    whole = TrainingLoader(numbered(53), 4 * world_size, transform=with_noise, noise=True)
+    parts = [
+        TrainingLoader(numbered(53), 4, transform=with_noise, noise=True, rank=rank, world_size=world_size)
+        for rank in range(world_size)
+    ]
+    for _ in range(2):
+        shared = [epoch(part) for part in parts]
+        together = epoch(whole)
+        assert {len(share) for share in shared} == {len(together)} == {len(part) for part in parts}
+        for number, batch in enumerate(together):
+            assert torch.equal(torch.cat([share[number] for share in shared]), batch)
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+@pytest.mark.parametrize("total", [3, 8, 12, 13, 24, 25, 26, 50])
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_evaluation_sees_everything_once_in_equally_many_batches(world_size: int, total: int, batch_size: int) -> None:
+    loaders = [EvaluationLoader(numbered(total), batch_size, rank=r, world_size=world_size) for r in range(world_size)]
+    shares = [epoch(loader) for loader in loaders]
+    assert len({len(share) for share in shares}) == 1
+    assert all(len(loader) == len(share) for loader, share in zip(loaders, shares, strict=True))
+    sizes = [len(batch) for share in shares for batch in share]
+    assert min(sizes) >= 1
+    assert max(sizes) <= batch_size + (world_size > 1)
+    seen = torch.cat([batch for share in shares for batch in share]).flatten()
+    assert sorted(seen.tolist()) == list(range(total))
+    if world_size == 1:
+        assert seen.tolist() == list(range(total))
+
+
+def test_evaluation_noise_belongs_to_the_example() -> None:
+    source = TensorSource(torch.zeros(600, 2), torch.zeros(600, dtype=torch.int64))
+    whole = torch.cat(epoch(EvaluationLoader(source, 600, (3, 1), with_noise, True)))
+    assert torch.equal(whole, fixed_noise(0, 600, (2,), 3, 1))
+    assert torch.equal(torch.cat(epoch(EvaluationLoader(source, 7, (3, 1), with_noise, True))), whole)
+    halves = [EvaluationLoader(source, 50, (3, 1), with_noise, True, rank, 2) for rank in range(2)]
+    pairs = zip(*(epoch(half) for half in halves), strict=True)
+    assert torch.equal(torch.cat([batch for pair in pairs for batch in pair]), whole)
+    assert not torch.equal(torch.cat(epoch(EvaluationLoader(source, 600, (3, 2), with_noise, True))), whole)
+    assert len(whole.unique()) > 1190  # 1200 draws of 24 bits: no block repeats another
+
+
+def test_training_noise_is_fresh_in_every_epoch_and_batch() -> None:
+    source = TensorSource(torch.zeros(64, 3), torch.zeros(64, dtype=torch.int64))
+    loader = TrainingLoader(source, 16, transform=with_noise, noise=True)
+    draws = torch.stack(epoch(loader) + epoch(loader))
+    assert len(draws.flatten().unique()) > 0.99 * draws.numel()
+
+
+@pytest.mark.parametrize("stop", [0, 1, 5, 6])
+def test_a_loaded_state_goes_on_exactly(stop: int) -> None:
+    def make() -> TrainingLoader:
+        return TrainingLoader(numbered(50), 8, seed=4, transform=with_noise, noise=True)
+
+    reference = make()
+    expected = epoch(reference) + epoch(reference)
+
+    stopped = make()
+    batches = iter(stopped)
+    taken = [next(batches)[0] for _ in range(stop)]
+    resumed = make()
+    resumed.load_state_dict(stopped.state_dict())
+    iter(resumed)  # Lightning asks for iterators that it does not use
+    rest = epoch(resumed)
+    while len(taken) + len(rest) < len(expected):
+        rest += epoch(resumed)
+    assert torch.equal(torch.stack(taken + rest), torch.stack(expected))
+
+
+def test_a_state_at_the_limit_of_an_epoch_belongs_to_the_next() -> None:
+    loader = TrainingLoader(numbered(50), 8, limit=2)
+    batches = iter(loader)
+    next(batches), next(batches)
+    assert (loader.state_dict()["epoch"], loader.state_dict()["position"]) == (1, 0)
+
+
+def test_a_state_is_plain_numbers() -> None:
+    assert all(type(value) is int for value in TrainingLoader(numbered(50), 8).state_dict().values())
+
+
+def test_another_number_of_processes_is_refused_in_one_sentence() -> None:
+    state = TrainingLoader(numbered(50), 8).state_dict()
+    with pytest.raises(ValueError, match=r"saved on 1 process\(es\) and cannot be resumed on 2") as error:
+        TrainingLoader(numbered(50), 4, rank=0, world_size=2).load_state_dict(state)
+    assert str(error.value).count(".") == 1
+    for other in (TrainingLoader(numbered(50), 4), TrainingLoader(numbered(50), 8, 1), TrainingLoader(numbered(49), 8)):
+        with pytest.raises(ValueError, match="cannot be resumed with"):
+            other.load_state_dict(state)
+
+
+@pytest.mark.parametrize(
+    ("source", "arguments", "message"),
+    [
+        (numbered(0), {"batch_size": 4}, "empty"),
+        (numbered(5), {"batch_size": 0}, "batch_size=0"),
+        (numbered(5), {"batch_size": -1}, "batch_size=-1"),
+        (numbered(5), {"batch_size": 6}, "batch_size=6 needs at least 6 training examples, but there are 5"),
+        (numbered(5), {"batch_size": 3, "world_size": 2}, "on each of 2 processes needs at least 6"),
+        (numbered(5), {"batch_size": 3, "seed": -1}, "seed=-1"),
+        (numbered(5), {"batch_size": 3, "rank": 1}, "rank=1"),
+    ],
+)
+def test_bad_input_is_refused(source: TensorSource, arguments: dict[str, int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        TrainingLoader(source, **arguments)
+
+
+def test_more_processes_than_examples_cannot_evaluate() -> None:
+    with pytest.raises(ValueError, match="2 examples cannot be shared by 3 processes"):
+        EvaluationLoader(numbered(2), 4, rank=0, world_size=3)
+
+
+def test_bad_data_is_refused() -> None:
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        TensorSource(torch.tensor([[0.0], [float("nan")]]), torch.zeros(2, dtype=torch.int64))
+    with pytest.raises(ValueError, match="3 examples need as many labels"):
+        TensorSource(torch.zeros(3, 1), torch.zeros(2, dtype=torch.int64))
