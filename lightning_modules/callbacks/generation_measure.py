@@ -130,7 +130,7 @@ class GenerationMeasure(Callback, ABC):
     def _real_statistics(self, trainer: Trainer, spec: DataSpec, split: str) -> RealStatistics:
         if split not in self._real:
             self.extractor.to(trainer.strategy.root_device)
-            datamodule = trainer.datamodule  # type: ignore[attr-defined]
+            datamodule = getattr(trainer, "datamodule", None)
             self._real[split] = real_statistics(
                 self.extractor, spec, split, datamodule, cache_dir=self.cache_dir, progress=True
             )

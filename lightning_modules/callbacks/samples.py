@@ -80,6 +80,6 @@ def value_range_of(trainer: Trainer, module: LightningModule) -> tuple[float, fl
 def real_points(trainer: Trainer, num_points: int) -> Tensor | None:
     """Returns the first validation points, (at most ``num_points``, 2), if the trainer's datamodule has any."""
     datamodule = getattr(trainer, "datamodule", None)
-    if not hasattr(datamodule, "points"):
+    if datamodule is None or not hasattr(datamodule, "points"):
         return None
     return datamodule.points("val")[0][:num_points].float()

@@ -21,6 +21,7 @@ from lightning_modules.callbacks import (
     KernelInceptionDistance,
     PrecisionRecall,
     evaluate_samples,
+    ship_statistics,
     train_fid,
 )
 from lightning_modules.callbacks.generation_measure import GenerationMeasure, metric_name
@@ -279,6 +280,26 @@ def test_bad_requests_are_refused_before_training() -> None:
     data.spec = points
     with pytest.raises(ValueError, match="kind='points'"):
         trainer(measures()).fit(StandInModel(), data)
+
+
+def test_autocast_does_not_reach_the_judge() -> None:
+    plain = judge_samples(StandInModel(), StandInExtractor(), 250, SPEC)
+    with torch.autocast("cpu", dtype=torch.bfloat16), torch.inference_mode():
+        mixed = judge_samples(StandInModel(), StandInExtractor(), 250, SPEC)
+    assert torch.equal(plain.features, mixed.features)
+    assert not mixed.features.is_inference()
+
+
+def test_without_a_datamodule_the_judges_own_statistics_are_used() -> None:
+    data, callback = StandInData(), measures()[0]
+    with pytest.raises(ValueError, match="Pass the datamodule"):
+        trainer([callback]).validate(StandInModel(), data.val_dataloader(), verbose=False)
+    callback.extractor.statistics_dir = "shipped"
+    ship_statistics(callback.extractor, data, "val", "shipped")
+    results = [trainer([callback]), trainer(measures()[:1])]
+    results[0].validate(StandInModel(), data.val_dataloader(), verbose=False)
+    results[1].validate(StandInModel(), data, verbose=False)
+    assert numbers(results[0]) == numbers(results[1])
 
 
 def test_the_inception_score_needs_no_real_pictures() -> None:
