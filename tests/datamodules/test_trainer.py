@@ -13,11 +13,13 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parents[2]))
+
 from datamodules import DATAMODULES, Ring, SyntheticImages
 from datamodules.base import ZooDataModule
 from datamodules.loader import TrainingLoader
 
-ROOT = Path(__file__).parents[2]
 BATCHES = 6
 
 
@@ -168,57 +170,53 @@ def test_hyperparameters_are_plain(name: str, tmp_path: Path) -> None:
     assert data.spec.from_json(json.loads(json.dumps(data.spec.to_json()))) == data.spec
 
 
-SCRIPT = """
-import json, sys
-sys.path.insert(0, {root!r})
-import torch
-from pathlib import Path
-from lightning.pytorch import LightningModule, Trainer
-from datamodules import SyntheticImages
+def test_resuming_on_another_number_of_processes_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "run.ckpt"
+    run({"max_epochs": 1}, SaveAt(path, "batch", 3))
+    checkpoint = torch.load(path, weights_only=True)
+    checkpoint["Ring"]["training_loader"]["world_size"] = 2
+    torch.save(checkpoint, path)
+    with pytest.raises(ValueError, match=r"saved on 2 process\(es\) and cannot be resumed on 1"):
+        run({"max_epochs": 1}, resume=path)
 
-class Recorder(LightningModule):
-    def __init__(self):
+
+class Sums(LightningModule):
+    """Keeps a fingerprint of every example; writes them to a file where it runs as a script."""
+
+    def __init__(self) -> None:
         super().__init__()
-        self.scale = torch.nn.Parameter(torch.ones(()))
-        self.seen, self.evaluated = [], []
-    def training_step(self, batch, batch_idx):
+        self.scale = nn.Parameter(torch.ones(()))
+        self.seen: list[list[list[float]]] = []
+        self.evaluated: list[list[float]] = []
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         self.seen.append([batch[0].double().sum((1, 2, 3)).tolist(), batch[1].tolist()])
         return (self.scale * batch[0]).mean()
-    def validation_step(self, batch, batch_idx):
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         self.evaluated.append(batch[0].double().sum((1, 2, 3)).tolist())
         self.log("mean", batch[0].double().mean(), sync_dist=True)
-    def configure_optimizers(self):
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.SGD(self.parameters(), lr=0.0)
 
-if __name__ == "__main__":
-    processes, batch_size, resume = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3] or None
-    data = SyntheticImages(shape=[1, 6, 6], size=50, val_size=20, test_size=4, batch_size=batch_size, binarize=True)
-    trainer = Trainer(accelerator="cpu", devices=processes, strategy="ddp" if processes > 1 else "auto", logger=False,
-                      max_epochs=2, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
-                      num_sanity_val_steps=0)
-    module = Recorder()
-    trainer.fit(module, datamodule=data, ckpt_path=resume)
-    trainer.save_checkpoint("run.ckpt")
-    Path(f"{{processes}}-{{trainer.global_rank}}.json").write_text(json.dumps(
-        [module.seen, module.evaluated, trainer.callback_metrics["mean"].item()]))
-"""
 
-
-def launch(folder: Path, processes: int, batch_size: int, resume: str = "") -> subprocess.CompletedProcess[str]:
-    script = folder / "script.py"
-    script.write_text(SCRIPT.format(root=str(ROOT)))
-    command = [sys.executable, str(script), str(processes), str(batch_size), resume]
-    environment = {**os.environ, "MASTER_ADDR": "127.0.0.1", "GLOO_SOCKET_IFNAME": "lo"}
-    return subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False
-    )
+def observe(processes: int, batch_size: int) -> tuple[int, list[Any]]:
+    """Trains for two epochs; returns the rank and what it saw."""
+    data = SyntheticImages([1, 6, 6], size=50, val_size=20, test_size=4, batch_size=batch_size, binarize=True)
+    trainer = quiet(max_epochs=2, devices=processes, strategy="ddp" if processes > 1 else "auto")
+    module = Sums()
+    trainer.fit(module, datamodule=data)
+    return trainer.global_rank, [module.seen, module.evaluated, trainer.callback_metrics["mean"].item()]
 
 
 def test_two_processes_see_what_one_sees(tmp_path: Path) -> None:
-    for processes, batch_size in ((2, 4), (1, 8)):
-        result = launch(tmp_path, processes, batch_size)
-        assert result.returncode == 0, result.stderr
-    one, first, second = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("1-0", "2-0", "2-1"))
+    command = [sys.executable, str(Path(__file__).resolve())]
+    environment = {**os.environ, "MASTER_ADDR": "127.0.0.1", "GLOO_SOCKET_IFNAME": "lo"}
+    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=180)
+    assert result.returncode == 0, result.stderr
+    first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
+    _, one = observe(1, 8)
     assert len(one[0]) == 12
     for whole, left, right in zip(one[0], first[0], second[0], strict=True):
         assert [left[part] + right[part] for part in (0, 1)] == whole
@@ -226,6 +224,7 @@ def test_two_processes_see_what_one_sees(tmp_path: Path) -> None:
     assert sorted(sum(first[1] + second[1], [])) == sorted(sum(one[1], []))
     assert first[2] == second[2] == pytest.approx(one[2], abs=1e-6)
 
-    refused = launch(tmp_path, 2, 4, resume="run.ckpt")  # the last run was one process's
-    assert refused.returncode != 0
-    assert "saved on 1 process(es) and cannot be resumed on 2" in refused.stderr
+
+if __name__ == "__main__":
+    rank, seen = observe(2, 4)
+    Path(f"{rank}.json").write_text(json.dumps(seen))
