@@ -1,8 +1,9 @@
 """One run, one folder, and Weights & Biases on top.
 
-``Tracking`` keeps a run's curves, pictures and hyperparameters under ``runs/<name>/`` whatever happens,
-and sends the same to Weights & Biases: online if there is a key and a network, else as an offline run
-that ``wandb sync`` uploads later. It asks nothing and waits at most twenty seconds.
+``Tracking`` keeps a run's curves and hyperparameters under ``runs/<name>/`` whatever happens (callbacks
+that draw put their PNG files there too), and sends the same to Weights & Biases: online if there is a key
+and a network, else as an offline run that ``wandb sync`` uploads later. It asks nothing and waits at most
+twenty seconds.
 """
 
 import csv
@@ -12,16 +13,14 @@ from argparse import Namespace
 from collections.abc import Mapping
 from netrc import NetrcParseError, netrc
 from pathlib import Path
-from typing import Any, Literal
-from urllib.parse import urlparse
+from typing import Any, ClassVar, Literal
+from urllib.parse import urlsplit
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
-from PIL import Image
-from torchvision.transforms.functional import to_pil_image
 
 INIT_TIMEOUT_SECONDS = 20
 
@@ -29,9 +28,11 @@ INIT_TIMEOUT_SECONDS = 20
 class Tracking(Logger):
     """Writes a run to ``<save_dir>/<name>/`` and to Weights & Biases.
 
-    The folder holds ``metrics.csv`` (one row a log call), ``hyperparameters.json``, ``media/*.png``,
-    ``wandb/`` and, by Lightning's default, ``checkpoints/``. A resumed run appends to the same files and
-    continues the same W&B run; a fresh one of the same name keeps the old table beside its own.
+    The folder holds ``metrics.csv`` (one row a log call), ``hyperparameters.json``, ``wandb/`` and, by
+    Lightning's default, ``checkpoints/`` and the pictures of callbacks. A resumed run appends to the same
+    files and continues the same W&B run; a fresh one of the same name keeps the old table beside its own.
+
+    Runs that follow one another in a process are separate: the next one ends the one before.
 
     Args:
         name: Name of the run and of its folder.
@@ -44,7 +45,12 @@ class Tracking(Logger):
 
     Raises:
         ValueError: If ``mode`` is unknown or ``name`` is not a plain folder name.
+
+    Example:
+        >>> trainer = Trainer(logger=Tracking("wgan_gp.ring8"))                     # doctest: +SKIP
     """
+
+    _open_one: ClassVar["Tracking | None"] = None
 
     def __init__(
         self,
@@ -58,7 +64,7 @@ class Tracking(Logger):
         super().__init__()
         if mode not in ("online", "offline", "disabled"):
             raise ValueError(f"mode={mode!r} must be 'online', 'offline' or 'disabled'.")
-        if not name or name != Path(name).name:
+        if name in ("", "..") or name != Path(name).name:
             raise ValueError(f"name={name!r} names the run's folder: it must be a name without separators.")
         self.project = project
         self.mode = mode
@@ -66,6 +72,7 @@ class Tracking(Logger):
         self.run_id = id
         self._run_name = name
         self._folder = Path(save_dir) / name
+        self._config: dict[str, Any] = {}
         self._resumed = False
         self._table: MetricsTable | None = None
         self._wandb: WandbLogger | None = None
@@ -101,14 +108,15 @@ class Tracking(Logger):
 
     @rank_zero_only
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
-        """Records hyperparameters, nested ones under names with dots."""
-        flat = flatten(vars(params) if isinstance(params, Namespace) else params)
+        """Records hyperparameters, nested ones under names with dots; may be called before training."""
+        self._config.update(flatten(vars(params) if isinstance(params, Namespace) else params))
+        if self._table is not None:
+            self._write_config()
+
+    @rank_zero_only
+    def save(self) -> None:
+        """Opens the run if it is not: Lightning calls this once a checkpoint to resume from has been read."""
         self._open()
-        path = self._folder / "hyperparameters.json"
-        known = json.loads(path.read_text()) if path.is_file() else {}
-        path.write_text(json.dumps({**known, **flat}, indent=2, default=str) + "\n")
-        if self._wandb is not None:
-            self._wandb.log_hyperparams(flat)
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
@@ -118,28 +126,19 @@ class Tracking(Logger):
             self._wandb.log_metrics(metrics, step)
 
     @rank_zero_only
-    def log_image(
-        self, key: str, images: list[Any], step: int | None = None, caption: list[str] | None = None
-    ) -> None:
-        """Records pictures as PNG under ``media/`` and in W&B.
+    def log_image(self, key: str, images: list[Any], step: int | None = None, caption: list[str] | None = None) -> None:
+        """Sends pictures to W&B.
 
         Args:
             key: Name of the panel, ``"samples"``.
-            images: PIL images, or tensors of shape (C, H, W), uint8 or float in [0, 1].
+            images: PIL images, or whatever else ``wandb.Image`` takes.
             step: Batches trained so far.
             caption: One line for each picture.
         """
         self._open()
-        pictures = [image if isinstance(image, Image.Image) else to_pil_image(image) for image in images]
-        folder = self._folder / "media"
-        for index, picture in enumerate(pictures):
-            suffix = f"-{index}" if len(pictures) > 1 else ""
-            path = folder / f"{key}-{step or 0:08d}{suffix}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            picture.save(path)
         if self._wandb is not None:
             captions = {} if caption is None else {"caption": caption}
-            self._wandb.log_image(key, pictures, step, **captions)
+            self._wandb.log_image(key, images, step, **captions)
 
     def after_save_checkpoint(self, checkpoint_callback: ModelCheckpoint) -> None:
         """Remembers checkpoints that are to become artifacts."""
@@ -154,11 +153,11 @@ class Tracking(Logger):
 
     @rank_zero_only
     def close(self) -> None:
-        """Ends the W&B run, so that another one can start in this process; otherwise it ends with it."""
+        """Ends the W&B run now; otherwise it ends with the process, or with the next run in it."""
         if self._wandb is not None:
             self._wandb.experiment.finish()
-            self._wandb = None
-            self._table = None
+        self._wandb = self._table = None
+        self._resumed = True  # whatever is recorded from now on belongs to the same run
 
     def resume(self, run_id: str | None) -> None:
         """Continues the run that a checkpoint was written by.
@@ -172,6 +171,9 @@ class Tracking(Logger):
 
     def _open(self) -> "MetricsTable":
         if self._table is None:
+            if Tracking._open_one is not None:
+                Tracking._open_one.close()
+            Tracking._open_one = self
             self._folder.mkdir(parents=True, exist_ok=True)
             path = self._folder / "metrics.csv"
             if path.is_file() and not self._resumed:
@@ -180,7 +182,14 @@ class Tracking(Logger):
             self._wandb = self._open_wandb()
             if self._wandb is not None:
                 self.run_id = self._wandb.version
+            self._write_config()
         return self._table
+
+    def _write_config(self) -> None:
+        path = self._folder / "hyperparameters.json"
+        path.write_text(json.dumps(self._config, indent=2, default=str) + "\n")
+        if self._wandb is not None and self._config:
+            self._wandb.log_hyperparams(self._config)
 
     def _open_wandb(self) -> WandbLogger | None:
         mode = os.environ.get("WANDB_MODE", self.mode).replace("dryrun", "offline")
@@ -201,38 +210,36 @@ class Tracking(Logger):
             except (UsageError, CommError) as error:
                 reason = f"it could not be reached ({str(error).splitlines()[0]})"
         logger = self._started("offline")
-        rank_zero_info(f"W&B offline, {reason}; upload later with `wandb sync {logger.experiment.dir[:-6]}`.")
+        folder = Path(logger.experiment.dir).parent
+        rank_zero_info(f"W&B offline, {reason}; `wandb sync {folder}` uploads the run later.")
         return logger
 
-    def _started(self, mode: str) -> WandbLogger:
+    def _started(self, mode: Literal["online", "offline"]) -> WandbLogger:
         import wandb
 
-        logger = WandbLogger(
+        run = wandb.init(
             name=self._run_name,
             project=self.project,
-            save_dir=str(self._folder),
             id=self.run_id,
-            log_model=self.log_checkpoint,
+            resume="allow",
             mode=mode,
+            dir=str(self._folder.resolve()),  # a process of its own writes it, perhaps from elsewhere
             settings=wandb.Settings(init_timeout=INIT_TIMEOUT_SECONDS, console="off", silent=True),
         )
-        _ = logger.experiment  # opens the run, or raises
-        return logger
+        run.define_metric("trainer/global_step")
+        run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
+        return WandbLogger(experiment=run, save_dir=str(self._folder), log_model=self.log_checkpoint)
 
 
 class TrackingState(Callback):
     """Keeps the id of the tracked run in the checkpoint, and hands it back on resume."""
 
-    def on_save_checkpoint(
-        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Adds W&B's id of the run."""
         for tracking in _trackings(trainer):
             checkpoint["run_id"] = tracking.run_id
 
-    def on_load_checkpoint(
-        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Continues that run. Called before the first record opens the run."""
         for tracking in _trackings(trainer):
             tracking.resume(checkpoint.get("run_id"))
@@ -272,17 +279,24 @@ class MetricsTable:
 
 
 def has_key() -> bool:
-    """Returns whether W&B finds an API key without asking: in the environment or in ``.netrc``."""
+    """Returns whether W&B finds an API key without asking: in the environment or in ``.netrc``.
+
+    Needs wandb. Asked beforehand, because ``wandb.init`` would prompt for a key on a terminal.
+    """
+    import wandb
+
     if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
-    host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
-    candidates = [os.environ.get("NETRC"), "~/.netrc", "~/_netrc"]
-    for path in (Path(candidate).expanduser() for candidate in candidates if candidate):
+    # The public server has moved; wandb still takes the key of its former name.
+    public = [wandb.Settings().base_url, "https://api.wandb.ai"]
+    servers = [os.environ["WANDB_BASE_URL"]] if "WANDB_BASE_URL" in os.environ else public
+    for path in map(Path, [os.environ["NETRC"]] if "NETRC" in os.environ else ["~/.netrc", "~/_netrc"]):
         try:
-            if path.is_file() and netrc(path).authenticators(host):
-                return True
+            known = netrc(path.expanduser()).hosts
         except (NetrcParseError, OSError):
             continue
+        if any(urlsplit(server).netloc in known for server in servers):
+            return True
     return False
 
 
