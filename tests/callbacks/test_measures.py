@@ -130,7 +130,14 @@ def test_the_number_is_the_same_on_one_and_two_processes() -> None:
         done = subprocess.run(command, cwd=ROOT, timeout=150, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         results[processes] = [json.loads(Path(f"{out}-{rank}.json").read_text()) for rank in range(processes)]
-    one, (first, second) = results[1][0], results[2]
+        assert [path.name for path in Path(f"{out}-logs/samples").iterdir()] == ["step-00000000.png"]
+    grids = [Path(f"numbers-{processes}-logs/samples/step-00000000.png").read_bytes() for processes in (1, 2)]
+    assert grids[0] == grids[1]
+    # NaN on the second process alone is an error on both, and keeps nobody waiting
+    messages = {result["message"] for result in results[1] + results[2]}
+    assert len(messages) == 1
+    assert "block 1 (and 0 more of 3) are NaN" in messages.pop()
+    one, first, second = (result["numbers"] for result in results[1] + results[2])
     assert one["val/fid-stand_in_judge-600"] > 0.1
     assert len(one) == 7 + 7
     assert first == second
