@@ -15,7 +15,7 @@ STAMP := $(VENV)/.installed
 RECIPES := $(sort $(basename $(notdir $(wildcard zoo/recipes/*.yaml))))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint bench checkpoints clean
+.PHONY: help setup demo test test-all lint bench checkpoints readme clean
 
 help:
 	@echo "make demo         train a GAN on Fashion-MNIST for three minutes, save it, load it, sample from it"
@@ -24,6 +24,7 @@ help:
 	@echo "make lint         ruff and mypy"
 	@echo "make bench        the table of benchmarks"
 	@echo "make checkpoints  train every checkpoint again from its recipe (hours)"
+	@echo "make readme       bring the numbers and pictures of the checkpoints into the README"
 	@echo "make clean        remove .venv, caches and build products; runs/ and checkpoints/ stay"
 
 setup: $(STAMP)
@@ -59,10 +60,14 @@ lint: $(STAMP)
 	$(PY) -m mypy
 
 bench: $(STAMP)
+	@echo "| benchmark | goal | measured | met |"; echo "|---|---|---|---|"
 	@for script in tests/benchmarks/bench_*.py; do $(PY) $$script || exit 1; done
 
 checkpoints: $(STAMP)
 	@for recipe in $(RECIPES); do $(PY) -m zoo train $$recipe || exit 1; done
+
+readme: $(STAMP)
+	$(PY) tests/packaging/readme_tables.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
