@@ -20,7 +20,7 @@ SPLIT_NAMES = {"train", "val", "valid", "validation", "test"}
 
 
 class ImageFolder(ImageDataModule):
-    """All pictures below a folder, each resized on its shorter side and cut to its central square.
+    """All pictures below a folder, each cut to its central square and resized.
 
     Where the pictures lie in two or more sub-folders, and none outside, these are the classes, in alphabetical
     order. A permutation that depends on ``seed`` and on the number of pictures splits them. Formats:

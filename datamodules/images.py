@@ -4,7 +4,9 @@ from abc import abstractmethod
 from pathlib import Path
 from typing import ClassVar
 
+import torch
 from torch import Tensor
+from torchvision.transforms.v2 import functional
 
 from datamodules import public_files
 from datamodules.find import find
@@ -13,10 +15,10 @@ from datamodules.image_base import ImageDataModule, split_indices
 from datamodules.loader import Source, TensorSource
 from datamodules.pixels import Pixels, as_pixels
 from datamodules.public_files import PublicDataset
-from datamodules.resize import resize_and_crop
 from datamodules.spec import DataSpec
 
 Examples = tuple[Tensor, Tensor]
+RESIZE_CHUNK = 4096
 
 
 class PublicImages(ImageDataModule):
@@ -90,7 +92,21 @@ class PublicImages(ImageDataModule):
 
     def _fitted(self, images: Tensor) -> Tensor:
         images = as_pixels(images, self.spec.shape[0], self.dataset.title)
-        return images if images.shape[1:] == self.spec.shape else resize_and_crop(images, self.spec.shape[-1])
+        return images if images.shape[1:] == self.spec.shape else resized(images, self.spec.shape[-1])
+
+
+def resized(images: Tensor, size: int) -> Tensor:
+    """Resizes square pictures, bilinear and antialiased.
+
+    Args:
+        images: Shape (N, C, H, H), uint8.
+        size: Height and width of the result.
+
+    Returns:
+        Shape (N, C, size, size), uint8.
+    """
+    parts = [functional.resize(part, [size, size], antialias=True) for part in images.split(RESIZE_CHUNK)]
+    return torch.cat(parts)
 
 
 class IDXImages(PublicImages):

@@ -9,7 +9,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 import torch
@@ -31,7 +31,7 @@ class FileSource:
         labels: Shape (N,), int64.
         shape: (C, H, W) of every picture as yielded; C is 1 or 3, H equals W.
         opener: Opens a picture by its name, for reading bytes.
-        crop: Height and width of the centre that is cut out before resizing; None resizes the whole picture.
+        crop: Height and width of the centre that is cut out and resized; None for the largest square.
         threads: Decoding threads; None for one a processor.
     """
 
@@ -87,7 +87,7 @@ class FileSource:
     def in_memory(self, title: str) -> TensorSource:
         """Reads everything once, with a progress bar."""
         data = torch.empty(len(self), *self.shape, dtype=torch.uint8)
-        parts = torch.arange(len(self)).split(READ_CHUNK)
+        parts = [torch.arange(start, min(start + READ_CHUNK, len(self))) for start in range(0, len(self), READ_CHUNK)]
         with tqdm(total=len(self), desc=title, unit="picture", leave=False, disable=len(self) < READ_CHUNK) as bar:
             for indices, pixels in zip(parts, self.stream(parts), strict=True):
                 data[indices[0] : indices[-1] + 1] = pixels
@@ -104,14 +104,13 @@ def fitted(picture: Image.Image, size: int, grey: bool, crop: int | None = None)
     """Turns any picture into a square one of 8 bits a channel.
 
     The camera's rotation is applied, transparency is laid over white, 16-bit grey is cut to 8 bits, and of an
-    animation the first frame is taken. The shorter side is then resized to ``size`` (bilinear, antialiased) and the
-    centre cut out.
+    animation the first frame is taken. The central square is then cut out and resized (bilinear, antialiased).
 
     Args:
         picture: Any picture.
         size: Height and width of the result.
         grey: Whether the result has one channel instead of three.
-        crop: Height and width of the centre that is cut out first.
+        crop: Height and width of the square; None for the largest. Where a picture is smaller, the rest is black.
 
     Returns:
         A picture of mode "L" or "RGB".
@@ -120,8 +119,8 @@ def fitted(picture: Image.Image, size: int, grey: bool, crop: int | None = None)
     width, height = picture.size
     side = crop or min(width, height)
     left, top = (width - side) // 2, (height - side) // 2
-    square: Any = (left, top, left + side, top + side)
-    return picture.resize((size, size), Image.Resampling.BILINEAR, box=square)
+    square = picture.crop((left, top, left + side, top + side))
+    return square.resize((size, size), Image.Resampling.BILINEAR)
 
 
 def _eight_bits(picture: Image.Image) -> Image.Image:

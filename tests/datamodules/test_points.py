@@ -1,4 +1,4 @@
-"""The point distributions against what they claim. Each statistical bound is 6 standard errors: below 1e-6 by chance."""
+"""The point distributions against what they claim. Statistical bounds are 6 standard errors: below 1e-6 by chance."""
 
 import math
 
