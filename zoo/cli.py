@@ -43,14 +43,18 @@ class ZooCLI(LightningCLI):
             )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Adds ``--ckpt_path`` and puts runs into a folder of their own."""
+        """Adds ``--ckpt_path``, puts runs into a folder of their own and writes checkpoints atomically."""
         parser.add_argument("--ckpt_path", type=str | None, default=None, help="Checkpoint (.ckpt) to resume from.")
-        parser.set_defaults({"trainer.default_root_dir": str(self.run_dir)})
+        parser.set_defaults(
+            {
+                "trainer.default_root_dir": str(self.run_dir),
+                "trainer.plugins": [{"class_path": "lightning_modules.parts.checkpoint_io.AtomicCheckpointIO"}],
+            }
+        )
 
     def fit(self) -> None:
         """Trains, from the start or from ``--ckpt_path``."""
-        # It advises to keep copies of the weights before each step; the state after it is the one that is meant.
-        warnings.filterwarnings("ignore", "Using ModelCheckpoint with manual optimization", UserWarning)
+        quiet()
         self.trainer.fit(self.model, self.datamodule, ckpt_path=self.config["ckpt_path"], weights_only=True)
 
 
@@ -75,7 +79,7 @@ def train(recipe: Path, overrides: list[str], save_to: Path | None = None) -> Ca
         if cli.trainer.interrupted:  # Lightning turns Ctrl-C into exit code 1
             raise KeyboardInterrupt from error
         raise
-    if not cli.trainer.is_global_zero or cli.trainer.fast_dev_run:
+    if not cli.trainer.is_global_zero or cli.trainer.fast_dev_run:  # type: ignore[attr-defined]
         return None
     return save(
         cli.model,
@@ -87,6 +91,15 @@ def train(recipe: Path, overrides: list[str], save_to: Path | None = None) -> Ca
     )
 
 
+def quiet() -> None:
+    """Silences what no user can act upon."""
+    # It advises to keep copies of the weights before each step; the state after it is the one that is meant.
+    warnings.filterwarnings("ignore", "Using ModelCheckpoint with manual optimization")
+    warnings.filterwarnings("ignore", ".*LeafSpec.* is deprecated")  # Lightning calling torch
+
+
 def measured(values: dict[str, Any]) -> dict[str, float]:
-    """Keeps what was measured on held-out data, out of all that a run has logged."""
-    return {name: float(value) for name, value in values.items() if name.startswith(("val/", "test/"))}
+    """Keeps what was measured on held-out data, out of all that a run has logged; losses are no measure."""
+    losses = {name.removeprefix("train/") for name in values if name.startswith("train/")}
+    held_out = {name: float(value) for name, value in values.items() if name.startswith(("val/", "test/"))}
+    return {name: value for name, value in held_out.items() if name.partition("/")[2] not in losses}

@@ -2,7 +2,7 @@
 
 import re
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -61,8 +61,9 @@ def sample(arguments: Namespace) -> None:
     shown = card(arguments.name)
     import torch
 
+    from lightning_modules.parts.pictures import save_png
+    from zoo.drawing import draw_samples
     from zoo.loading import load
-    from zoo.pictures import draw_samples, write_png
 
     module = load(arguments.name, weights=arguments.weights)
     if not hasattr(module, "sample"):
@@ -72,7 +73,7 @@ def sample(arguments: Namespace) -> None:
         labels = torch.tensor([arguments.labels[i % len(arguments.labels)] for i in range(arguments.num)])
     picture = draw_samples(module, arguments.num, torch.Generator().manual_seed(arguments.seed), labels)
     out = Path(arguments.out or f"{_file_name(shown)}.png")
-    write_png(picture, out)
+    save_png(picture, out)
     print(f"Wrote {out}")
 
 
@@ -146,7 +147,7 @@ def _listed_recipe(name: str) -> tuple[str, ...]:
     return name, method, data, f"recipe only: python -m zoo train {name}"
 
 
-def _columns(rows: list[tuple[str, ...]]) -> str:
+def _columns(rows: Sequence[tuple[str, ...]]) -> str:
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows

@@ -2,26 +2,26 @@
 
 from typing import Any
 
-import torch
 import yaml
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 
 import datamodules
 from lightning_modules.callbacks.evaluation import evaluate_samples
+from lightning_modules.callbacks.mode_coverage import evaluate_points
 from lightning_modules.callbacks.real_statistics import real_statistics
-from lightning_modules.parts.mode_coverage import mode_coverage
 from zoo.cards import Card
 from zoo.errors import ZooError
-from zoo.loading import load_folder
+from zoo.loading import load, load_folder
 from zoo.paths import recipe_names, recipe_path
 
 SPLIT = "test"
+NUM_PICTURES, NUM_POINTS = 10_000, 2500
 
 
 def evaluate(
     card: Card,
     *,
-    num_samples: int = 10_000,
+    num_samples: int | None = None,
     judge: str | None = None,
     data_dir: str | None = None,
     seed: int = 0,
@@ -34,7 +34,7 @@ def evaluate(
 
     Args:
         card: The checkpoint.
-        num_samples: Samples judged.
+        num_samples: Samples judged; 10 000 pictures or 2 500 points by default.
         judge: Checkpoint of the classifier that looks at the pictures; ``classifier.<data>`` by default.
         data_dir: Where the data are, if they are needed; searched by default.
         seed: Seed of the samples.
@@ -53,13 +53,7 @@ def evaluate(
         raise ZooError(f"{card.name} cannot be measured: it does not sample, or its data are not recorded.")
     spec = module.data_spec
     if spec.kind == "points":
-        if not spec.modes:
-            raise ZooError(f"{card.name}: {spec.name} is no mixture with known modes, so none can be counted.")
-        samples = module.sample(num_samples, generator=torch.Generator().manual_seed(seed))
-        found = mode_coverage(samples.cpu(), torch.tensor(spec.modes), spec.mode_scale)
-        protocol = f"{num_samples // 1000}k" if num_samples % 1000 == 0 else str(num_samples)
-        return {f"{SPLIT}/{name}-{protocol}": float(value) for name, value in found._asdict().items()}
-    from zoo.loading import load
+        return evaluate_points(module, spec=spec, num_samples=num_samples or NUM_POINTS, split=SPLIT, seed=seed)
 
     extractor = load(judge or f"classifier.{spec.name}", device=device)
     try:
@@ -67,7 +61,13 @@ def evaluate(
     except ValueError:  # neither shipped nor cached: the data are needed
         statistics = real_statistics(extractor, spec, SPLIT, _datamodule(card, data_dir), progress=True)
     return evaluate_samples(
-        module, extractor, spec=spec, num_samples=num_samples, split=SPLIT, seed=seed, statistics=statistics
+        module,
+        extractor,
+        spec=spec,
+        num_samples=num_samples or NUM_PICTURES,
+        split=SPLIT,
+        seed=seed,
+        statistics=statistics,
     )
 
 
@@ -84,8 +84,8 @@ def _datamodule(card: Card, data_dir: str | None) -> Any:
         data = yaml.safe_load(recipe_path(card.recipe).read_text(encoding="utf-8"))["data"]
         name, arguments = data["class_path"].rpartition(".")[2], data.get("init_args", {})
     else:
-        known = {getattr(value, "name", None): key for key, value in vars(datamodules).items()}
+        known = {getattr(value, "name", None): key for key, value in datamodules.DATAMODULES.items()}
         if card.data not in known:
             raise ZooError(f"{card.name} was trained on {card.data!r}, for which there is no datamodule here.")
         name, arguments = known[card.data], {}
-    return getattr(datamodules, name)(**arguments, **({} if data_dir is None else {"data_dir": data_dir}))
+    return datamodules.DATAMODULES[name](**arguments, **({} if data_dir is None else {"data_dir": data_dir}))

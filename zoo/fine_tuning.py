@@ -3,16 +3,19 @@
 from pathlib import Path
 
 from lightning.pytorch import Trainer, seed_everything
-from lightning.pytorch.loggers import CSVLogger
 
 from datamodules import ImageFolder
 from lightning_modules.callbacks.ema import EMA
+from lightning_modules.callbacks.samples import SampleGrid
+from lightning_modules.tracking import Tracking
 from zoo.cards import Card
+from zoo.cli import quiet
 from zoo.errors import ZooError
 from zoo.loading import load_folder
 from zoo.saving import save
 
 HALF_LIFE_IMAGES = 10_000
+NUM_GRIDS = 10
 
 
 def fine_tune(
@@ -21,7 +24,7 @@ def fine_tune(
     """Trains a checkpoint of pictures further on a folder of pictures and saves the result in ``out``.
 
     It starts from the last step's weights with fresh optimizers, whose state no checkpoint of the zoo holds, and
-    keeps a new average.
+    keeps a new average. Losses and grids of samples go to ``<out>-run`` beside it.
 
     Args:
         card: Where to start from.
@@ -51,12 +54,14 @@ def fine_tune(
         max_steps=steps,
         accelerator="auto",
         devices=1,
-        callbacks=[EMA(half_life_images=HALF_LIFE_IMAGES)],
-        logger=CSVLogger(out.parent, name=f"{out.name}-logs"),
+        callbacks=[EMA(half_life_images=HALF_LIFE_IMAGES), SampleGrid(every_n_batches=max(1, steps // NUM_GRIDS))],
+        logger=Tracking(name=f"{out.name}-run", save_dir=str(out.parent)),
+        log_every_n_steps=min(50, steps),
         enable_checkpointing=False,
         enable_model_summary=False,
         limit_val_batches=0,
     )
+    quiet()
     trainer.fit(module.train(), datamodule)
     if not trainer.is_global_zero:
         return None

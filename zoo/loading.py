@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from lightning.pytorch import LightningModule
 from safetensors import SafetensorError, safe_open
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 import lightning_modules
 from datamodules.spec import DataSpec
+from lightning_modules.base import GenerativeModule
 from zoo.cards import STATISTICS_FOLDER, WEIGHTS_FILE, Card, check_inside, checked_file, read_card
 from zoo.errors import ZooError
 from zoo.hub import find
@@ -35,7 +35,7 @@ DTYPES = {
 Layout = Mapping[str, tuple[tuple[int, ...], torch.dtype]]
 
 
-def load(name: str, *, weights: Literal["ema", "raw"] = "ema", device: str = "cpu") -> LightningModule:
+def load(name: str, *, weights: Literal["ema", "raw"] = "ema", device: str = "cpu") -> GenerativeModule:
     """Returns a pretrained module in eval mode, after checking the file against its digest.
 
     All networks are in the file, so training can go on from it (with ``weights="raw"``); it then starts fresh
@@ -57,7 +57,7 @@ def load(name: str, *, weights: Literal["ema", "raw"] = "ema", device: str = "cp
 
 def load_folder(
     folder: Path, name: str | None = None, *, weights: Literal["ema", "raw"] = "ema", device: str = "cpu"
-) -> LightningModule:
+) -> GenerativeModule:
     """Does what ``load`` does, for a folder."""
     if weights not in ("ema", "raw"):
         raise ZooError(f"weights={weights!r} is not one of 'ema', 'raw'.")
@@ -80,7 +80,7 @@ def load_folder(
 
 def build(
     method: str, hyperparameters: Mapping[str, Any], *, device: str = "cpu", max_tensors: int | None = None
-) -> LightningModule:
+) -> GenerativeModule:
     """Builds an untrained module from the name of its class and its hyperparameters.
 
     The class is looked up in ``lightning_modules.METHODS``, never imported by a path.
@@ -110,7 +110,7 @@ def build(
         raise ZooError(f"{method} cannot be built from the checkpoint's hyperparameters: {reason}") from error
 
 
-def layout(module: LightningModule) -> Layout:
+def layout(module: GenerativeModule) -> Layout:
     """Returns shape and dtype of every tensor of a module's state."""
     return {key: (tuple(value.shape), value.dtype) for key, value in module.state_dict().items()}
 
@@ -196,7 +196,7 @@ def _few(keys: list[str], most: int = 5) -> str:
     return ", ".join(keys[:most]) + more
 
 
-def _restore(module: LightningModule, card: Card) -> None:
+def _restore(module: GenerativeModule, card: Card) -> None:
     if card.data_spec is not None:
         try:
             module.data_spec = DataSpec.from_json(card.data_spec)
@@ -206,4 +206,4 @@ def _restore(module: LightningModule, card: Card) -> None:
     if hasattr(module, "extract") and statistics.is_dir():
         for path in (statistics, *statistics.iterdir()):
             check_inside(card.path, path)
-        module.statistics_dir = str(statistics)
+        module.statistics_dir = str(statistics)  # type: ignore[assignment]

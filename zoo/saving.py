@@ -20,11 +20,12 @@ from torch import Tensor
 
 import lightning_modules
 from lightning_modules.callbacks.ema import EMA
+from lightning_modules.parts.pictures import save_png
 from zoo.cards import CONFIG_FILE, README_FILE, SAMPLES_FILE, WEIGHTS_FILE, Card, not_plain, read_card
+from zoo.drawing import draw_samples
 from zoo.errors import ZooError
 from zoo.loading import AVERAGED, build, file_digest, layout, load_folder
 from zoo.model_card import readme
-from zoo.pictures import draw_samples, write_png
 
 CLI_KEYS = ("_class_path", "_instantiator")  # LightningCLI writes these into hparams; they name code
 NUM_SAMPLES = 64
@@ -126,7 +127,7 @@ def save_state(
         loaded = load_folder(temporary)
         if samples and hasattr(loaded, "sample"):
             picture = draw_samples(loaded, NUM_SAMPLES, torch.Generator().manual_seed(0))
-            write_png(picture, temporary / SAMPLES_FILE)
+            save_png(picture, temporary / SAMPLES_FILE)
             _sync(temporary / SAMPLES_FILE)
         _write_readme(temporary, card)
     return read_card(folder)
@@ -193,8 +194,9 @@ def _identity(module: LightningModule) -> tuple[str, dict[str, Any]]:
 
 
 def _averaged_state(module: LightningModule, trainer: Trainer | None) -> dict[str, Tensor]:
-    callbacks = [] if trainer is None else [c for c in trainer.callbacks if isinstance(c, EMA)]
-    return callbacks[0].averaged_state_dict(module) if callbacks else {}
+    callbacks = [] if trainer is None else trainer.callbacks  # type: ignore[attr-defined]
+    average = next((callback for callback in callbacks if isinstance(callback, EMA)), None)
+    return {} if average is None else average.averaged_state_dict(module)
 
 
 def _check_rebuilds(method: str, hyperparameters: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:

@@ -149,8 +149,7 @@ def test_importing_and_listing_import_neither_torch_nor_lightning() -> None:
         "import sys, zoo; from zoo import Card, ZooError; import zoo.__main__; zoo.names('*')\n"
         "from zoo.__main__ import main; main(['list'])\n"
         "heavy = {'torch', 'lightning', 'numpy', 'torchvision', 'huggingface_hub'} & set(sys.modules)\n"
-        "assert not heavy, heavy\n"
-        "assert callable(zoo.load) and 'torch' in sys.modules"
+        "assert not heavy, heavy"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=60

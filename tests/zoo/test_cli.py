@@ -1,0 +1,342 @@
+"""Every command, run as a user would run it."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+import zoo
+from datamodules import DATAMODULES, Ring, SyntheticImages
+from lightning_modules import METHODS, WGANGP, Classifier
+from lightning_modules.callbacks.real_statistics import ship_statistics
+from zoo.__main__ import main
+from zoo.paths import recipe_names, recipes_dir
+
+RECIPE = """
+model:
+  class_path: lightning_modules.WGANGP
+  init_args: {shape: [1, 28, 28], width: 2, latent_dim: 4}
+data:
+  class_path: datamodules.SyntheticImages
+  init_args: {batch_size: 16, size: 64, val_size: 16, test_size: 64}
+trainer:
+  accelerator: cpu
+  max_steps: 4
+  logger: false
+  log_every_n_steps: 1
+  enable_progress_bar: false
+  enable_model_summary: false
+  callbacks:
+    - class_path: lightning_modules.callbacks.EMA
+      init_args: {half_life_images: 100}
+    - class_path: lightning.pytorch.callbacks.ModelCheckpoint
+      init_args: {every_n_train_steps: 2, save_top_k: -1, filename: "{step}"}
+"""
+
+
+def run(folder: Path, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "zoo", *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which a tiny recipe was trained by the command."""
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "tiny.yaml").write_text(RECIPE)
+    done = run(folder, "train", "tiny.yaml", "--model.lr", "1e-3", "--trainer.limit_val_batches", "0")
+    assert "Saved runs/tiny/zoo" in done.stdout
+    return folder
+
+
+def test_train_saves_what_the_overrides_say(trained: Path) -> None:
+    card = zoo.card(trained / "runs/tiny/zoo")
+    assert (card.name, card.method, card.data, card.batches) == ("tiny", "WGANGP", "synthetic", 4)
+    assert card.hyperparameters["lr"] == 1e-3
+    assert card.averaged
+    assert not {"_class_path", "_instantiator"} & set(card.hyperparameters)
+    assert card.recipe is None, "a file of the user is no recipe of the zoo"
+    config = yaml.safe_load((trained / "runs/tiny/config.yaml").read_text())
+    assert config["model"]["init_args"]["lr"] == 1e-3
+    assert config["seed_everything"] == 0
+
+
+def test_checkpoints_of_the_command_line_load_by_their_class(trained: Path) -> None:
+    path = trained / "runs/tiny/checkpoints/step=4.ckpt"
+    module = WGANGP.load_from_checkpoint(path, weights_only=True)
+    assert type(module) is WGANGP
+    assert module.hparams["width"] == 2
+
+
+def test_a_resumed_run_ends_at_the_same_weights(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(trained)
+    arguments = ["--model.lr", "1e-3", "--trainer.limit_val_batches", "0", "--save-to", "resumed"]
+    assert main(["train", "tiny.yaml", *arguments, "--ckpt_path", "runs/tiny/checkpoints/step=2.ckpt"]) == 0
+    assert zoo.card("resumed").sha256 == zoo.card("runs/tiny/zoo").sha256
+
+
+def test_export_equals_what_training_saved(trained: Path) -> None:
+    done = run(trained, "export", "runs/tiny/checkpoints/step=4.ckpt", "exported", "--name", "tiny.exported")
+    assert "Saved exported (WGANGP, with averaged weights)" in done.stdout
+    card = zoo.card(trained / "exported")
+    assert card.sha256 == zoo.card(trained / "runs/tiny/zoo").sha256
+    assert (card.name, card.batches, card.data) == ("tiny.exported", 4, "synthetic")
+
+
+def test_export_runs_no_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    class Bomb:
+        def __reduce__(self) -> tuple[object, ...]:
+            return exec, ("raise SystemExit('the pickle ran')",)
+
+    torch.save({"state_dict": {}, "hyper_parameters": Bomb()}, tmp_path / "bomb.ckpt")
+    assert main(["export", "bomb.ckpt", "out"]) == 1
+    assert "Nothing of it was run." in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_export_without_a_method_asks_for_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    module = WGANGP(width=2)
+    torch.save({"state_dict": module.state_dict(), "hyper_parameters": dict(module.hparams)}, tmp_path / "a.ckpt")
+    assert main(["export", "a.ckpt", "out"]) == 1
+    assert "--method" in capsys.readouterr().err
+    assert main(["export", "a.ckpt", "out", "--method", "SNGAN"]) == 1
+    assert main(["export", "a.ckpt", "out", "--method", "WGANGP"]) == 0
+    assert zoo.card("out").method == "WGANGP"
+
+
+def test_list_and_show(trained: Path) -> None:
+    listed = run(trained, "list").stdout
+    for name in {*recipe_names(), *zoo.names()}:
+        assert name in listed
+    shown = run(trained, "show", "runs/tiny/zoo").stdout
+    for fact in ("WGANGP", "synthetic", "lr=0.001", "average (default)", zoo.card(trained / "runs/tiny/zoo").sha256):
+        assert fact in shown
+
+
+def test_list_is_fast(trained: Path) -> None:
+    run(trained, "list")
+    start = time.perf_counter()
+    run(trained, "list")
+    assert time.perf_counter() - start < 1.5
+
+
+def test_sample(trained: Path) -> None:
+    done = run(trained, "sample", "runs/tiny/zoo", "--num", "9", "--seed", "1", "--out", "pictures/nine.png")
+    assert "pictures/nine.png" in done.stdout
+    with Image.open(trained / "pictures/nine.png") as picture:
+        assert picture.size == (3 * 30 + 2, 3 * 30 + 2)
+
+
+def test_sample_depends_on_the_seed_alone(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(trained)
+    for out, seed in (("a.png", "1"), ("b.png", "1"), ("c.png", "2")):
+        assert main(["sample", "runs/tiny/zoo", "--num", "4", "--seed", seed, "--out", out]) == 0
+    a, b, c = (Path(name).read_bytes() for name in ("a.png", "b.png", "c.png"))
+    assert a == b
+    assert a != c
+
+
+def test_sample_by_class(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    zoo.save(METHODS["SNGAN"](width=2, num_classes=3), tmp_path / "conditional")
+    assert main(["sample", "conditional", "--labels", "2,0", "--num", "4"]) == 0
+    assert main(["sample", "conditional"]) == 0
+    assert (tmp_path / "conditional.png").is_file()
+    assert main(["sample", "conditional", "--labels", "7"]) == 1
+    assert "the classes are 0 to 2" in capsys.readouterr().err
+
+
+def test_the_default_file_stays_in_this_folder(trained: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(trained / "runs/tiny/zoo", tmp_path / "evil"))
+    config = json.loads((folder / "config.json").read_text()) | {"name": "../../escaped"}
+    (folder / "config.json").write_text(json.dumps(config))
+    assert main(["sample", str(folder), "--num", "1"]) == 0
+    assert [path.name for path in tmp_path.glob("*.png")] == ["_.._escaped.png"]
+
+
+@pytest.fixture(scope="module")
+def judge(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A judge of the synthetic pictures, with their real statistics."""
+    folder = tmp_path_factory.mktemp("judge") / "classifier.synthetic"
+    data = SyntheticImages(num_classes=4, size=64, val_size=16, test_size=64)
+    torch.manual_seed(0)
+    module = Classifier.for_data(data.spec, width=2)
+    zoo.save(module, folder)
+    ship_statistics(module.eval(), data, "test", folder / "statistics")
+    return folder
+
+
+@pytest.mark.filterwarnings("ignore:.*samples")
+def test_evaluate_and_write(trained: Path, judge: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(trained / "runs/tiny/zoo", tmp_path / "tiny"))
+    done = run(tmp_path, "evaluate", "tiny", "--judge", str(judge), "--num-samples", "64", "--write")
+    metrics = zoo.card(folder).metrics
+    assert {"test/fid-synthetic-64", "test/inception_score-synthetic-64"} <= set(metrics)
+    assert metrics["test/fid-synthetic-64"] > 0
+    assert f"{metrics['test/fid-synthetic-64']:.5g}" in done.stdout
+    assert "test/fid-synthetic-64" in (folder / "README.md").read_text()
+    zoo.load(str(folder))
+
+
+def test_evaluate_without_a_judge_names_it(
+    trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(trained)
+    assert main(["evaluate", "runs/tiny/zoo"]) == 1
+    assert "classifier.synthetic" in capsys.readouterr().err
+
+
+def test_evaluate_points(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    zoo.save(WGANGP.for_data(Ring().spec, width=8), tmp_path / "ring")
+    assert main(["evaluate", "ring", "--num-samples", "500", "--write"]) == 0
+    assert 0 <= zoo.card("ring").metrics["test/modes-500"] <= 8
+    assert main(["evaluate", "ring"]) == 0
+    assert "test/modes-2500" in capsys.readouterr().out
+
+
+def test_evaluate_a_classifier(judge: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Named(SyntheticImages):
+        name = "synthetic"
+
+        def __init__(self) -> None:
+            super().__init__(num_classes=4, size=64, val_size=16, test_size=50)
+
+    monkeypatch.setitem(DATAMODULES, "Named", Named)
+    assert main(["evaluate", str(judge), "--write"]) == 0
+    accuracy = zoo.card(judge).metrics["test/accuracy"]
+    assert accuracy == pytest.approx(round(accuracy * 50) / 50), "a share of the 50 test pictures"
+
+
+def test_fine_tune(trained: Path) -> None:
+    pictures = trained / "pictures-of-mine"
+    pictures.mkdir()
+    for index in range(20):
+        Image.new("RGB", (40, 30), (index * 10, 255 - index * 10, 90)).save(pictures / f"{index}.png")
+    done = run(
+        trained, "fine-tune", "runs/tiny/zoo", "--data", str(pictures), "--steps", "5", "--batch-size", "8",
+        "--out", "tuned",
+    )  # fmt: skip
+    assert "fresh optimizers" in done.stdout
+    tuned, start = zoo.load(str(trained / "tuned")), zoo.load(str(trained / "runs/tiny/zoo"), weights="raw")
+    assert tuned.data_spec.name == "pictures-of-mine"
+    assert zoo.card(trained / "tuned").averaged
+    for network in ("generator", "discriminator"):
+        pairs = zip(getattr(tuned, network).parameters(), getattr(start, network).parameters(), strict=True)
+        assert any(not torch.equal(new, old) for new, old in pairs), network
+    assert "Fine-tuned from tiny for 5 batches" in (trained / "tuned/README.md").read_text()
+    assert (trained / "tuned-run/metrics.csv").is_file()
+
+
+def test_fine_tune_needs_pictures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    zoo.save(WGANGP.for_data(Ring().spec, width=8), tmp_path / "ring")
+    assert main(["fine-tune", "ring", "--data", "."]) == 1
+    assert "draws no pictures" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["lits"],
+        ["list", "--wrong"],
+        ["sample"],
+        ["sample", "x", "--num", "0"],
+        ["sample", "x", "--labels", "a"],
+        ["fine-tune", "x"],
+        ["evaluate", "x", "--num-samples", "many"],
+        ["export", "x"],
+    ],
+)
+def test_bad_usage_is_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    assert "usage:" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["show", "no.such"], "'no.such' is not in the zoo"),
+        (["sample", "no.such"], "'no.such' is not in the zoo"),
+        (["evaluate", "no.such"], "'no.such' is not in the zoo"),
+        (["fine-tune", "no.such", "--data", "."], "'no.such' is not in the zoo"),
+        (["train", "no.such"], "has no recipe 'no.such'"),
+        (["train", "no/such.yaml"], "no recipe file 'no/such.yaml'"),
+        (["train", "../recipes/x"], "has no recipe"),
+        (["export", "no.ckpt", "out"], "no file no.ckpt"),
+        (["list", "no*such"], "Nothing in the zoo matches"),
+    ],
+)
+def test_failures_are_one_line(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+
+
+def test_debug_shows_the_traceback() -> None:
+    with pytest.raises(KeyError, match=r"no\.such"):
+        main(["show", "no.such", "--debug"])
+
+
+def test_unknown_overrides_are_bad_usage(
+    trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(trained)
+    with pytest.raises(SystemExit) as caught:
+        main(["train", "tiny.yaml", "--model.colour", "red"])
+    assert caught.value.code == 2
+    assert "colour" in capsys.readouterr().err
+
+
+def test_ctrl_c_is_130(trained: Path, tmp_path: Path) -> None:
+    (tmp_path / "tiny.yaml").write_text(RECIPE)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "zoo", "train", "tiny.yaml", "--trainer.max_steps", "1000000"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        for _ in range(600):
+            if [*tmp_path.glob("runs/tiny/checkpoints/*.ckpt")]:
+                break
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130, error
+    assert error.rstrip().endswith("Interrupted.")
+    assert not (tmp_path / "runs/tiny/zoo").exists()
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_recipe_is_listed_and_names_public_classes(name: str) -> None:
+    recipe = yaml.safe_load((recipes_dir() / f"{name}.yaml").read_text())
+    method, data = recipe["model"]["class_path"], recipe["data"]["class_path"]
+    assert method == f"lightning_modules.{method.rpartition('.')[2]}"
+    assert method.rpartition(".")[2] in METHODS
+    assert data == f"datamodules.{data.rpartition('.')[2]}"
+    assert data.rpartition(".")[2] in DATAMODULES
