@@ -28,7 +28,6 @@ CLOSE = {"atol": 2e-6, "rtol": 2e-5}
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:Using ModelCheckpoint with manual optimization:UserWarning",
-    "ignore:Detected call of `lr_scheduler.step",
     "ignore:The dirpath has changed:UserWarning",
 )
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from lightning_modules import tracking
 from lightning_modules.callbacks import EMA
-from lightning_modules.tracking import MetricsTable, Tracking, TrackingState, flatten, has_key
+from lightning_modules.tracking import MetricsTable, Tracking, flatten, has_key
 from tests.read_wandb import read
 from tests.training import TinyData, build
 
@@ -33,7 +33,7 @@ def run(tracking: Tracking, steps: int = 6, ckpt_path: str | None = None) -> Tra
         accelerator="cpu",
         logger=tracking,
         log_every_n_steps=2,
-        callbacks=[EMA(), TrackingState(), ModelCheckpoint(every_n_train_steps=3, save_top_k=0, save_last=True)],
+        callbacks=[EMA(), ModelCheckpoint(every_n_train_steps=3, save_top_k=0, save_last=True)],
         enable_progress_bar=False,
         enable_model_summary=False,
     )

@@ -159,7 +159,7 @@ def train(
         devices=devices,
         strategy="ddp" if devices > 1 else "auto",
         callbacks=callbacks,
-        plugins=[AtomicCheckpointIO() if kill_write_at is None else KilledWriter(kill_write_at)],
+        plugins=[] if kill_write_at is None else [KilledWriter(kill_write_at)],
         logger=False,
         enable_checkpointing=folder is not None,
         enable_progress_bar=False,

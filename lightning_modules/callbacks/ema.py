@@ -171,9 +171,7 @@ class EMA(Callback):
                 return live.detach().to(dtype, copy=True)
         average = self._averages[name]
         if average.shape != live.shape:
-            raise ValueError(
-                f"The average of {name} has shape {tuple(average.shape)}, the module {tuple(live.shape)}."
-            )
+            raise ValueError(f"The average of {name} has shape {tuple(average.shape)}, the module {tuple(live.shape)}.")
         return average.to(live.device, dtype)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from lightning.fabric.utilities.types import _PATH
+from lightning.pytorch import Trainer
 from lightning.pytorch.plugins import TorchCheckpointIO
 
 
@@ -24,15 +25,14 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes checkpoints atomically and says plainly when one is damaged.
 
     Lightning's own writer goes through the system's temporary folder, from where a move to another disk
-    is a copy that can be cut short. Remote paths (``s3://...``) are left to Lightning.
+    is a copy that can be cut short. Remote paths (``s3://...``) are left to Lightning. Methods of this
+    library use it without being told (``write_atomically``).
 
     Example:
         >>> trainer = Trainer(plugins=[AtomicCheckpointIO()])                     # doctest: +SKIP
     """
 
-    def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: _PATH, storage_options: Any | None = None
-    ) -> None:
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: _PATH, storage_options: Any | None = None) -> None:
         """Writes ``checkpoint`` to ``path``.
 
         The partial file has a fixed name, so that the next write of the same checkpoint replaces what a
@@ -77,6 +77,12 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             return super().load_checkpoint(path, map_location, weights_only)
         except (RuntimeError, EOFError) as error:
             raise DamagedCheckpoint(damaged) from error
+
+
+def write_atomically(trainer: Trainer) -> None:
+    """Puts ``AtomicCheckpointIO`` in place of Lightning's default writer; one that was chosen is kept."""
+    if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+        trainer.strategy.checkpoint_io = AtomicCheckpointIO()
 
 
 def _is_local(path: _PATH) -> bool:

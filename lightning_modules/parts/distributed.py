@@ -58,9 +58,7 @@ def all_reduce_gradients(parameters: Iterable[nn.Parameter], *extra: Tensor) -> 
         members = [parameter for parameter in parameters if _kind(parameter) == kind]
         passengers = [tensor for tensor in carried if _kind(tensor) == kind]
         absent = [parameter.grad is None for parameter in members]
-        gradients = [
-            torch.zeros_like(parameter) if parameter.grad is None else parameter.grad for parameter in members
-        ]
+        gradients = [torch.zeros_like(parameter) if parameter.grad is None else parameter.grad for parameter in members]
         present = torch.tensor([float(not missing) for missing in absent], device=kind[0], dtype=kind[1])
 
         tensors = [present, *gradients, *passengers]
@@ -70,9 +68,7 @@ def all_reduce_gradients(parameters: Iterable[nn.Parameter], *extra: Tensor) -> 
 
         # Only a process that lacks a gradient has to look whether another one had it.
         if any(absent):
-            for parameter, missing, gradient, count in zip(
-                members, absent, gradients, present.tolist(), strict=True
-            ):
+            for parameter, missing, gradient, count in zip(members, absent, gradients, present.tolist(), strict=True):
                 if missing and count > 0:
                     parameter.grad = gradient
     return carried
