@@ -49,12 +49,12 @@ class Pixels:
         Returns:
             Shape (N, C, H, W), float32.
         """
-        values = pixels.to(torch.float32, memory_format=self.memory_format)
+        pixels = pixels.contiguous(memory_format=self.memory_format)
         if uniform is None:
-            return values.div_(127.5).sub_(1)
+            return pixels.sub(127.5).mul_(1 / 127.5)  # one pass less over memory than v / 127.5 - 1
         if self.binarize:
-            return (uniform * 255 < values).to(torch.float32, memory_format=self.memory_format)
-        return values.add_(uniform).mul_(2 / 256).sub_(1)
+            return (uniform * 255 < pixels).to(torch.float32, memory_format=self.memory_format)
+        return pixels.to(torch.float32).add_(uniform).mul_(2 / 256).sub_(1)
 
 
 def as_pixels(images: Tensor, channels: int, origin: str) -> Tensor:
