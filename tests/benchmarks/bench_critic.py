@@ -1,6 +1,7 @@
 """Critic step with spectral norm and with gradient penalty against a plain one: DCGAN 28x28, batch 64.
 
-Only the discriminator's forward passes, backward pass and optimizer step are timed; drawing fakes is the same for all.
+The ratios are of the discriminator's forward passes, backward pass and optimizer step alone. Drawing the fakes costs
+the same in all three; what the ratios are with it stands behind them.
 """
 
 import copy
@@ -11,7 +12,7 @@ from common import interleaved, row
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from lightning_modules.networks.dcgan import Discriminator
+from lightning_modules.networks.dcgan import Discriminator, Generator
 from lightning_modules.parts.constraints import spectrally_normalized
 from lightning_modules.parts.games import WASSERSTEIN
 from lightning_modules.parts.noise import Noise
@@ -44,8 +45,15 @@ def main() -> None:
     plain = Discriminator([1, 28, 28], width=32).to(memory_format=torch.channels_last)
     normalized = spectrally_normalized(copy.deepcopy(plain))
     penalized = copy.deepcopy(plain)
+    generator = Generator([1, 28, 28], 64, width=32).to(memory_format=torch.channels_last)
+
+    @torch.no_grad()
+    def draw() -> Tensor:
+        return generator(torch.randn(BATCH, 64))
+
     seconds = interleaved(
         {
+            "fakes": draw,
             "plain": critic_step(plain, real, fake),
             "spectral norm": critic_step(normalized, real, fake),
             "gradient penalty": critic_step(penalized, real, fake, penalty_weight=10.0),
@@ -54,8 +62,10 @@ def main() -> None:
     )
     for name, goal in {"spectral norm": 1.10, "gradient penalty": 2.0}.items():
         ratio = seconds[name] / seconds["plain"]
+        with_fakes = (seconds[name] + seconds["fakes"]) / (seconds["plain"] + seconds["fakes"])
         milliseconds = f"{1000 * seconds[name]:.1f} ms / {1000 * seconds['plain']:.1f} ms"
-        row(f"critic step with {name} / plain", f"<= {goal:.2f}", f"{ratio:.2f} ({milliseconds})", ratio <= goal)
+        measured = f"{ratio:.2f} ({milliseconds}), with the fakes drawn {with_fakes:.2f}"
+        row(f"critic step with {name} / plain", f"<= {goal:.2f}", measured, ratio <= goal)
 
 
 if __name__ == "__main__":
