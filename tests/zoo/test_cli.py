@@ -19,7 +19,7 @@ from datamodules import DATAMODULES, Ring, SyntheticImages
 from lightning_modules import METHODS, WGANGP, Classifier
 from lightning_modules.callbacks.real_statistics import ship_statistics
 from zoo.__main__ import main
-from zoo.paths import recipe_names, recipes_dir
+from zoo.paths import recipe_names
 
 RECIPE = """
 model:
@@ -330,13 +330,3 @@ def test_ctrl_c_is_130(trained: Path, tmp_path: Path) -> None:
     assert process.returncode == 130, error
     assert error.rstrip().endswith("Interrupted.")
     assert not (tmp_path / "runs/tiny/zoo").exists()
-
-
-@pytest.mark.parametrize("name", recipe_names())
-def test_every_recipe_is_listed_and_names_public_classes(name: str) -> None:
-    recipe = yaml.safe_load((recipes_dir() / f"{name}.yaml").read_text())
-    method, data = recipe["model"]["class_path"], recipe["data"]["class_path"]
-    assert method == f"lightning_modules.{method.rpartition('.')[2]}"
-    assert method.rpartition(".")[2] in METHODS
-    assert data == f"datamodules.{data.rpartition('.')[2]}"
-    assert data.rpartition(".")[2] in DATAMODULES
