@@ -20,6 +20,7 @@ from lightning_modules import METHODS
 from lightning_modules.base import NonFiniteLoss
 from lightning_modules.callbacks import EMA
 from lightning_modules.parts.distributed import all_reduce_gradients, broadcast_buffers, rank
+from lightning_modules.tracking import Tracking
 from tests.training import train
 
 STEPS = 6  # one more than an epoch: validation lies in between
@@ -102,7 +103,8 @@ def poisoned() -> str:
 def main(folder: str) -> None:
     warnings.simplefilter("ignore")
     methods = {name: trained(name, global_noise=True) for name in METHODS}
-    whole = trained("WGANGP", folder=f"{folder}/whole", overrides={"critic_steps": 2})
+    tracking = Tracking("run", save_dir=folder)
+    whole = trained("WGANGP", folder=f"{folder}/whole", overrides={"critic_steps": 2}, logger=tracking)
     resumed = trained(
         "WGANGP",
         folder=f"{folder}/resumed",

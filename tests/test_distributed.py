@@ -20,6 +20,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from lightning_modules import METHODS
 from lightning_modules.parts.distributed import refuse_unsupported_strategy
 from tests import pair
+from tests.read_wandb import read
 from tests.training import GLOBAL_BATCH, build, train
 
 TIMEOUT_SECONDS = 200
@@ -33,9 +34,14 @@ pytestmark = pytest.mark.filterwarnings(
 
 
 @pytest.fixture(scope="module")
-def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """What both processes wrote."""
-    folder = tmp_path_factory.mktemp("pair")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where both processes write."""
+    return tmp_path_factory.mktemp("pair")
+
+
+@pytest.fixture(scope="module")
+def ranks(folder: Path) -> list[dict[str, Any]]:
+    """What both processes had at the end."""
     with subprocess.Popen(
         [sys.executable, pair.__file__, str(folder)],
         cwd=folder,
@@ -157,9 +163,17 @@ def test_strategies_that_train_wrongly_are_refused(strategy: Any, named: str) ->
         refuse_unsupported_strategy(trainer, num_optimizers=2)
 
 
-def test_resuming_on_another_number_of_processes_is_refused(
-    ranks: list[dict[str, Any]], tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    checkpoint = next(Path(tmp_path_factory.getbasetemp()).glob("pair*/whole/step=3.ckpt"))
+@pytest.mark.usefixtures("ranks")
+def test_one_process_tracks_for_all(folder: Path) -> None:
+    (run,) = (read(path) for path in (folder / "run" / "wandb").glob("offline-run-*"))
+    logged = [row["trainer/global_step"] for row in run["history"] if "train/discriminator" in row]
+    assert logged == [1, 3, 5]
+    checkpoint = torch.load(folder / "whole" / "last.ckpt", weights_only=True)
+    assert checkpoint["run_id"] == run["id"]
+
+
+@pytest.mark.usefixtures("ranks")
+def test_resuming_on_another_number_of_processes_is_refused(folder: Path) -> None:
+    checkpoint = str(folder / "whole" / "step=3.ckpt")
     with pytest.raises(ValueError, match=r"2 process\(es\)"):
-        train("WGANGP", pair.STEPS, "run", ckpt_path=str(checkpoint), overrides={"critic_steps": 2})
+        train("WGANGP", pair.STEPS, "run", ckpt_path=checkpoint, overrides={"critic_steps": 2})

@@ -21,6 +21,7 @@ if __name__ == "__main__":
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import Logger
 from torch import Tensor
 
 from datamodules.base import ZooDataModule
@@ -135,6 +136,7 @@ def train(
     shape: tuple[int, ...] | None = None,
     overrides: dict[str, Any] | None = None,
     callbacks: Sequence[Callback] = (),
+    logger: Logger | bool = False,
     kill_at: int | None = None,
     kill_write_at: int | None = None,
     devices: int = 1,
@@ -160,7 +162,8 @@ def train(
         strategy="ddp" if devices > 1 else "auto",
         callbacks=callbacks,
         plugins=[] if kill_write_at is None else [KilledWriter(kill_write_at)],
-        logger=False,
+        logger=logger,
+        log_every_n_steps=2,
         enable_checkpointing=folder is not None,
         enable_progress_bar=False,
         enable_model_summary=False,

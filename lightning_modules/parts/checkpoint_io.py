@@ -3,6 +3,10 @@
 A run is killed at any moment, also while it writes. The file is written beside its target, flushed to
 the disk and only then moved to its name, which is one step for the file system: whoever finds the name
 finds a whole checkpoint, the new one or the one before.
+
+NOTE: To keep one file that a run resumes from, ``ModelCheckpoint(every_n_train_steps=500, save_top_k=0,
+save_last=True)`` writes ``last.ckpt`` in place; its steps are batches, for every method. Its
+``train_time_interval`` never saves under manual optimization (Lightning 2.6).
 """
 
 import os
