@@ -1,0 +1,25 @@
+"""Puts the statistics of real pictures beside a judge, so that measuring needs no data: `make checkpoints` runs it."""
+
+import sys
+
+import datamodules
+from lightning_modules.callbacks import ship_statistics
+from zoo import ZooError, load
+from zoo.cards import STATISTICS_FOLDER, card
+
+SPLITS = ("val", "test")
+
+
+def main(name: str) -> None:
+    """Writes ``statistics/`` in the folder of the judge called ``name``, for the data set that it was trained on."""
+    shown, judge = card(name), load(name)
+    by_name = {getattr(value, "name", None): value for value in datamodules.DATAMODULES.values()}
+    if shown.data not in by_name or not hasattr(judge, "extract"):
+        raise ZooError(f"{name} is no judge of a data set that has a datamodule here.")
+    datamodule = by_name[shown.data]()
+    for split in SPLITS:
+        print(f"Wrote {ship_statistics(judge, datamodule, split, shown.path / STATISTICS_FOLDER)}")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
