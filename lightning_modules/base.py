@@ -13,8 +13,10 @@ from torch.optim import Optimizer
 
 from lightning_modules.callbacks.random_states import RandomStates
 from lightning_modules.parts.capabilities import DataSpec
+from lightning_modules.parts.checkpoint_io import write_atomically
 from lightning_modules.parts.distributed import all_reduce_gradients, broadcast_buffers, refuse_unsupported_strategy
 from lightning_modules.parts.noise import Noise
+from lightning_modules.tracking import TrackingState
 
 Method = TypeVar("Method", bound="GenerativeModule")
 
@@ -31,6 +33,8 @@ class GenerativeModule(LightningModule):
     number of optimizers, because ``descend`` lets only the one named by ``counts`` report its step.
     """
 
+    kinds: tuple[str, ...] = ("image", "points")
+    """The kinds of data that the method models, as data specs name them."""
     value_range: tuple[float, float] | None = None
     """Range of the pictures that the method models, compared with the data's before training."""
 
@@ -60,6 +64,8 @@ class GenerativeModule(LightningModule):
             ValueError: Naming the module's value and the data's.
         """
         name, shape = type(self).__name__, tuple(self.hparams.get("shape", spec.shape))
+        if spec.kind not in self.kinds:
+            raise ValueError(f"{name} models {' and '.join(self.kinds)}, but {spec.name} yields {spec.kind}.")
         if shape != tuple(spec.shape):
             raise ValueError(f"{name} was built for shape={list(shape)}, but {spec.name} yields {list(spec.shape)}.")
         num_classes = self.hparams.get("num_classes")
@@ -80,10 +86,11 @@ class GenerativeModule(LightningModule):
             self.data_spec = spec
         if stage == "fit" and not self.automatic_optimization:
             refuse_unsupported_strategy(self.trainer, num_optimizers=2)
+        write_atomically(self.trainer)
 
     def configure_callbacks(self) -> Sequence[Callback]:
         """Attaches what exact resume needs, so that a bare ``Trainer.fit`` has it."""
-        return [RandomStates()]
+        return [RandomStates(), TrackingState()]
 
     def on_validation_start(self) -> None:
         """In manual optimization nothing else keeps batch statistics equal over processes."""

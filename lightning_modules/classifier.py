@@ -35,6 +35,7 @@ class Classifier(GenerativeModule):
         flip: Training pictures are mirrored with probability 1/2.
     """
 
+    kinds = ("image",)
     value_range = (-1.0, 1.0)
 
     def __init__(

@@ -14,7 +14,6 @@ from torch import Generator, Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import parametrize
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
 
 from lightning_modules.base import GenerativeModule, count_batches_by
 from lightning_modules.parts.capabilities import DataSpec
@@ -134,9 +133,11 @@ class AdversarialModule(GenerativeModule):
     def training_step(self, batch: Sequence[Tensor], batch_idx: int) -> None:
         """One critic step, and a generator step when the schedule says so."""
         real, labels = self.receive(batch, check=batch_idx == 0)
-        generator_optimizer, discriminator_optimizer = self.optimizers()  # type: ignore[misc]
+        generator_optimizer, discriminator_optimizer = self.optimizers()  # type: ignore[attr-defined]
         count_batches_by(discriminator_optimizer, generator_optimizer)
         batches = self.global_step + 1
+        for group in generator_optimizer.param_groups + discriminator_optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * self.decay(batches - 1)
 
         with self.toggled_optimizer(discriminator_optimizer), parametrize.cached():
             self.descend(discriminator_optimizer, *self.discriminator_losses(real, labels))
@@ -146,8 +147,6 @@ class AdversarialModule(GenerativeModule):
             with self.toggled_optimizer(generator_optimizer):
                 self.descend(generator_optimizer, self.generator_losses(len(real)))
 
-        for scheduler in self.lr_schedulers():  # type: ignore[union-attr]
-            scheduler.step()
 
     def receive(self, batch: Sequence[Tensor], *, check: bool) -> tuple[Tensor, Tensor | None]:
         """Returns the real examples in channels_last, and their labels if the game is class-conditional."""
@@ -194,12 +193,18 @@ class AdversarialModule(GenerativeModule):
         self.log("val/discriminator", loss, sync_dist=True, batch_size=len(real))
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Generator first, discriminator second: the order is part of the checkpoint format."""
+        """Generator first, discriminator second: the order is part of the checkpoint format.
+
+        The learning rate is a function of the batch alone, set in ``training_step``: a scheduler object would count
+        the steps of its own optimizer, and the generator's may not have made one yet.
+        """
         optimizers = [
             build(list(network.parameters()))
             for build, network in zip(self.build_optimizers, (self.generator, self.discriminator), strict=True)
         ]
-        return optimizers, [LambdaLR(optimizer, self.decay) for optimizer in optimizers]
+        for group in [group for optimizer in optimizers for group in optimizer.param_groups]:
+            group["initial_lr"] = group["lr"]
+        return optimizers
 
     # Sampling
 

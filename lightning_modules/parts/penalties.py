@@ -27,7 +27,7 @@ def gradient_norm(critic: Critic, x: Tensor) -> Tensor:
 
 def on_segment(real: Tensor, fake: Tensor, noise: Noise) -> Tensor:
     """One uniform point on the segment from each real example to its fake partner."""
-    t = noise.uniform(len(real), *[1] * (real.ndim - 1), device=real.device)
+    t = noise.uniform(len(real), *[1] * (real.ndim - 1), device=real.device).to(real.dtype)
     return torch.lerp(real, fake, t)
 
 

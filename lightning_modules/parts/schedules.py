@@ -33,8 +33,8 @@ class Bursts:
     period: int = 500
 
     def __post_init__(self) -> None:
-        if min(self.critic_steps, self.burst) < 1 or not 0 <= self.warm_up <= self.period:
-            raise ValueError(f"{self}: steps must be at least 1 and 0 <= warm_up <= period.")
+        if min(self.critic_steps, self.burst) < 1 or not 1 <= self.warm_up <= self.period:
+            raise ValueError(f"{self}: steps must be at least 1 and 1 <= warm_up <= period.")
 
     def generator_updates(self, batches: int) -> int:
         """Returns the number of generator steps taken after ``batches`` critic steps."""

@@ -1,0 +1,98 @@
+"""Spectral norm against the singular value decomposition, and clipping against its definition."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils import parametrize
+
+from lightning_modules.networks import ARCHITECTURES
+from lightning_modules.parts.constraints import clip_weights, spectrally_normalized
+
+
+def singular_value(weight: torch.Tensor) -> float:
+    return torch.linalg.svdvals(weight.flatten(1))[0].item()
+
+
+def iterate(network: nn.Module, x: torch.Tensor, times: int) -> None:
+    network.train()
+    with torch.no_grad():
+        for _ in range(times):
+            network(x)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_every_weight_has_norm_one_after_a_hundred_power_iterations(name: str) -> None:
+    shape = (1, 28, 28)
+    network = spectrally_normalized(ARCHITECTURES[name].discriminator(shape, 4, 3, False))
+    x, labels = torch.randn(2, *shape), torch.tensor([0, 2])
+    network.train()
+    with torch.no_grad():
+        for _ in range(150):
+            network(x, labels)
+    network.eval()
+    weights = [m.weight for m in network.modules() if isinstance(m, (nn.Linear, nn.Conv2d, nn.Embedding))]
+    assert len(weights) >= 4
+    for weight in weights:
+        assert singular_value(weight) == pytest.approx(1, abs=0.02)
+
+
+def test_eval_leaves_the_singular_vectors_alone() -> None:
+    network = spectrally_normalized(nn.Sequential(nn.Linear(6, 5), nn.Linear(5, 1)))
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    network.eval()
+    network(torch.randn(3, 6))
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    iterate(network, torch.randn(3, 6), 1)
+    moved = [name for name, value in network.state_dict().items() if not torch.equal(value, before[name])]
+    assert moved
+    assert all(name.endswith(("_u", "_v")) for name in moved)
+
+
+def test_dense_product_bounds_the_slope_at_random_points() -> None:
+    network = spectrally_normalized(nn.Sequential(nn.Linear(8, 16), nn.LeakyReLU(0.2), nn.Linear(16, 1))).double()
+    iterate(network, torch.randn(1, 8, dtype=torch.float64), 200)
+    network.eval()
+    x = torch.randn(500, 8, dtype=torch.float64, requires_grad=True)
+    (gradient,) = torch.autograd.grad(network(x).sum(), x)
+    assert gradient.norm(dim=1).max() <= 1 + 1e-3
+
+
+def test_convolution_is_bounded_by_the_root_of_its_window() -> None:
+    conv = spectrally_normalized(nn.Conv2d(2, 3, 3, padding=1, bias=False)).double()
+    iterate(conv, torch.randn(1, 2, 6, 6, dtype=torch.float64), 200)
+    conv.eval()
+    jacobian = torch.autograd.functional.jacobian(conv, torch.zeros(1, 2, 6, 6, dtype=torch.float64))
+    norm = torch.linalg.matrix_norm(jacobian.reshape(3 * 36, 2 * 36), ord=2).item()
+    assert 1 < norm <= math.sqrt(9)
+
+
+def test_gradient_flows_through_the_singular_value() -> None:
+    layer = spectrally_normalized(nn.Linear(4, 1, bias=False))
+    iterate(layer, torch.randn(1, 4), 50)
+    layer(torch.randn(5, 4)).sum().backward()
+    weight = layer.parametrizations.weight.original
+    # The normalised weight does not change along the weight itself, so neither may the loss.
+    assert (weight.grad * weight).sum().abs() < 1e-5
+    assert weight.grad.norm() > 1e-3
+
+
+def test_cached_weights_take_one_power_iteration_for_two_passes() -> None:
+    twice = spectrally_normalized(nn.Linear(6, 5))
+    once = spectrally_normalized(nn.Linear(6, 5))
+    once.load_state_dict(twice.state_dict())
+    with parametrize.cached():
+        twice(torch.randn(2, 6))
+        twice(torch.randn(2, 6))
+    once(torch.randn(2, 6))
+    assert torch.equal(twice.parametrizations.weight[0]._u, once.parametrizations.weight[0]._u)
+
+
+def test_clip_bounds_every_weight_and_leaves_small_ones() -> None:
+    network = nn.Sequential(nn.Linear(10, 10), nn.BatchNorm1d(10))
+    small = network[0].weight.abs() < 0.01
+    before = network[0].weight.clone()
+    clip_weights(network, 0.01)
+    assert all(p.abs().max() <= 0.01 for p in network.parameters())
+    assert torch.equal(network[0].weight[small], before[small])

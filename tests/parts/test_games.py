@@ -1,0 +1,67 @@
+"""Games against calculus: values at the equilibrium, gradients where the discriminator is sure, stability."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from lightning_modules.parts.games import GAMES, HINGE, MINIMAX, NON_SATURATING, WASSERSTEIN
+
+
+def gradient(loss, logits: Tensor) -> Tensor:
+    logits = logits.clone().requires_grad_()
+    (result,) = torch.autograd.grad(loss(logits), logits)
+    return result * len(logits)  # of a single example: losses are means
+
+
+def test_value_at_the_equilibrium_is_minus_log_four() -> None:
+    undecided = torch.zeros(5, dtype=torch.float64)
+    for game in (MINIMAX, NON_SATURATING):
+        torch.testing.assert_close(
+            -game.discriminator(undecided, undecided), torch.tensor(-math.log(4), dtype=torch.float64)
+        )
+
+
+def test_cross_entropy_is_that_of_probabilities() -> None:
+    real, fake = torch.randn(100, dtype=torch.float64), torch.randn(100, dtype=torch.float64)
+    expected = -(real.sigmoid().log().mean() + (1 - fake.sigmoid()).log().mean())
+    torch.testing.assert_close(MINIMAX.discriminator(real, fake), expected)
+    torch.testing.assert_close(MINIMAX.generator(fake), (1 - fake.sigmoid()).log().mean())
+    torch.testing.assert_close(NON_SATURATING.generator(fake), -fake.sigmoid().log().mean())
+
+
+def test_minimax_vanishes_where_the_discriminator_is_sure_and_non_saturating_stays_one() -> None:
+    sure_it_is_fake = torch.full((4,), -20.0)
+    assert gradient(MINIMAX.generator, sure_it_is_fake).abs().max() < 1e-8
+    torch.testing.assert_close(gradient(NON_SATURATING.generator, sure_it_is_fake), -torch.ones(4))
+
+
+def test_both_generators_agree_in_direction_and_at_the_equilibrium() -> None:
+    logits = torch.linspace(-6, 6, 101, dtype=torch.float64)
+    saturating, heuristic = gradient(MINIMAX.generator, logits), gradient(NON_SATURATING.generator, logits)
+    assert (saturating < 0).all()
+    assert (heuristic < 0).all()
+    # d/dl log(1 - D) = -D and d/dl -log D = -(1 - D)
+    torch.testing.assert_close(saturating, -logits.sigmoid())
+    torch.testing.assert_close(heuristic, logits.sigmoid() - 1)
+
+
+def test_hinge_ignores_what_is_beyond_the_margin() -> None:
+    assert HINGE.discriminator(torch.tensor([1.0, 3.0]), torch.tensor([-1.0, -7.0])) == 0
+    assert HINGE.discriminator(torch.tensor([0.0]), torch.tensor([0.5])) == 2.5
+
+
+def test_wasserstein_is_the_difference_of_means() -> None:
+    real, fake = torch.tensor([1.0, 3.0]), torch.tensor([0.0, 1.0])
+    assert WASSERSTEIN.discriminator(real, fake) == -1.5
+    assert WASSERSTEIN.generator(fake) == -0.5
+
+
+@pytest.mark.parametrize("name", GAMES)
+def test_finite_at_extreme_logits(name: str) -> None:
+    extreme = torch.tensor([-1e4, 1e4], requires_grad=True)
+    loss = GAMES[name].discriminator(extreme, extreme.flip(0)) + GAMES[name].generator(extreme)
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert torch.isfinite(extreme.grad).all()

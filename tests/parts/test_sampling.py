@@ -1,0 +1,71 @@
+"""Requests for samples: what is refused, how labels are drawn, and that modes come back as they were."""
+
+import pytest
+import torch
+from torch import nn
+
+from lightning_modules.parts.noise import Noise, draw_categorical, new_generator
+from lightning_modules.parts.sampling import check_num_samples, choose_labels, evaluating
+
+
+@pytest.mark.parametrize("num_samples", [0, -3, 2.0, True, "4"])
+def test_bad_numbers_of_samples_are_named(num_samples: object) -> None:
+    with pytest.raises(ValueError, match="num_samples="):
+        check_num_samples(num_samples)  # type: ignore[arg-type]
+
+
+def test_labels_to_an_unconditional_model_are_refused() -> None:
+    with pytest.raises(ValueError, match="unconditional"):
+        choose_labels(torch.zeros(2, dtype=torch.long), 2, None, new_generator())
+    assert choose_labels(None, 2, None, new_generator()) is None
+
+
+@pytest.mark.parametrize("labels", [torch.tensor([0, 3]), torch.tensor([-1, 0]), torch.tensor([0]), torch.tensor([0.0, 1.0])])
+def test_labels_that_do_not_fit_are_refused(labels: torch.Tensor) -> None:
+    with pytest.raises(ValueError, match="labels"):
+        choose_labels(labels, 2, torch.full((3,), 1 / 3), new_generator())
+
+
+def test_labels_are_drawn_by_training_frequency() -> None:
+    probabilities = torch.tensor([0.7, 0.0, 0.3])
+    labels = choose_labels(None, 10_000, probabilities, torch.Generator().manual_seed(0))
+    frequency = labels.bincount(minlength=3) / 10_000
+    assert frequency[1] == 0
+    assert frequency[0] == pytest.approx(0.7, abs=0.023)  # 5 s.e.: a false alarm in 1.7 million
+
+
+def test_training_noise_draws_classes_by_frequency() -> None:
+    draws = Noise().categorical(torch.tensor([0.2, 0.0, 0.8]), 10_000)
+    frequency = draws.bincount(minlength=3) / 10_000
+    assert frequency[1] == 0
+    assert frequency[2] == pytest.approx(0.8, abs=0.02)  # 5 s.e.
+    assert draws.max() <= 2
+
+
+def test_categorical_is_reproducible_by_its_generator() -> None:
+    draws = [draw_categorical(torch.ones(5), 50, torch.Generator().manual_seed(3)) for _ in range(2)]
+    assert torch.equal(*draws)
+
+
+def test_new_generator_leaves_the_global_state_alone() -> None:
+    before = torch.get_rng_state()
+    assert new_generator().initial_seed() != new_generator().initial_seed()
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_evaluating_restores_every_mode_even_after_an_error() -> None:
+    network = nn.Sequential(nn.BatchNorm1d(2), nn.Dropout())
+    network[1].eval()
+
+    def fail() -> None:
+        with evaluating(network):
+            assert not network[0].training
+            assert not torch.is_grad_enabled()
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        fail()
+    assert network.training
+    assert network[0].training
+    assert not network[1].training
+    assert torch.is_grad_enabled()
