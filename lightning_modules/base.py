@@ -16,6 +16,7 @@ from lightning_modules.parts.capabilities import DataSpec
 from lightning_modules.parts.checkpoint_io import write_atomically
 from lightning_modules.parts.distributed import all_reduce_gradients, broadcast_buffers, refuse_unsupported_strategy
 from lightning_modules.parts.noise import Noise
+from lightning_modules.parts.recorded_spec import RecordedSpec
 from lightning_modules.tracking import TrackingState
 
 Method = TypeVar("Method", bound="GenerativeModule")
@@ -52,10 +53,17 @@ class GenerativeModule(LightningModule):
     @classmethod
     def for_data(cls: type[Method], spec: DataSpec, **overrides: Any) -> Method:
         """Builds the method for a datamodule's ``spec``; ``overrides`` are further hyperparameters."""
+        cls.check_kind(spec)
         module = cls(**{**cls.hyperparameters_for(spec), **overrides})
         module.check_data(spec)
         module.data_spec = spec
         return module
+
+    @classmethod
+    def check_kind(cls, spec: DataSpec) -> None:
+        """Raises ValueError unless the method models data of this kind."""
+        if spec.kind not in cls.kinds:
+            raise ValueError(f"{cls.__name__} models {' and '.join(cls.kinds)}, but {spec.name} yields {spec.kind}.")
 
     def check_data(self, spec: DataSpec) -> None:
         """Compares shape, classes and range with the data.
@@ -63,9 +71,8 @@ class GenerativeModule(LightningModule):
         Raises:
             ValueError: Naming the module's value and the data's.
         """
+        self.check_kind(spec)
         name, shape = type(self).__name__, tuple(self.hparams.get("shape", spec.shape))
-        if spec.kind not in self.kinds:
-            raise ValueError(f"{name} models {' and '.join(self.kinds)}, but {spec.name} yields {spec.kind}.")
         if shape != tuple(spec.shape):
             raise ValueError(f"{name} was built for shape={list(shape)}, but {spec.name} yields {list(spec.shape)}.")
         num_classes = self.hparams.get("num_classes")
@@ -100,6 +107,11 @@ class GenerativeModule(LightningModule):
         """Keeps the data spec in the file: a checkpoint samples without its data."""
         broadcast_buffers(self)
         checkpoint["data_spec"] = None if self.data_spec is None else self.data_spec.to_json()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Takes the data spec back, unless a datamodule has given one already."""
+        if self.data_spec is None and checkpoint.get("data_spec") is not None:
+            self.data_spec = RecordedSpec.from_json(checkpoint["data_spec"])
 
     def check_batch(self, x: Tensor) -> None:
         """Checks a first batch: what data without a spec would otherwise get wrong in silence.

@@ -20,10 +20,10 @@ def test_labels_to_an_unconditional_model_are_refused() -> None:
     assert choose_labels(None, 2, None, new_generator()) is None
 
 
-@pytest.mark.parametrize("labels", [torch.tensor([0, 3]), torch.tensor([-1, 0]), torch.tensor([0]), torch.tensor([0.0, 1.0])])
-def test_labels_that_do_not_fit_are_refused(labels: torch.Tensor) -> None:
+@pytest.mark.parametrize("labels", [[0, 3], [-1, 0], [0], [0.0, 1.0]])
+def test_labels_that_do_not_fit_are_refused(labels: list[float]) -> None:
     with pytest.raises(ValueError, match="labels"):
-        choose_labels(labels, 2, torch.full((3,), 1 / 3), new_generator())
+        choose_labels(torch.tensor(labels), 2, torch.full((3,), 1 / 3), new_generator())
 
 
 def test_labels_are_drawn_by_training_frequency() -> None:

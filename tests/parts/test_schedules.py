@@ -16,7 +16,9 @@ def batches_by_simulation(total: int, critic_steps: int, burst: int, warm_up: in
     return counts[:total]
 
 
-@pytest.mark.parametrize(("critic_steps", "burst", "warm_up", "period"), [(5, 100, 25, 500), (2, 7, 3, 5), (1, 4, 1, 3)])
+@pytest.mark.parametrize(
+    ("critic_steps", "burst", "warm_up", "period"), [(5, 100, 25, 500), (2, 7, 3, 5), (1, 4, 1, 3)]
+)
 def test_bursts_equal_the_authors_loop(critic_steps: int, burst: int, warm_up: int, period: int) -> None:
     total = 12_000 if period == 500 else 200
     schedule = Bursts(critic_steps, burst, warm_up, period)

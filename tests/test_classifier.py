@@ -1,0 +1,83 @@
+"""The judge: what it looks at, how it augments, that it learns."""
+
+import pytest
+import torch
+from lightning.pytorch import Trainer
+
+from datamodules import SyntheticImages
+from lightning_modules import Classifier
+from lightning_modules.parts.capabilities import Extracts
+from lightning_modules.parts.noise import Noise
+
+
+def test_it_extracts_features_and_logits_of_uint8_pictures() -> None:
+    judge = Classifier(width=2, num_classes=5).eval()
+    images = torch.randint(256, (3, 1, 28, 28), dtype=torch.uint8)
+    features, logits = judge.extract(images)
+    assert isinstance(judge, Extracts)
+    assert features.shape == (3, judge.num_features) == (3, 8)
+    torch.testing.assert_close(logits, judge(images.float() / 127.5 - 1))
+    torch.testing.assert_close(logits, judge.head(features))
+
+
+@pytest.mark.parametrize("images", [torch.rand(2, 1, 28, 28), torch.zeros(2, 3, 28, 28, dtype=torch.uint8)])
+def test_it_refuses_other_pictures(images: torch.Tensor) -> None:
+    with pytest.raises(ValueError, match=r"uint8 pictures of shape \[1, 28, 28\]"):
+        Classifier(width=2).extract(images)
+
+
+def test_augmentation_shifts_and_mirrors_each_picture_on_its_own() -> None:
+    judge = Classifier(width=2, max_shift=2)
+
+    class Chosen(Noise):
+        def __init__(self) -> None:
+            self.shifts = iter([torch.tensor([2, 0, 4]), torch.tensor([2, 3, 2])])
+
+        def integers(self, high: int, num: int, device: torch.device) -> torch.Tensor:
+            assert high == 5
+            return next(self.shifts)
+
+        def uniform(self, *shape: int, device: torch.device) -> torch.Tensor:
+            return torch.tensor([[0.9], [0.9], [0.1]])
+
+    judge.noise = Chosen()
+    x = torch.rand(3, 1, 28, 28)
+    y = judge.augment(x)
+    assert torch.equal(y[0], x[0])
+    assert torch.equal(y[1, :, 2:, :-1], x[1, :, :-2, 1:])
+    assert (y[1, :, :2] == -1).all()
+    assert (y[1, :, :, -1] == -1).all()
+    assert torch.equal(y[2, :, :-2], x[2, :, 2:].flip(-1))
+
+
+def test_augmentation_can_be_turned_off() -> None:
+    x = torch.rand(4, 1, 28, 28)
+    assert torch.equal(Classifier(width=2, max_shift=0, flip=False).augment(x), x)
+
+
+def test_it_learns_to_tell_simple_pictures_apart() -> None:
+    torch.manual_seed(0)
+    data = SyntheticImages(shape=[1, 28, 28], num_classes=3, size=512, batch_size=32)
+    judge = Classifier.for_data(data.spec, width=4, max_shift=0, flip=False)
+    assert judge.hparams["num_classes"] == 3
+    assert judge.extractor_name == data.spec.name
+    trainer = Trainer(
+        accelerator="cpu",
+        max_steps=60,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(judge, data)
+    (measured,) = trainer.test(judge, data, verbose=False)
+    assert measured["test/accuracy"] > 0.8  # chance is 1/3
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [({"shape": [2]}, "channels"), ({"num_classes": 1}, "num_classes=1"), ({"width": 0}, "width=0")],
+)
+def test_bad_hyperparameters_are_named(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Classifier(**settings)  # type: ignore[arg-type]
