@@ -47,6 +47,7 @@ class Card:
         metrics: Measured numbers; each name carries its protocol, as in ``fid-fashion_mnist-10k``.
         recipe: Name of the recipe that made it, or ``None``.
         batches: Batches it was trained on, or ``None`` if unknown.
+        training: What the training cost: ``examples`` seen, ``minutes``, ``generator_updates``.
         notes: Limitations, for the reader of the model card.
         curve: Rows of the training curve, one mapping a row.
         versions: Versions of the libraries that wrote it.
@@ -63,6 +64,7 @@ class Card:
     metrics: Mapping[str, float] = field(default_factory=dict)
     recipe: str | None = None
     batches: int | None = None
+    training: Mapping[str, float] = field(default_factory=dict)
     notes: str = ""
     curve: tuple[Mapping[str, float], ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -91,6 +93,7 @@ class Card:
             "metrics": dict(self.metrics),
             "recipe": self.recipe,
             "batches": self.batches,
+            "training": dict(self.training),
             "notes": self.notes,
             "curve": [dict(row) for row in self.curve],
             "versions": dict(self.versions),
@@ -177,6 +180,7 @@ def read_card(folder: Path, name: str | None = None) -> Card:
         metrics=get_numbers("metrics", values.get("metrics", {})),
         recipe=None if values.get("recipe") is None else get("recipe", str),
         batches=None if values.get("batches") is None else get("batches", int),
+        training=get_numbers("training", values.get("training", {})),
         notes=get("notes", str, ""),
         curve=tuple(get_numbers("curve", row) for row in get("curve", list, [])),
         versions=MappingProxyType(versions),

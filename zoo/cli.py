@@ -2,7 +2,6 @@
 
 import warnings
 from pathlib import Path
-from typing import Any
 
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -10,6 +9,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning_modules.base import GenerativeModule
 from zoo.cards import Card
 from zoo.paths import recipes_dir
+from zoo.record import TrainingRecord, held_out_measures
 from zoo.saving import save
 
 
@@ -73,6 +73,8 @@ def train(recipe: Path, overrides: list[str], save_to: Path | None = None) -> Ca
         KeyboardInterrupt: If the training was stopped by Ctrl-C; nothing is saved then.
     """
     cli = ZooCLI(recipe, overrides, Path("runs") / recipe.stem)
+    record = TrainingRecord()
+    cli.trainer.callbacks.insert(0, record)  # type: ignore[attr-defined]  # before those that write checkpoints
     try:
         cli.fit()
     except SystemExit as error:
@@ -86,7 +88,9 @@ def train(recipe: Path, overrides: list[str], save_to: Path | None = None) -> Ca
         save_to or Path(cli.trainer.default_root_dir) / "zoo",
         name=recipe.stem,
         recipe=recipe.stem if recipe.parent == recipes_dir() else None,
-        metrics=measured(cli.trainer.callback_metrics),
+        metrics=held_out_measures(cli.trainer),
+        training=record.cost(cli.model, cli.trainer.global_step),
+        curve=record.curve(),
         trainer=cli.trainer,
     )
 
@@ -96,10 +100,3 @@ def quiet() -> None:
     # It advises to keep copies of the weights before each step; the state after it is the one that is meant.
     warnings.filterwarnings("ignore", "Using ModelCheckpoint with manual optimization")
     warnings.filterwarnings("ignore", ".*LeafSpec.* is deprecated")  # Lightning calling torch
-
-
-def measured(values: dict[str, Any]) -> dict[str, float]:
-    """Keeps what was measured on held-out data, out of all that a run has logged; losses are no measure."""
-    losses = {name.removeprefix("train/") for name in values if name.startswith("train/")}
-    held_out = {name: float(value) for name, value in values.items() if name.startswith(("val/", "test/"))}
-    return {name: value for name, value in held_out.items() if name.partition("/")[2] not in losses}

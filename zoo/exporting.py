@@ -10,6 +10,7 @@ from datamodules.spec import DataSpec
 from zoo.cards import Card
 from zoo.errors import ZooError
 from zoo.loading import build
+from zoo.record import TrainingRecord
 from zoo.saving import CLI_KEYS, save_state
 
 
@@ -41,8 +42,18 @@ def export(
         raise ZooError(f"{ckpt} does not fit {method} with its hyperparameters: {error}") from error
     if checkpoint.get("data_spec") is not None:
         module.data_spec = DataSpec.from_json(checkpoint["data_spec"])
+    batches = checkpoint.get("global_step")
+    record = _record(checkpoint)
     return save_state(
-        module, folder, _averages(checkpoint), name=name, recipe=recipe, batches=checkpoint.get("global_step")
+        module,
+        folder,
+        _averages(checkpoint),
+        name=name,
+        recipe=recipe,
+        batches=batches,
+        metrics={key: value for key, value in (record.rows or [{}])[-1].items() if key != "batches"},
+        training=record.cost(module, batches or 0) if record.examples else None,
+        curve=record.curve(),
     )
 
 
@@ -59,6 +70,14 @@ def _read(ckpt: Path) -> dict[str, Any]:
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise ZooError(f"{ckpt} is no checkpoint of Lightning: it has no state_dict.")
     return checkpoint
+
+
+def _record(checkpoint: dict[str, Any]) -> TrainingRecord:
+    """Returns the record of the run, empty if the file has none."""
+    record = TrainingRecord()
+    if "TrainingRecord" in checkpoint.get("callbacks", {}):
+        record.load_state_dict(checkpoint["callbacks"]["TrainingRecord"])
+    return record
 
 
 def _averages(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:

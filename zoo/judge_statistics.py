@@ -3,7 +3,9 @@
 import sys
 
 import datamodules
+from datamodules.image_base import ImageDataModule
 from lightning_modules.callbacks import ship_statistics
+from lightning_modules.parts.capabilities import Extracts
 from zoo import ZooError, load
 from zoo.cards import STATISTICS_FOLDER, card
 
@@ -14,9 +16,9 @@ def main(name: str) -> None:
     """Writes ``statistics/`` in the folder of the judge called ``name``, for the data set that it was trained on."""
     shown, judge = card(name), load(name)
     by_name = {getattr(value, "name", None): value for value in datamodules.DATAMODULES.values()}
-    if shown.data not in by_name or not hasattr(judge, "extract"):
-        raise ZooError(f"{name} is no judge of a data set that has a datamodule here.")
-    datamodule = by_name[shown.data]()
+    datamodule = by_name[shown.data]() if shown.data in by_name else None
+    if not isinstance(datamodule, ImageDataModule) or not isinstance(judge, Extracts):
+        raise ZooError(f"{name} is no judge of a picture data set that has a datamodule here.")
     for split in SPLITS:
         print(f"Wrote {ship_statistics(judge, datamodule, split, shown.path / STATISTICS_FOLDER)}")
 

@@ -84,7 +84,8 @@ def _training(card: Card) -> str:
     if card.recipe is not None:
         lines.append(f"- Recipe: `python -m zoo train {card.recipe}`")
     if card.batches is not None:
-        lines.append(f"- Batches: {card.batches:,}")
+        costs = [f"{value:,} {name.replace('_', ' ')}" for name, value in card.training.items()]
+        lines.append(f"- Batches: {card.batches:,}" + (f" ({', '.join(costs)})" if costs else ""))
     lines.append("- Hyperparameters: `" + json.dumps(dict(card.hyperparameters)) + "`")
     networks = ", ".join(f"{name} {count:,}" for name, count in card.networks.items())
     lines.append(f"- Parameters: {card.parameters:,} ({networks})")
@@ -103,7 +104,7 @@ def _shape(card: Card) -> str:
 def _curve(card: Card) -> str:
     if not card.curve:
         return ""
-    columns = list(dict.fromkeys(key for row in card.curve for key in row))
+    columns = sorted({key for row in card.curve for key in row}, key=lambda key: (key != "batches", key))
     return _table(columns, [[_number(row[key]) if key in row else "" for key in columns] for row in card.curve])
 
 

@@ -38,6 +38,7 @@ def save(
     name: str | None = None,
     metrics: Mapping[str, float] | None = None,
     recipe: str | None = None,
+    training: Mapping[str, float] | None = None,
     notes: str | None = None,
     curve: Sequence[Mapping[str, float]] = (),
     samples: bool = True,
@@ -54,6 +55,7 @@ def save(
         name: Name in the card; the folder's by default.
         metrics: Measured numbers; each name carries its protocol, as in ``fid-fashion_mnist-10k``.
         recipe: Name of the recipe that trained it.
+        training: What the training cost, as ``{"examples": 512000, "minutes": 15.2}``.
         notes: Limitations, for the reader of the model card.
         curve: Rows of the training curve for the model card, as ``{"batches": 1000, "fid": 40.1}``.
         samples: Whether to draw ``samples.png``; skipped for a module that cannot sample.
@@ -73,6 +75,7 @@ def save(
         name=name,
         metrics=metrics,
         recipe=recipe,
+        training=training,
         notes=notes,
         curve=curve,
         samples=samples,
@@ -88,6 +91,7 @@ def save_state(
     metrics: Mapping[str, float] | None = None,
     recipe: str | None = None,
     batches: int | None = None,
+    training: Mapping[str, float] | None = None,
     notes: str | None = None,
     curve: Sequence[Mapping[str, float]] = (),
     samples: bool = True,
@@ -114,6 +118,7 @@ def save_state(
         metrics={key: float(value) for key, value in (metrics or {}).items()},
         recipe=recipe,
         batches=batches or None,
+        training=dict(training or {}),
         notes=notes or "",
         curve=tuple(dict(row) for row in curve),
         versions=library_versions(),
