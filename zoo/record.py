@@ -62,8 +62,9 @@ class TrainingRecord(Callback):
 
 
 def held_out_measures(trainer: Trainer) -> dict[str, float]:
-    """Keeps what was measured on held-out data, out of all that a run has logged; a game's losses are no measure."""
-    values = trainer.callback_metrics
-    losses = {name.removeprefix("train/") for name in values if name.startswith("train/")}
-    held_out = {name: value.item() for name, value in values.items() if name.startswith(("val/", "test/"))}
-    return {name: value for name, value in held_out.items() if name.partition("/")[2] not in losses}
+    """Keeps what was measured on held-out data, out of all that a run has logged; a player's loss is no measure."""
+    return {
+        name: value.item()
+        for name, value in trainer.callback_metrics.items()
+        if name.startswith(("val/", "test/")) and not name.endswith("_loss")
+    }

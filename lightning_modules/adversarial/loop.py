@@ -186,11 +186,11 @@ class AdversarialModule(GenerativeModule):
         return {"generator": self.game.generator(self.discriminator(fake, labels))}
 
     def validation_step(self, batch: Sequence[Tensor], batch_idx: int) -> None:
-        """Logs ``val/discriminator``, the game's value on held-out data, penalties left out."""
+        """Logs ``val/discriminator_loss``, the game's value on held-out data, penalties left out."""
         real, labels = self.receive(batch, check=False)
         fake = self.sample(len(real), labels=labels, generator=torch.Generator().manual_seed(batch_idx))
         loss = self.game.discriminator(self.discriminator(real, labels), self.discriminator(fake, labels))
-        self.log("val/discriminator", loss, sync_dist=True, batch_size=len(real))
+        self.log("val/discriminator_loss", loss, sync_dist=True, batch_size=len(real))
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Generator first, discriminator second: the order is part of the checkpoint format.

@@ -293,7 +293,7 @@ def test_validation_value_is_the_game_on_held_out_data() -> None:
         fake = module.sample(16, generator=torch.Generator().manual_seed(0))
         module.eval()
         expected = module.discriminator(fake).mean() - module.discriminator(real).mean()
-    assert trainer.callback_metrics["val/discriminator"].item() == pytest.approx(expected.item(), rel=1e-5)
+    assert trainer.callback_metrics["val/discriminator_loss"].item() == pytest.approx(expected.item(), rel=1e-5)
 
 
 @pytest.mark.slow
