@@ -99,7 +99,7 @@ def test_the_table_and_w_and_b_agree() -> None:
         assert int(ours["step"]) == theirs["trainer/global_step"]
         values = {name: float(value) for name, value in ours.items() if value and name != "step"}
         assert values == pytest.approx({name: theirs[name] for name in values})
-    assert any("val/discriminator" in row for row in written["history"])
+    assert any("val/discriminator_loss" in row for row in written["history"])
     assert json.loads(Path("runs/tiny/hyperparameters.json").read_text())["latent_dim"] == 64
 
 
