@@ -6,7 +6,7 @@ import yaml
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 
 import datamodules
-from lightning_modules.callbacks.evaluation import evaluate_samples
+from lightning_modules.callbacks.evaluation import evaluate_classes, evaluate_samples
 from lightning_modules.callbacks.mode_coverage import evaluate_points
 from lightning_modules.callbacks.real_statistics import real_statistics
 from zoo.cards import Card
@@ -29,8 +29,9 @@ def evaluate(
 ) -> dict[str, float]:
     """Measures a checkpoint against the test split of its data.
 
-    A classifier: accuracy. A sampler of pictures: FID, Inception Score, KID, precision and recall under a judge. A
-    sampler of points from a mixture: which modes it finds.
+    A classifier: accuracy. A sampler of pictures: FID, Inception Score, KID, precision and recall under a judge, and if
+    it is class-conditional how often the judge names the class it was asked for. A sampler of points from a mixture:
+    which modes it finds.
 
     Args:
         card: The checkpoint.
@@ -60,7 +61,7 @@ def evaluate(
         statistics = real_statistics(extractor, spec, SPLIT)
     except ValueError:  # neither shipped nor cached: the data are needed
         statistics = real_statistics(extractor, spec, SPLIT, _datamodule(card, data_dir), progress=True)
-    return evaluate_samples(
+    values = evaluate_samples(
         module,
         extractor,
         spec=spec,
@@ -69,6 +70,9 @@ def evaluate(
         seed=seed,
         statistics=statistics,
     )
+    if getattr(module, "num_classes", None) is not None:
+        values |= evaluate_classes(module, extractor, spec=spec, split=SPLIT, seed=seed)
+    return values
 
 
 def _test(module: LightningModule, datamodule: LightningDataModule, device: str) -> dict[str, float]:

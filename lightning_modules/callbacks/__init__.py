@@ -1,7 +1,7 @@
 """What happens around training: averages, random states, measures and pictures."""
 
 from lightning_modules.callbacks.ema import EMA, averaged_weights, synchronize_buffers
-from lightning_modules.callbacks.evaluation import evaluate_samples, train_fid
+from lightning_modules.callbacks.evaluation import evaluate_classes, evaluate_samples, train_fid
 from lightning_modules.callbacks.fid import FrechetInceptionDistance
 from lightning_modules.callbacks.inception_score import InceptionScore
 from lightning_modules.callbacks.interpolation import LatentInterpolation
@@ -23,6 +23,7 @@ __all__ = [
     "RandomStates",
     "SampleGrid",
     "averaged_weights",
+    "evaluate_classes",
     "evaluate_points",
     "evaluate_samples",
     "real_statistics",

@@ -12,7 +12,7 @@ from torch import nn
 from lightning_modules.callbacks.fid import fid, warn_if_few
 from lightning_modules.callbacks.generation_measure import check_num_samples, metric_name, same_everywhere
 from lightning_modules.callbacks.inception_score import score
-from lightning_modules.callbacks.judged_blocks import Judged, judge_images, judge_samples
+from lightning_modules.callbacks.judged_blocks import BLOCK_SIZE, Judged, judge_images, judge_samples
 from lightning_modules.callbacks.kid import kid
 from lightning_modules.callbacks.precision_recall import precision_and_recall
 from lightning_modules.callbacks.real_statistics import HoldsImages, RealStatistics, real_statistics
@@ -71,6 +71,41 @@ def evaluate_samples(
     for measure in measures:
         values |= MEASURES[measure](judged, statistics)
     return {metric_name(split, name, extractor, num_samples): value for name, value in same_everywhere(values).items()}
+
+
+def evaluate_classes(
+    module: nn.Module,
+    extractor: nn.Module,
+    *,
+    spec: DataSpec,
+    num_samples: int = 2000,
+    split: str = "test",
+    seed: int = 0,
+) -> dict[str, float]:
+    """Measures how often the extractor names the class that a conditional module was asked for.
+
+    Args:
+        module: A class-conditional ``Samples``, asked for classes 0, 1, ..., K - 1 in turn.
+        extractor: Something that ``Extracts``, whose logits are of the same classes.
+        spec: The data the module models.
+        num_samples: Pictures judged, at least 2.
+        split: First word of the name.
+        seed: Seed of the protocol.
+
+    Returns:
+        ``{"test/class_accuracy-fashion_mnist-2k": share in [0, 1]}``.
+
+    Raises:
+        ValueError: If the data have no classes, or ``num_samples`` is too small.
+    """
+    check_num_samples(num_samples=num_samples)
+    if spec.num_classes is None:
+        raise ValueError(f"{spec.name} has no classes to ask for.")
+    labels = torch.arange(BLOCK_SIZE) % spec.num_classes
+    judged = judge_samples(module, extractor, num_samples, spec, seed=seed, labels=labels)
+    asked = labels.repeat(-(-num_samples // BLOCK_SIZE))[:num_samples]
+    share = (judged.logits.argmax(1) == asked).float().mean().item()
+    return {metric_name(split, "class_accuracy", extractor, num_samples): share}
 
 
 def train_fid(

@@ -143,6 +143,7 @@ def judge_samples(
     spec: DataSpec,
     *,
     seed: int = 0,
+    labels: Tensor | None = None,
     progress: str | None = None,
 ) -> Judged:
     """Draws pictures by the block protocol and passes each block through the extractor once.
@@ -153,6 +154,7 @@ def judge_samples(
         num_samples: Pictures to judge.
         spec: Says the pictures' shape and value range.
         seed: Seed of the protocol.
+        labels: Classes of one block, int64 (250,), to ask a conditional module for in every block.
         progress: Title of a progress bar.
 
     Raises:
@@ -163,7 +165,7 @@ def judge_samples(
     extractor.to(device_of(module))
 
     def work(block: int) -> Sequence[Tensor] | None:
-        samples = _sample_block(module, block, seed, spec.shape)
+        samples = _sample_block(module, block, seed, spec.shape, labels)
         if not torch.isfinite(samples).all():
             return None
         return _float32(judge.extract(to_uint8(samples, value_range)))
@@ -215,8 +217,12 @@ def check_extractor(extractor: nn.Module) -> Extracts:
     return extractor
 
 
-def _sample_block(module: nn.Module, block: int, seed: int, shape: Sequence[int]) -> Tensor:
-    samples: Tensor = module.sample(BLOCK_SIZE, generator=block_generator(seed, block))  # type: ignore[operator]
+def _sample_block(
+    module: nn.Module, block: int, seed: int, shape: Sequence[int], labels: Tensor | None = None
+) -> Tensor:
+    request = {} if labels is None else {"labels": labels}
+    generator = block_generator(seed, block)
+    samples: Tensor = module.sample(BLOCK_SIZE, generator=generator, **request)  # type: ignore[operator]
     if samples.shape != (BLOCK_SIZE, *shape):
         raise ValueError(
             f"{type(module).__name__}.sample({BLOCK_SIZE}) returned {tuple(samples.shape)}, "
