@@ -23,7 +23,7 @@ from tests import pair
 from tests.read_wandb import read
 from tests.training import GLOBAL_BATCH, build, train
 
-TIMEOUT_SECONDS = 200
+TIMEOUT_SECONDS = 270
 # Sums of eight numbers in another order, in float32, through six steps of Adam or RMSprop.
 CLOSE = {"atol": 2e-6, "rtol": 2e-5}
 

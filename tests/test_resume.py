@@ -99,7 +99,7 @@ def test_killed_run_resumes_to_the_uninterrupted_one(interruption: dict[str, int
     settings = {"method": "WGANGP", "steps": STEPS, "overrides": UNEVEN, "every": 3}
     killed = subprocess.run(
         [sys.executable, training.__file__, json.dumps({**settings, "folder": "run", **interruption})],
-        timeout=120,
+        timeout=240,
         capture_output=True,
         text=True,
     )
