@@ -1,5 +1,6 @@
 """What every method shares: the data it was built for, finite losses, honest step counts and exact resume."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
@@ -93,6 +94,8 @@ class GenerativeModule(LightningModule):
             self.data_spec = spec
         if stage == "fit" and not self.automatic_optimization:
             refuse_unsupported_strategy(self.trainer, num_optimizers=2)
+            # It advises to keep copies of the weights before each step; the state after it is the one that is meant.
+            warnings.filterwarnings("ignore", "Using ModelCheckpoint with manual optimization", UserWarning)
         write_atomically(self.trainer)
 
     def configure_callbacks(self) -> Sequence[Callback]:

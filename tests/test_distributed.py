@@ -27,10 +27,7 @@ TIMEOUT_SECONDS = 270
 # Sums of eight numbers in another order, in float32, through six steps of Adam or RMSprop.
 CLOSE = {"atol": 2e-6, "rtol": 2e-5}
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:Using ModelCheckpoint with manual optimization:UserWarning",
-    "ignore:The dirpath has changed:UserWarning",
-)
+pytestmark = pytest.mark.filterwarnings("ignore:The dirpath has changed:UserWarning")
 
 
 @pytest.fixture(scope="module")

@@ -21,10 +21,7 @@ STEPS = 13
 MID_EPOCH, EPOCH_END = 8, 10  # an epoch has five batches
 UNEVEN = {"critic_steps": 2, "decay_steps": 20}  # the players move at different times, under a schedule
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:Using ModelCheckpoint with manual optimization:UserWarning",
-    "ignore:The dirpath has changed:UserWarning",
-)
+pytestmark = pytest.mark.filterwarnings("ignore:The dirpath has changed:UserWarning")
 
 
 def differences(a: Any, b: Any, path: str = "") -> list[str]:

@@ -20,10 +20,6 @@ from lightning_modules.tracking import MetricsTable, Tracking, flatten, has_key
 from tests.read_wandb import read
 from tests.training import TinyData, build
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:Using ModelCheckpoint with manual optimization:UserWarning",
-)
-
 
 def run(tracking: Tracking, steps: int = 6, ckpt_path: str | None = None) -> Trainer:
     seed_everything(0, verbose=False)

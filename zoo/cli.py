@@ -1,8 +1,10 @@
 """Training from a recipe: LightningCLI with the zoo's settings, so that every override it gives is there."""
 
+import logging
 import warnings
 from pathlib import Path
 
+import yaml
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
@@ -54,7 +56,9 @@ class ZooCLI(LightningCLI):
 
     def fit(self) -> None:
         """Trains, from the start or from ``--ckpt_path``."""
-        quiet()
+        recipe = yaml.safe_load(self.parser.dump(self.config, skip_check=True))
+        for logger in self.trainer.loggers:
+            logger.log_hyperparams({part: recipe[part] for part in ("seed_everything", "model", "data", "trainer")})
         self.trainer.fit(self.model, self.datamodule, ckpt_path=self.config["ckpt_path"], weights_only=True)
 
 
@@ -72,6 +76,7 @@ def train(recipe: Path, overrides: list[str], save_to: Path | None = None) -> Ca
     Raises:
         KeyboardInterrupt: If the training was stopped by Ctrl-C; nothing is saved then.
     """
+    quiet()
     cli = ZooCLI(recipe, overrides, Path("runs") / recipe.stem)
     record = TrainingRecord()
     cli.trainer.callbacks.insert(0, record)  # type: ignore[attr-defined]  # before those that write checkpoints
@@ -97,6 +102,10 @@ def train(recipe: Path, overrides: list[str], save_to: Path | None = None) -> Ca
 
 def quiet() -> None:
     """Silences what no user can act upon."""
-    # It advises to keep copies of the weights before each step; the state after it is the one that is meant.
-    warnings.filterwarnings("ignore", "Using ModelCheckpoint with manual optimization")
     warnings.filterwarnings("ignore", ".*LeafSpec.* is deprecated")  # Lightning calling torch
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):
+        logging.getLogger(name).addFilter(_is_no_advertisement)
+
+
+def _is_no_advertisement(record: logging.LogRecord) -> bool:
+    return "Tip: For seamless" not in record.getMessage()

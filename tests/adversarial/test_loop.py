@@ -70,8 +70,7 @@ def test_generator_stays_until_its_turn() -> None:
 
 def test_checkpoints_come_at_the_batches_asked_for(tmp_path: Path) -> None:
     checkpoints = ModelCheckpoint(tmp_path, filename="{step}", every_n_train_steps=7, save_top_k=-1)
-    with pytest.warns(UserWarning, match="Using ModelCheckpoint with manual optimization"):
-        fit(WGANGP(**POINTS), 21, enable_checkpointing=True, callbacks=[checkpoints])
+    fit(WGANGP(**POINTS), 21, enable_checkpointing=True, callbacks=[checkpoints])
     assert sorted(path.stem for path in tmp_path.glob("*.ckpt")) == ["step=14", "step=21", "step=7"]
 
 
@@ -154,10 +153,7 @@ def test_nan_in_the_loss_stops_with_step_term_and_weights_of_before() -> None:
 def test_non_finite_stop_names_the_last_checkpoint(tmp_path: Path) -> None:
     module = WGANGP(**POINTS, lr=1e30)
     checkpoints = ModelCheckpoint(tmp_path, filename="{step}", every_n_train_steps=1, save_top_k=-1)
-    with (
-        pytest.warns(UserWarning, match="manual optimization"),
-        pytest.raises(NonFiniteLoss, match=r"last checkpoint is .*step=\d+\.ckpt"),
-    ):
+    with pytest.raises(NonFiniteLoss, match=r"last checkpoint is .*step=\d+\.ckpt"):
         fit(module, 50, enable_checkpointing=True, callbacks=[checkpoints])
 
 

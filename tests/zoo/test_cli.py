@@ -31,7 +31,9 @@ data:
 trainer:
   accelerator: cpu
   max_steps: 4
-  logger: false
+  logger:
+    class_path: lightning_modules.tracking.Tracking
+    init_args: {name: tiny}
   log_every_n_steps: 1
   enable_progress_bar: false
   enable_model_summary: false
@@ -74,9 +76,15 @@ def test_train_saves_what_the_overrides_say(trained: Path) -> None:
     assert card.averaged
     assert not {"_class_path", "_instantiator"} & set(card.hyperparameters)
     assert card.recipe is None, "a file of the user is no recipe of the zoo"
+    tracked = json.loads((trained / "runs/tiny/hyperparameters.json").read_text())
+    assert tracked["model.class_path"] == "lightning_modules.WGANGP"
+    assert tracked["data.init_args.batch_size"] == 16
+    assert tracked["lr"] == tracked["model.init_args.lr"] == 1e-3
     config = yaml.safe_load((trained / "runs/tiny/config.yaml").read_text())
     assert config["model"]["init_args"]["lr"] == 1e-3
     assert config["seed_everything"] == 0
+    assert card.training["examples"] == 4 * 16
+    assert card.training["generator_updates"] == 0  # of WGAN-GP's five critic steps four were taken
 
 
 def test_checkpoints_of_the_command_line_load_by_their_class(trained: Path) -> None:
