@@ -130,7 +130,8 @@ def _eight_bits(picture: Image.Image) -> Image.Image:
             raise ValueError(
                 f"mode {picture.mode} with values {values.min()}..{values.max()} is no 8 or 16 bit picture"
             )
-        return Image.fromarray((values // 256 if values.max() > 255 else values).astype(np.uint8))
+        # Pillow opens 16 bits as I;16, and as I where it must; a dark picture of them is no picture of 8 bits.
+        return Image.fromarray((values // 256).astype(np.uint8))
     if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
         coloured = picture.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", coloured.size, "white"), coloured)

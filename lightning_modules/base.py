@@ -1,7 +1,7 @@
 """What every method shares: the data it was built for, finite losses, honest step counts and exact resume."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
@@ -15,7 +15,12 @@ from torch.optim import Optimizer
 from lightning_modules.callbacks.random_states import RandomStates
 from lightning_modules.parts.capabilities import DataSpec
 from lightning_modules.parts.checkpoint_io import write_atomically
-from lightning_modules.parts.distributed import all_reduce_gradients, broadcast_buffers, refuse_unsupported_strategy
+from lightning_modules.parts.distributed import (
+    all_reduce_gradients,
+    broadcast_buffers,
+    raise_together,
+    refuse_unsupported_strategy,
+)
 from lightning_modules.parts.noise import Noise
 from lightning_modules.parts.recorded_spec import RecordedSpec
 from lightning_modules.tracking import TrackingState
@@ -116,24 +121,39 @@ class GenerativeModule(LightningModule):
         if self.data_spec is None and checkpoint.get("data_spec") is not None:
             self.data_spec = RecordedSpec.from_json(checkpoint["data_spec"])
 
-    def check_batch(self, x: Tensor) -> None:
-        """Checks a first batch: what data without a spec would otherwise get wrong in silence.
+    def check_batch(self, batch: Sequence[Tensor]) -> None:
+        """Checks a first batch, on all processes together: what data without a spec would get wrong in silence.
 
         Raises:
-            ValueError: If the shape, the range or a NaN says that these are not the data that were meant.
+            ValueError: If shape, range, labels or a NaN say that these are not the data that were meant.
         """
-        name, shape = type(self).__name__, tuple(self.hparams.get("shape", x.shape[1:]))
+        raise_together(self.problem_with(batch))
+
+    def problem_with(self, batch: Sequence[Tensor]) -> str | None:
+        """Returns what is wrong with a batch, in a sentence."""
+        x, name = batch[0], type(self).__name__
+        shape = tuple(self.hparams.get("shape", x.shape[1:]))
         if tuple(x.shape[1:]) != shape:
-            raise ValueError(f"{name} was built for shape={list(shape)}, but a batch has {list(x.shape[1:])}.")
+            return f"{name} was built for shape={list(shape)}, but a batch has {list(x.shape[1:])}."
         if not torch.isfinite(x).all():
-            raise ValueError(f"{name}: the first batch holds NaN or infinite values.")
+            return f"{name}: the first batch holds NaN or infinite values."
         if self.value_range is not None and len(shape) == 3:
             low, high = self.value_range
             if x.min() < low - 1e-4 or x.max() > high + 1e-4:
-                raise ValueError(
-                    f"{name} expects pictures in [{low:g}, {high:g}], but a batch spans "
-                    f"[{x.min():.4g}, {x.max():.4g}]."
-                )
+                span = f"[{x.min():.4g}, {x.max():.4g}]"
+                return f"{name} expects pictures in [{low:g}, {high:g}], but a batch spans {span}."
+        num_classes = self.hparams.get("num_classes")
+        if num_classes is None:
+            return None
+        labels = batch[1] if len(batch) > 1 else None
+        if labels is None or labels.shape != x.shape[:1] or labels.is_floating_point():
+            return f"{name} was built for num_classes={num_classes}; a batch must be (x, integer labels of shape (N,))."
+        if labels.min() < 0 or labels.max() >= num_classes:
+            return (
+                f"{name} was built for num_classes={num_classes}, but the labels of a batch span "
+                f"[{labels.min()}, {labels.max()}]."
+            )
+        return None
 
     def descend(
         self, optimizer: LightningOptimizer, losses: Mapping[str, Tensor], island: Mapping[str, Tensor] | None = None
@@ -161,9 +181,10 @@ class GenerativeModule(LightningModule):
         terms = {**losses, **(island or {})}
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         (reduced,) = all_reduce_gradients(parameters, torch.stack([value.detach().float() for value in terms.values()]))
-        self.check_finite(dict(zip(terms, reduced, strict=True)))
+        terms = dict(zip(terms, reduced, strict=True))
+        self.check_finite(terms | self.gradient_norm(parameters))
         optimizer.step()
-        self.log_losses(terms)
+        self.log_losses(terms, equal_everywhere=True)
 
     def objective(self, terms: Mapping[str, Tensor]) -> Tensor:
         """Returns the sum of ``terms``, the loss of a ``training_step`` under automatic optimization, and logs them."""
@@ -174,9 +195,15 @@ class GenerativeModule(LightningModule):
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Stops before a non-finite step under automatic optimization: gradients are already equal on all processes."""
         if self.automatic_optimization:
-            gradients = [p.grad for p in self.parameters() if p.grad is not None]
-            if not torch.isfinite(torch.nn.utils.get_total_norm(gradients)):
-                self.stop_as_not_finite(self.objective_terms)
+            norm = self.gradient_norm(self.parameters())
+            if not all(torch.isfinite(value) for value in norm.values()):
+                self.stop_as_not_finite(self.objective_terms | norm)
+
+    def gradient_norm(self, parameters: Iterable[Tensor]) -> dict[str, Tensor]:
+        """Returns the norm of all gradients, or nothing under gradient scaling, which skips steps that overflow."""
+        if getattr(self.trainer.precision_plugin, "scaler", None) is not None:
+            return {}
+        return {"gradient_norm": torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])}
 
     def without_gradient_sync(self) -> AbstractContextManager[None]:
         """Keeps DDP from reducing gradients inside the backward pass."""
@@ -195,19 +222,28 @@ class GenerativeModule(LightningModule):
             self.trainer.checkpoint_callback, "best_model_path", ""
         )
         raise NonFiniteLoss(
-            f"Training stopped at batch {self.global_step}: {broken}. The weights are those before this step; "
+            f"Training stopped at batch {self.batches_trained}: {broken}. The weights are those before this step; "
             + (f"the last checkpoint is {saved}." if saved else "no checkpoint was written yet.")
             + " A lower learning rate is the usual remedy."
         )
 
-    def log_losses(self, terms: Mapping[str, Tensor]) -> None:
+    @property
+    def batches_trained(self) -> int:
+        """Batches that have ended; unlike ``global_step`` it does not change within a training step."""
+        return self.trainer.fit_loop.epoch_loop._batches_that_stepped
+
+    def log_losses(self, terms: Mapping[str, Tensor], *, equal_everywhere: bool = False) -> None:
         """Logs scalars under ``train/``, averaged over processes, on the steps that the logger keeps.
 
         ``self.log`` costs half a millisecond a key, also on steps that are then dropped.
+
+        Args:
+            terms: Name to scalar.
+            equal_everywhere: Whether they are means over all processes already.
         """
-        batches = self.trainer.fit_loop.epoch_loop._batches_that_stepped
-        if (batches + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
-            self.log_dict({f"train/{name}": value.detach() for name, value in terms.items()}, sync_dist=True)
+        if (self.batches_trained + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+            values = {f"train/{name}": value.detach() for name, value in terms.items()}
+            self.log_dict(values, sync_dist=not equal_everywhere)
 
 
 def do_nothing() -> None:

@@ -7,6 +7,7 @@ name.
 NOTE: FIDs under different judges, or under Inception, cannot be compared with one another.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -67,7 +68,13 @@ class Classifier(GenerativeModule):
 
     @classmethod
     def hyperparameters_for(cls, spec: DataSpec) -> dict[str, Any]:
-        """Shape, classes and name from the data."""
+        """Shape, classes and name from the data.
+
+        Raises:
+            ValueError: If the data have no classes.
+        """
+        if spec.num_classes is None:
+            raise ValueError(f"A Classifier needs classes, and {spec.name} has none.")
         return {"shape": list(spec.shape), "num_classes": spec.num_classes, "extractor_name": spec.name}
 
     def forward(self, x: Tensor) -> Tensor:
@@ -107,7 +114,7 @@ class Classifier(GenerativeModule):
         """Cross-entropy with label smoothing, in nats."""
         x, y = batch
         if batch_idx == 0:
-            self.check_batch(x)
+            self.check_batch(batch)
         loss = F.cross_entropy(self(self.augment(x)), y, label_smoothing=self.hparams["label_smoothing"])
         return self.objective({"cross_entropy": loss})
 
@@ -126,10 +133,16 @@ class Classifier(GenerativeModule):
         self.log_dict({f"{stage}/{key}": value for key, value in values.items()}, sync_dist=True, batch_size=len(x))
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """AdamW under a one-cycle schedule."""
+        """AdamW under a one-cycle schedule.
+
+        Raises:
+            ValueError: If the length of the run is not known: the schedule spans all of it.
+        """
+        steps = self.trainer.estimated_stepping_batches
+        if not math.isfinite(steps):
+            raise ValueError("A Classifier's schedule spans the whole run: give the Trainer max_steps or max_epochs.")
         optimizer = torch.optim.AdamW(
             self.parameters(), lr=self.hparams["lr"], weight_decay=self.hparams["weight_decay"], fused=True
         )
-        steps = self.trainer.max_steps
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.hparams["lr"], total_steps=steps)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.hparams["lr"], total_steps=int(steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -40,10 +40,13 @@ class Watch(Callback):
 
 
 class Poison(Callback):
-    """Puts a NaN into the data of the second process alone."""
+    """Puts a NaN into the data of the second process alone, at one batch."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, index: int) -> None:
-        if trainer.global_step == 2 and trainer.global_rank == 1:
+        if trainer.global_step == self.step and trainer.global_rank == 1:
             batch[0][0] = float("nan")
 
 
@@ -92,10 +95,10 @@ def reductions() -> dict[str, Any]:
     }
 
 
-def poisoned() -> str:
+def poisoned(step: int) -> str:
     try:
-        train("WGANGP", STEPS, devices=2, callbacks=[Poison()])
-    except NonFiniteLoss as error:
+        train("WGANGP", STEPS, devices=2, callbacks=[Poison(step)])
+    except (NonFiniteLoss, ValueError) as error:
         return str(error)
     return "not stopped"
 
@@ -120,7 +123,7 @@ def main(folder: str) -> None:
         "resumed": resumed,
         "convolutional": convolutional,
         "reductions": reductions(),
-        "poisoned": poisoned(),
+        "poisoned": [poisoned(0), poisoned(2)],
     }
     torch.save(results, f"{folder}/{rank()}.pt")
 

@@ -74,6 +74,18 @@ def test_it_learns_to_tell_simple_pictures_apart() -> None:
     assert measured["test/accuracy"] > 0.8  # chance is 1/3
 
 
+def test_it_needs_classes_and_a_known_length() -> None:
+    with pytest.raises(ValueError, match="synthetic has none"):
+        Classifier.for_data(SyntheticImages(shape=[1, 28, 28], size=64).spec)
+    data = SyntheticImages(shape=[1, 28, 28], num_classes=3, size=64, val_size=16, batch_size=16)
+    quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+    trainer = Trainer(accelerator="cpu", max_epochs=2, **quiet)  # type: ignore[arg-type]
+    trainer.fit(Classifier.for_data(data.spec, width=2), data)
+    assert trainer.lr_scheduler_configs[0].scheduler.total_steps == trainer.global_step
+    with pytest.raises(ValueError, match="max_steps or max_epochs"):
+        Trainer(accelerator="cpu", max_epochs=-1, **quiet).fit(Classifier.for_data(data.spec, width=2), data)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [({"shape": [2]}, "channels"), ({"num_classes": 1}, "num_classes=1"), ({"width": 0}, "width=0")],

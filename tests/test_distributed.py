@@ -136,10 +136,11 @@ def test_gradients_are_means_over_processes(ranks: list[dict[str, Any]]) -> None
 
 
 def test_a_nan_on_one_process_stops_both_with_the_same_sentence(ranks: list[dict[str, Any]]) -> None:
-    first, second = (rank["poisoned"] for rank in ranks)
-    assert "batch 2" in first
-    assert "nan" in first
-    assert first == second
+    (at_first, later), other = (rank["poisoned"] for rank in ranks)
+    assert "first batch holds NaN" in at_first
+    assert "batch 2" in later
+    assert "nan" in later
+    assert [at_first, later] == other
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from lightning_modules.tracking import Tracking
 from zoo.cards import Card
 from zoo.cli import quiet
 from zoo.errors import ZooError
-from zoo.loading import load_folder
+from zoo.loading import build, load_folder
 from zoo.saving import save
 
 HALF_LIFE_IMAGES = 10_000
@@ -48,6 +48,10 @@ def fine_tune(
     if height != width:
         raise ZooError(f"{card.name} draws pictures of {height} x {width}; only square ones can be fine-tuned.")
     print(f"Starting from the weights of {card.name} with fresh optimizers: their state is in no zoo checkpoint.")
+    if "decay_steps" in module.hparams:  # the recipe's decay belongs to its own length
+        decayed = build(card.method, {**card.hyperparameters, "decay_steps": steps})
+        decayed.load_state_dict(module.state_dict())
+        module = decayed
     seed_everything(seed, verbose=False)
     datamodule = ImageFolder(data_dir=data_dir, image_size=height, grey=channels == 1, batch_size=batch_size, seed=seed)
     trainer = Trainer(

@@ -44,6 +44,8 @@ def players(
     """
     if width < 1 or latent_dim < 1:
         raise ValueError(f"width={width} and latent_dim={latent_dim} must be at least 1.")
+    if num_classes is not None and num_classes < 2:
+        raise ValueError(f"num_classes={num_classes} must be at least 2, or null for an unconditional model.")
     build = architecture_of(architecture, shape)
     return {
         "generator": build.generator(shape, latent_dim, width, num_classes),

@@ -20,10 +20,15 @@ from lightning_modules.parts.capabilities import DataSpec
 from lightning_modules.parts.games import Game
 from lightning_modules.parts.noise import draw_normal, new_generator
 from lightning_modules.parts.penalties import Penalty
-from lightning_modules.parts.sampling import CHUNK, check_num_samples, choose_labels, evaluating
+from lightning_modules.parts.sampling import CHUNK, check_labels, check_num_samples, choose_labels, evaluating
 from lightning_modules.parts.schedules import CriticSchedule, EveryNth, linear_decay
 
 BuildOptimizer = Callable[[list[nn.Parameter]], Optimizer]
+
+
+def in_full_precision(logits: Tensor) -> Tensor:
+    """Returns half-precision logits as float32: a mean of them would be rounded to three digits."""
+    return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
 
 
 def unconstrained(network: nn.Module) -> None:
@@ -78,14 +83,12 @@ class AdversarialModule(GenerativeModule):
         self.automatic_optimization = False
         if latent_dim < 1:
             raise ValueError(f"latent_dim={latent_dim} must be at least 1.")
-        if num_classes is not None and num_classes < 2:
-            raise ValueError(f"num_classes={num_classes} must be at least 2, or null for an unconditional model.")
         self.generator, self.discriminator, self.game = generator, discriminator, game
         self.latent_dim, self.num_classes = latent_dim, num_classes
         self.penalties, self.constrain = dict(penalties or {}), constrain
         self.schedule = schedule or EveryNth()
         self.build_optimizers = (generator_optimizer, discriminator_optimizer)
-        self.decay = linear_decay(decay_steps)
+        self.decay_steps, self.decay = decay_steps, linear_decay(decay_steps)
         self.register_buffer(
             "class_probabilities", None if num_classes is None else torch.full((num_classes,), 1 / num_classes)
         )
@@ -114,10 +117,20 @@ class AdversarialModule(GenerativeModule):
             self.class_probabilities.copy_(weights / weights.sum())
 
     def on_fit_start(self) -> None:
-        """Refuses half precision with gradient scaling where a penalty would underflow in it."""
-        if self.penalties and str(self.trainer.precision) == "16-mixed":
+        """Refuses what would train wrongly in silence.
+
+        Raises:
+            ValueError: If the run goes on after the learning rate has reached zero, or half precision meets a penalty.
+        """
+        if self.decay_steps is not None and self.trainer.max_steps > self.decay_steps:
             raise ValueError(
-                "precision='16-mixed' scales losses, which an input-gradient penalty cannot bear; use 'bf16-mixed'."
+                f"max_steps={self.trainer.max_steps} goes beyond decay_steps={self.decay_steps}, where the learning "
+                f"rate reaches zero; set decay_steps={self.trainer.max_steps} (--model.decay_steps), or null."
+            )
+        if self.penalties and str(self.trainer.precision) in ("16-mixed", "16-true", "bf16-true"):
+            raise ValueError(
+                f"precision={self.trainer.precision!r} is too coarse for the gradient of an input-gradient penalty; "
+                "use 'bf16-mixed', which computes the penalty in full precision."
             )
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -132,14 +145,16 @@ class AdversarialModule(GenerativeModule):
 
     def training_step(self, batch: Sequence[Tensor], batch_idx: int) -> None:
         """One critic step, and a generator step when the schedule says so."""
-        real, labels = self.receive(batch, check=batch_idx == 0)
+        if batch_idx == 0:
+            self.check_batch(batch)
+        real, labels = self.receive(batch)
         generator_optimizer, discriminator_optimizer = self.optimizers()  # type: ignore[attr-defined]
         count_batches_by(discriminator_optimizer, generator_optimizer)
         batches = self.global_step + 1
         for group in generator_optimizer.param_groups + discriminator_optimizer.param_groups:
             group["lr"] = group["initial_lr"] * self.decay(batches - 1)
 
-        with self.toggled_optimizer(discriminator_optimizer), parametrize.cached():
+        with self.toggled_optimizer(discriminator_optimizer):
             self.descend(discriminator_optimizer, *self.discriminator_losses(real, labels))
         self.constrain(self.discriminator)
 
@@ -148,11 +163,9 @@ class AdversarialModule(GenerativeModule):
                 self.descend(generator_optimizer, self.generator_losses(len(real)))
 
 
-    def receive(self, batch: Sequence[Tensor], *, check: bool) -> tuple[Tensor, Tensor | None]:
+    def receive(self, batch: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
         """Returns the real examples in channels_last, and their labels if the game is class-conditional."""
         real = batch[0]
-        if check:
-            self.check_batch(real)
         if real.ndim == 4:
             real = real.contiguous(memory_format=torch.channels_last)
         return real, batch[1] if self.num_classes is not None else None
@@ -168,28 +181,33 @@ class AdversarialModule(GenerativeModule):
         """Returns the game's term, and the weighted penalties for the full-precision island."""
         with torch.no_grad():
             fake, fake_labels = self.draw_fakes(len(real))
-        logits_real, logits_fake = self.discriminator(real, labels), self.discriminator(fake, fake_labels)
+        with parametrize.cached():  # one power iteration for both, as in the paper; the penalty has a graph of its own
+            logits_real = in_full_precision(self.discriminator(real, labels))
+            logits_fake = in_full_precision(self.discriminator(fake, fake_labels))
         losses = {"discriminator": self.game.discriminator(logits_real, logits_fake)}
         if not self.penalties:
             return losses, None
         # On a segment between pictures of two classes neither label is right; the real one's is as good as any.
         critic = partial(self.discriminator.forward, labels=labels)
+        dtype = next(self.discriminator.parameters()).dtype
         with torch.autocast(self.device.type, enabled=False):
             return losses, {
-                name: weight * penalty(critic, real.float(), fake.float(), self.noise)
+                name: weight * penalty(critic, real.to(dtype), fake.to(dtype), self.noise)
                 for name, (weight, penalty) in self.penalties.items()
             }
 
     def generator_losses(self, num: int) -> dict[str, Tensor]:
         """Returns what the generator minimises, on fresh fakes."""
         fake, labels = self.draw_fakes(num)
-        return {"generator": self.game.generator(self.discriminator(fake, labels))}
+        return {"generator": self.game.generator(in_full_precision(self.discriminator(fake, labels)))}
 
     def validation_step(self, batch: Sequence[Tensor], batch_idx: int) -> None:
         """Logs ``val/discriminator_loss``, the game's value on held-out data, penalties left out."""
-        real, labels = self.receive(batch, check=False)
-        fake = self.sample(len(real), labels=labels, generator=torch.Generator().manual_seed(batch_idx))
-        loss = self.game.discriminator(self.discriminator(real, labels), self.discriminator(fake, labels))
+        real, labels = self.receive(batch)
+        batch = batch_idx * self.trainer.world_size + self.global_rank
+        fake = self.sample(len(real), labels=labels, generator=torch.Generator().manual_seed(batch))
+        logits_real, logits_fake = self.discriminator(real, labels), self.discriminator(fake, labels)
+        loss = self.game.discriminator(in_full_precision(logits_real), in_full_precision(logits_fake))
         self.log("val/discriminator_loss", loss, sync_dist=True, batch_size=len(real))
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
@@ -214,10 +232,19 @@ class AdversarialModule(GenerativeModule):
         return draw_normal((num_samples, self.latent_dim), generator or new_generator(), self.device)
 
     def decode(self, z: Tensor, *, labels: Tensor | None = None) -> Tensor:
-        """Maps codes (N, latent_dim) to examples (N, *shape) in evaluation mode."""
+        """Maps codes (N, latent_dim) to examples (N, *shape) in evaluation mode.
+
+        Raises:
+            ValueError: Unless there is one label a code for a class-conditional model, and none for another.
+        """
+        z = z.to(self.device, next(self.generator.parameters()).dtype)
+        chunks = z.split(CHUNK)
+        if self.class_probabilities is None and labels is None:
+            asked: Sequence[Tensor | None] = [None] * len(chunks)
+        else:
+            asked = check_labels(labels, len(z), self.class_probabilities).split(CHUNK)
         with evaluating(self):
-            parts = zip(z.split(CHUNK), [None] * len(z) if labels is None else labels.split(CHUNK), strict=False)
-            return torch.cat([self.generator(z_part, labels_part) for z_part, labels_part in parts])
+            return torch.cat([self.generator(*pair) for pair in zip(chunks, asked, strict=True)])
 
     def sample(
         self, num_samples: int, *, labels: Tensor | None = None, generator: Generator | None = None

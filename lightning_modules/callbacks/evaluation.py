@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from lightning_modules.callbacks.fid import fid, warn_if_few
-from lightning_modules.callbacks.generation_measure import check_num_samples, metric_name, same_everywhere
+from lightning_modules.callbacks.generation_measure import check_num_judged, metric_name, same_everywhere
 from lightning_modules.callbacks.inception_score import score
 from lightning_modules.callbacks.judged_blocks import BLOCK_SIZE, Judged, judge_images, judge_samples
 from lightning_modules.callbacks.kid import kid
@@ -59,7 +59,7 @@ def evaluate_samples(
         ValueError: If a measure or split is unknown, ``num_samples`` too small, the data no pictures, a sample
             not finite, or there are no real statistics.
     """
-    check_num_samples(num_samples=num_samples)
+    check_num_judged(num_samples=num_samples)
     if unknown := sorted(set(measures) - set(MEASURES)):
         raise ValueError(f"Unknown measures {', '.join(unknown)}; there are {', '.join(MEASURES)}.")
     if "fid" in measures:
@@ -98,7 +98,7 @@ def evaluate_classes(
     Raises:
         ValueError: If the data have no classes, or ``num_samples`` is too small.
     """
-    check_num_samples(num_samples=num_samples)
+    check_num_judged(num_samples=num_samples)
     if spec.num_classes is None:
         raise ValueError(f"{spec.name} has no classes to ask for.")
     labels = torch.arange(BLOCK_SIZE) % spec.num_classes
@@ -134,7 +134,7 @@ def train_fid(
     Raises:
         ValueError: If there are fewer training pictures than ``num_samples``.
     """
-    check_num_samples(num_samples=num_samples)
+    check_num_judged(num_samples=num_samples)
     images = datamodule.images("train")[0]
     if len(images) < num_samples:
         raise ValueError(f"num_samples={num_samples}, but {datamodule.spec.name} has {len(images)} training pictures.")

@@ -44,7 +44,7 @@ class GenerationMeasure(Callback, ABC):
         cache_dir: str | None = None,
     ) -> None:
         check_extractor(extractor)
-        check_num_samples(num_samples=num_samples, num_test_samples=num_test_samples)
+        check_num_judged(num_samples=num_samples, num_test_samples=num_test_samples)
         self.extractor = extractor
         self.num_samples = num_samples
         self.num_test_samples = num_test_samples
@@ -64,6 +64,7 @@ class GenerationMeasure(Callback, ABC):
             ValueError: If the data are no pictures.
             TypeError: If the module has no ``sample``.
         """
+        self._real.clear()  # of another datamodule, perhaps
         if not isinstance(pl_module, Samples):
             raise TypeError(f"{type(self).__name__} needs {type(pl_module).__name__}.sample(num_samples, ...).")
         spec = data_spec(trainer, pl_module)
@@ -153,7 +154,7 @@ def short_count(number: int) -> str:
     return f"{number // 1000}k" if number % 1000 == 0 else str(number)
 
 
-def check_num_samples(**numbers: int) -> None:
+def check_num_judged(**numbers: int) -> None:
     """Raises ValueError unless every number, named by its keyword, is an integer of at least 2."""
     for name, number in numbers.items():
         if not isinstance(number, int) or isinstance(number, bool) or number < 2:

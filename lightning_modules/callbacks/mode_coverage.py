@@ -8,7 +8,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import nn
 
 from lightning_modules.callbacks.ema import averaged_weights
-from lightning_modules.callbacks.generation_measure import check_num_samples, data_spec, short_count
+from lightning_modules.callbacks.generation_measure import check_num_judged, data_spec, short_count
 from lightning_modules.callbacks.judged_blocks import sample_blocks
 from lightning_modules.parts.capabilities import DataSpec, Samples
 from lightning_modules.parts.mode_coverage import mode_coverage
@@ -29,7 +29,7 @@ class ModeCoverage(Callback):
     """
 
     def __init__(self, num_samples: int = 2500, seed: int = 0) -> None:
-        check_num_samples(num_samples=num_samples)
+        check_num_judged(num_samples=num_samples)
         self.num_samples = num_samples
         self.seed = seed
 
@@ -81,7 +81,7 @@ def evaluate_points(
     Raises:
         ValueError: If ``num_samples`` is too small, the data have no modes, or a sample is not finite.
     """
-    check_num_samples(num_samples=num_samples)
+    check_num_judged(num_samples=num_samples)
     modes, scale = modes_of(spec)
     samples = sample_blocks(module, num_samples, spec.shape, seed=seed)
     found = mode_coverage(samples, modes, scale)

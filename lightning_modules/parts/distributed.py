@@ -74,6 +74,26 @@ def all_reduce_gradients(parameters: Iterable[nn.Parameter], *extra: Tensor) -> 
     return carried
 
 
+def raise_together(problem: str | None) -> None:
+    """Raises on all processes what one of them has found; every process must call it.
+
+    A process that stops alone leaves the others waiting for it in their next reduction.
+
+    Args:
+        problem: What this process has found, ``None`` for nothing.
+
+    Raises:
+        ValueError: With the first problem that was found.
+    """
+    problems: list[str | None] = [problem]
+    if world_size() > 1:
+        problems = [None] * world_size()
+        dist.all_gather_object(problems, problem)
+    for found in problems:
+        if found is not None:
+            raise ValueError(found)
+
+
 @torch.no_grad()
 def broadcast_buffers(module: nn.Module) -> None:
     """Gives every process the buffers of process 0, in one broadcast for each device and dtype.

@@ -123,7 +123,7 @@ def inception_score(logits: Tensor, splits: int = 10) -> ScoreWithSpread:
         raise ValueError(f"Expected logits (N, K) with N >= splits >= 1, got {tuple(logits.shape)}, splits={splits}.")
     log_prob = logits.double().log_softmax(1)
     scores = []
-    for part in log_prob.chunk(splits):
+    for part in log_prob.tensor_split(splits):
         prob = part.exp()
         # xlogy: a class that no picture of this part shows contributes 0, not 0 * -inf
         divergence = (prob * part).sum(1) - torch.xlogy(prob, prob.mean(0)).sum(1)

@@ -44,12 +44,23 @@ def choose_labels(
     Raises:
         ValueError: If labels are given to a model without classes, or do not fit it.
     """
-    if class_probabilities is None:
-        if labels is not None:
-            raise ValueError("labels were given to an unconditional model; build it with num_classes to use them.")
-        return None
     if labels is None:
+        if class_probabilities is None:
+            return None
         return draw_categorical(class_probabilities, num_samples, generator)
+    return check_labels(labels, num_samples, class_probabilities)
+
+
+def check_labels(labels: Tensor | None, num_samples: int, class_probabilities: Tensor | None) -> Tensor:
+    """Returns labels as int64 on the model's device.
+
+    Raises:
+        ValueError: If they are missing, given to a model without classes, or do not fit it.
+    """
+    if class_probabilities is None:
+        raise ValueError("labels were given to an unconditional model; build it with num_classes to use them.")
+    if labels is None:
+        raise ValueError(f"A class-conditional model needs labels: integers of shape ({num_samples},).")
     labels = torch.as_tensor(labels)
     if labels.shape != (num_samples,) or labels.is_floating_point():
         raise ValueError(

@@ -15,8 +15,9 @@ from lightning_modules import WGAN, WGANGP, ComposedGAN, MinimaxGAN, NonSaturati
 from lightning_modules.adversarial.build import adam
 from lightning_modules.adversarial.loop import AdversarialModule
 from lightning_modules.base import NonFiniteLoss
-from lightning_modules.parts.games import NON_SATURATING
+from lightning_modules.parts.games import NON_SATURATING, Game
 from lightning_modules.parts.noise import Noise
+from lightning_modules.parts.penalties import PENALTIES
 
 POINTS: dict[str, Any] = {"shape": [2], "architecture": "mlp", "latent_dim": 2, "width": 2}
 
@@ -193,6 +194,7 @@ def test_data_that_do_not_fit_name_both_sides() -> None:
         ({"lr": 0.0}, "lr=0.0"),
         ({"betas": [0.5]}, "betas"),
         ({"num_classes": 1}, "num_classes=1"),
+        ({"num_classes": -1}, "num_classes=-1"),
         ({"architecture": "vit"}, "mlp, dcgan, resnet"),
         ({"shape": [2]}, "needs pictures"),
         ({"decay_steps": -5}, "decay_steps=-5"),
@@ -217,22 +219,68 @@ def test_penalties_refuse_half_precision_with_scaling() -> None:
 
 
 def test_penalty_is_computed_and_differentiated_in_full_precision() -> None:
-    seen: list[tuple[torch.dtype, bool]] = []
+    """With no game and fixed fakes the critic's step is the penalty's alone: bf16-mixed must not change a bit of it."""
+    weights = []
+    for precision in ("32-true", "bf16-mixed"):
+        torch.manual_seed(0)
+        module = WGANGP(**POINTS, critic_steps=2, penalty_weight=3.0)
+        module.game = Game(lambda real, fake: 0 * (real.sum() + fake.sum()), module.game.generator)
+        fixed = torch.randn(16, 2)
+        module.generator.forward = lambda z, labels=None, fixed=fixed: fixed  # type: ignore[method-assign, misc]
+        fit(module, 1, precision=precision)
+        weights.append(module.discriminator.state_dict())
+    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
 
-    class Watching(Noise):
-        def uniform(self, *shape: int, device: torch.device) -> Tensor:
-            seen.append((torch.get_default_dtype(), torch.is_autocast_enabled("cpu")))
-            return super().uniform(*shape, device=device)
 
-    module = WGANGP(**POINTS)
-    module.noise = Watching()
-    gradients: list[bool] = []
-    module.discriminator.head.linear.weight.register_hook(
-        lambda gradient: gradients.append(torch.is_autocast_enabled("cpu"))
-    )
-    fit(module, 1, precision="bf16-mixed")
-    assert seen == [(torch.float32, False)]
-    assert False in gradients
+@pytest.mark.parametrize("penalty", PENALTIES)
+@pytest.mark.parametrize("constraint", [{}, {"spectral_norm": True}, {"clip": 0.1}])
+def test_penalties_train_with_every_constraint(penalty: str, constraint: dict[str, Any]) -> None:
+    module = ComposedGAN(**POINTS, game="hinge", penalties={penalty: 1.0}, **constraint)
+    assert fit(module, 3).global_step == 3
+
+
+def test_finite_loss_with_a_gradient_that_is_not_stops_before_the_step() -> None:
+    module = NonSaturatingGAN(**POINTS)
+    before = [p.clone() for p in module.discriminator.parameters()]
+    module.discriminator.head.linear.weight.register_hook(lambda gradient: gradient * float("nan"))
+    with pytest.raises(NonFiniteLoss, match=r"batch 0: discriminator=[\d.]+, gradient_norm=nan"):
+        fit(module, 2)
+    assert all(torch.equal(a, b) for a, b in zip(before, module.discriminator.parameters(), strict=True))
+
+
+def test_nan_of_the_generator_is_told_with_its_batch() -> None:
+    module = NonSaturatingGAN(**POINTS)
+    module.game = Game(module.game.discriminator, lambda fake: fake.sum() * float("inf"))
+    with pytest.raises(NonFiniteLoss, match=r"batch 0: generator=-?(inf|nan)"):
+        fit(module, 2)
+
+
+def test_going_on_after_the_learning_rate_has_vanished_is_refused() -> None:
+    with pytest.raises(ValueError, match="max_steps=9 goes beyond decay_steps=8"):
+        fit(NonSaturatingGAN(**POINTS, decay_steps=8), 9)
+
+
+@pytest.mark.parametrize("labels", [torch.full((16,), 3), torch.full((16,), -1), torch.zeros(16)])
+def test_labels_that_do_not_fit_are_named_before_the_first_step(labels: Tensor) -> None:
+    data = DataLoader(TensorDataset(torch.zeros(16, 2), labels), 16)
+    with pytest.raises(ValueError, match="num_classes=3"):
+        fit(NonSaturatingGAN(**POINTS, num_classes=3), 1, data=data)
+
+
+def test_codes_and_labels_must_pair_up() -> None:
+    module = NonSaturatingGAN(**POINTS, num_classes=3)
+    with pytest.raises(ValueError, match=r"needs labels: integers of shape \(4,\)"):
+        module.decode(torch.zeros(4, 2))
+    with pytest.raises(ValueError, match=r"shape \(600,\)"):
+        module.decode(torch.zeros(600, 2), labels=torch.zeros(500, dtype=torch.long))
+    with pytest.raises(ValueError, match="unconditional"):
+        NonSaturatingGAN(**POINTS).decode(torch.zeros(4, 2), labels=torch.zeros(4, dtype=torch.long))
+
+
+def test_double_precision_trains_and_samples() -> None:
+    module = WGANGP(**POINTS, critic_steps=1)
+    fit(module, 2, precision="64-true")
+    assert module.sample(3).dtype == torch.float64
 
 
 def test_the_loop_itself_takes_any_networks() -> None:

@@ -377,3 +377,18 @@ def test_the_callback_can_be_written_in_yaml() -> None:
     callback = parser.instantiate_classes(parser.parse_object({"measure": config})).measure
     assert isinstance(callback.extractor, StandInExtractor)
     assert callback.num_samples == 500
+
+
+def test_other_data_are_never_compared_with_old_statistics() -> None:
+    class Inverted(StandInData):
+        def images(self, split):
+            images, labels = super().images(split)
+            return 255 - images, labels
+
+    callbacks = measures()[:1]
+    run = trainer(callbacks)
+    values = []
+    for data in (StandInData(), Inverted()):
+        run.validate(StandInModel(), data, verbose=False)
+        values.append(numbers(run)["val/fid-stand_in_judge-600"])
+    assert values[0] != pytest.approx(values[1], rel=1e-3)
