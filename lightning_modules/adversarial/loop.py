@@ -204,8 +204,8 @@ class AdversarialModule(GenerativeModule):
     def validation_step(self, batch: Sequence[Tensor], batch_idx: int) -> None:
         """Logs ``val/discriminator_loss``, the game's value on held-out data, penalties left out."""
         real, labels = self.receive(batch)
-        batch = batch_idx * self.trainer.world_size + self.global_rank
-        fake = self.sample(len(real), labels=labels, generator=torch.Generator().manual_seed(batch))
+        seed = batch_idx * self.trainer.world_size + self.global_rank
+        fake = self.sample(len(real), labels=labels, generator=torch.Generator().manual_seed(seed))
         logits_real, logits_fake = self.discriminator(real, labels), self.discriminator(fake, labels)
         loss = self.game.discriminator(in_full_precision(logits_real), in_full_precision(logits_fake))
         self.log("val/discriminator_loss", loss, sync_dist=True, batch_size=len(real))
