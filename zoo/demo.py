@@ -10,7 +10,8 @@ RUN = Path("runs/demo")  # zoo/demo.yaml says the same to the logger
 
 INTRODUCTION = """\
 Training a spectral-norm GAN on Fashion-MNIST: about three minutes on two idle cores.
-Every 300 batches 2 000 of its pictures are judged: FID falls (0 is best), the Inception Score rises (10 is best).
+Every 300 batches 2 000 of its pictures are judged: FID falls (0 is best), the Inception Score rises (6.6 is what real
+pictures have under this judge).
 """
 
 NEXT = """\
@@ -20,7 +21,7 @@ What came out
   {folder}/               the checkpoint: weights, config, model card
   {picture}   pictures of the checkpoint, loaded back with zoo.load
 
-What to try next ({python} stands for this interpreter)
+What to try next
   {python} -m zoo list                             what else is pretrained
   {python} -m zoo sample {folder} --num 100 --seed 1
   {python} -m zoo train sngan.fashion_mnist        the full recipe of this model
@@ -47,7 +48,13 @@ def main(overrides: list[str]) -> None:
     for name, value in card(str(folder)).metrics.items():
         print(f"{name:40} {value:.4g}")
     print()
-    print(NEXT.format(run=RUN, folder=folder, picture=picture, python=Path(sys.executable).name))
+    print(NEXT.format(run=RUN, folder=folder, picture=picture, python=interpreter()))
+
+
+def interpreter() -> str:
+    """Returns what to type for this Python: a path where ``python`` would be another one or none."""
+    path = Path(sys.executable)
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 if __name__ == "__main__":

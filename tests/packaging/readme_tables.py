@@ -53,9 +53,13 @@ def paper(method_class: type) -> str:
 
 def numbers(metrics: dict[str, float]) -> str:
     """The measured values that a card leads with, by the names that carry their protocol."""
-    leading = ("fid", "inception_score-", "accuracy", "modes", "high_quality")
-    shown = {name.removeprefix("test/"): value for name, value in metrics.items() if not name.startswith("val/")}
-    return "<br>".join(f"{name} **{value:.4g}**" for name, value in shown.items() if name.startswith(leading))
+    leading = ("fid", "inception_score", "class_accuracy", "accuracy", "modes", "high_quality", "kl")
+    shown = {name.removeprefix("test/"): value for name, value in metrics.items() if name.startswith("test/")}
+    return "<br>".join(
+        f"{name} **{value:.4g}**"
+        for name, value in shown.items()
+        if name.startswith(leading) and not name.endswith("-1k") and not name.startswith("modes_hit")
+    )
 
 
 def written(text: str) -> str:

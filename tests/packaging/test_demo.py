@@ -12,6 +12,9 @@ import pytest
 def test_demo_leaves_what_it_promises(tmp_path: Path) -> None:
     short = ["--trainer.max_steps=4", "--trainer.val_check_interval=2", "--trainer.limit_val_batches=1"]
     environment = {name: value for name, value in os.environ.items() if name not in ("WANDB_MODE", "WANDB_API_KEY")}
+    # A key in the home folder would make it an online run; the cache of data stays where it is.
+    environment |= {"HOME": str(tmp_path), "NETRC": str(tmp_path / "none")}
+    environment.setdefault("XDG_CACHE_HOME", str(Path.home() / ".cache"))
     command = [sys.executable, "-m", "zoo.demo", *short, "--trainer.accelerator=cpu", "--trainer.log_every_n_steps=1"]
     ran = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=250)
     assert ran.returncode == 0, ran.stderr

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 import zoo
-from datamodules import DATAMODULES, DataNotFoundError
+from datamodules import DATAMODULES
 from lightning_modules import METHODS
 from zoo.cli import train
 from zoo.paths import recipe_names, recipe_path
@@ -33,17 +33,15 @@ def test_recipes_name_public_classes_and_say_how_long_they_take(name: str) -> No
 
 @pytest.mark.parametrize("name", RECIPES)
 @pytest.mark.filterwarnings("ignore")
-def test_recipes_train(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_recipes_train(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
     judges = set(re.findall(r"name: (classifier\.\w+)", recipe_path(name).read_text(encoding="utf-8")))
     if missing := judges - set(zoo.names()):
         pytest.skip(f"{', '.join(missing)} has no checkpoint here")
     recipe = read(name)
-    try:
-        DATAMODULES[recipe["data"]["class_path"].rpartition(".")[2]](
-            **recipe["data"].get("init_args", {})
-        ).prepare_data()
-    except DataNotFoundError as error:
-        pytest.skip(str(error))
+    if recipe["data"]["class_path"] == "datamodules.FashionMNIST":
+        request.getfixturevalue("fashion_mnist")
     monkeypatch.setenv("WANDB_MODE", "disabled")
     overrides = ["--trainer.max_steps", "2", "--trainer.limit_val_batches", "0", "--trainer.accelerator", "cpu"]
     card = train(recipe_path(name), [*overrides, "--trainer.enable_progress_bar", "false"])
