@@ -4,6 +4,7 @@ import inspect
 import json
 import os
 import platform
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -221,19 +222,38 @@ def _check_finite(state: Mapping[str, Tensor]) -> None:
             raise ZooError(f"{key!r} holds values that are not finite: the training has diverged. Nothing was saved.")
 
 
+def check_target(folder: str | Path) -> None:
+    """Checks that a checkpoint can be written to ``folder``: what takes hours to make must not fail at the end.
+
+    Raises:
+        ZooError: If ``folder`` exists and is neither empty nor a checkpoint, or lies where nothing can be written.
+    """
+    folder = Path(folder).expanduser()
+    if folder.exists() and not (folder.is_dir() and ((folder / CONFIG_FILE).is_file() or not any(folder.iterdir()))):
+        raise ZooError(f"{folder} exists and is no checkpoint of the zoo; it is left alone. Choose another folder.")
+    home = next(parent for parent in folder.resolve().parents if parent.exists())
+    if not home.is_dir() or not os.access(home, os.W_OK | os.X_OK):
+        raise ZooError(f"{folder} cannot be made: {home} is no folder that can be written to. Choose another folder.")
+
+
 @contextmanager
 def _replacing(folder: Path) -> Iterator[Path]:
     """Yields an empty folder that takes the place of ``folder`` when the block ends without an error.
 
+    Two renames make the swap. A kill between them leaves no ``folder`` but the older checkpoint unharmed in
+    ``.<name>.saving-<random>/old`` beside it, until the next save to ``folder`` puts it back; readers do not look
+    there. That next save also sweeps what killed ones have left, so two processes must not save to one folder at
+    the same time.
+
     Raises:
-        ZooError: If ``folder`` exists and is neither empty nor a checkpoint.
+        ZooError: If ``folder`` is no place for a checkpoint; see ``check_target``.
     """
-    if folder.exists() and not (folder.is_dir() and ((folder / CONFIG_FILE).is_file() or not any(folder.iterdir()))):
-        raise ZooError(f"{folder} exists and is no checkpoint of the zoo; it is left alone. Choose another folder.")
+    check_target(folder)
     folder = folder.resolve()
     folder.parent.mkdir(parents=True, exist_ok=True)
+    _recover(folder)
     # Beside the target, so that both renames stay in one file system.
-    scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    scratch = Path(tempfile.mkdtemp(prefix=_scratch_prefix(folder), dir=folder.parent))
     fresh, old = scratch / "new", scratch / "old"
     try:
         fresh.mkdir()
@@ -249,6 +269,20 @@ def _replacing(folder: Path) -> Iterator[Path]:
             raise
         _sync(folder.parent)
     finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _scratch_prefix(folder: Path) -> str:
+    return f".{folder.name}.saving-"
+
+
+def _recover(folder: Path) -> None:
+    """Puts back an older checkpoint that a killed save has left in its scratch folder, and sweeps such folders."""
+    pattern = re.compile(re.escape(_scratch_prefix(folder)) + r"[a-z0-9_]{8}")
+    leftovers = [path for path in folder.parent.iterdir() if pattern.fullmatch(path.name) and path.is_dir()]
+    for scratch in sorted(leftovers, key=lambda path: path.stat().st_mtime, reverse=True):
+        if not folder.exists() and (scratch / "old" / CONFIG_FILE).is_file():
+            (scratch / "old").rename(folder)
         shutil.rmtree(scratch, ignore_errors=True)
 
 
