@@ -2,17 +2,20 @@
 
 import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
-from lightning.pytorch import LightningDataModule
+from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from lightning_modules.base import GenerativeModule
 from zoo.cards import Card
+from zoo.errors import ZooError
 from zoo.paths import recipes_dir
 from zoo.record import TrainingRecord, held_out_measures
-from zoo.saving import save
+from zoo.saving import check_target, save
 
 
 class ZooCLI(LightningCLI):
@@ -74,23 +77,25 @@ def train(recipe: Path, overrides: list[str], save_to: Path | None = None) -> Ca
         The card, or ``None`` on processes other than the first, and after ``fast_dev_run``.
 
     Raises:
+        ZooError: If nothing could be saved to that folder; before the training.
         KeyboardInterrupt: If the training was stopped by Ctrl-C; nothing is saved then.
     """
     quiet()
     cli = ZooCLI(recipe, overrides, Path("runs") / recipe.stem)
+    run_dir = Path(cli.trainer.default_root_dir)
+    save_to = save_to or run_dir / "zoo"
+    check_target(save_to)
+    if run_dir.resolve().is_relative_to(save_to.expanduser().resolve()):
+        raise ZooError(f"The checkpoint cannot go to {save_to}: the run writes its logs there. Choose another folder.")
     record = TrainingRecord()
     cli.trainer.callbacks.insert(0, record)  # type: ignore[attr-defined]  # before those that write checkpoints
-    try:
+    with interruptible(cli.trainer):
         cli.fit()
-    except SystemExit as error:
-        if cli.trainer.interrupted:  # Lightning turns Ctrl-C into exit code 1
-            raise KeyboardInterrupt from error
-        raise
     if not cli.trainer.is_global_zero or cli.trainer.fast_dev_run:  # type: ignore[attr-defined]
         return None
     return save(
         cli.model,
-        save_to or Path(cli.trainer.default_root_dir) / "zoo",
+        save_to,
         name=recipe.stem,
         recipe=recipe.stem if recipe.parent == recipes_dir() else None,
         metrics=held_out_measures(cli.trainer),
@@ -98,6 +103,17 @@ def train(recipe: Path, overrides: list[str], save_to: Path | None = None) -> Ca
         curve=record.curve(),
         trainer=cli.trainer,
     )
+
+
+@contextmanager
+def interruptible(trainer: Trainer) -> Iterator[None]:
+    """Lets Ctrl-C out of ``trainer.fit`` as a ``KeyboardInterrupt``, which Lightning turns into exit code 1."""
+    try:
+        yield
+    except SystemExit as error:
+        if trainer.interrupted:
+            raise KeyboardInterrupt from error
+        raise
 
 
 def quiet() -> None:

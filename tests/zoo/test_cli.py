@@ -15,6 +15,8 @@ import yaml
 from PIL import Image
 
 import zoo
+import zoo.cli
+import zoo.fine_tuning
 from datamodules import DATAMODULES, Ring, SyntheticImages
 from lightning_modules import METHODS, WGANGP, Classifier
 from lightning_modules.callbacks.real_statistics import ship_statistics
@@ -250,6 +252,48 @@ def test_fine_tune(trained: Path) -> None:
         assert any(not torch.equal(new, old) for new, old in pairs), network
     assert "Fine-tuned from tiny for 5 batches" in (trained / "tuned/README.md").read_text()
     assert (trained / "tuned-run/metrics.csv").is_file()
+
+
+@pytest.mark.parametrize("target", ["thesis.tex", "papers", "runs/tiny", "runs"])
+def test_train_refuses_a_target_before_it_trains(
+    target: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("tiny.yaml").write_text(RECIPE)
+    Path("thesis.tex").touch()
+    Path("papers").mkdir()
+    Path("papers/thesis.tex").touch()
+    monkeypatch.setattr(zoo.cli.ZooCLI, "fit", lambda self: pytest.fail("it trained"))
+    assert main(["train", "tiny.yaml", "--save-to", target]) == 1
+    assert "Choose another folder" in capsys.readouterr().err
+
+
+def test_fine_tune_refuses_a_target_before_it_trains(
+    judge: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("thesis.tex").touch()
+    monkeypatch.setattr(zoo.fine_tuning, "load_folder", lambda *_, **__: pytest.fail("it went on"))
+    assert main(["fine-tune", str(judge), "--data", ".", "--out", "thesis.tex"]) == 1
+    assert "Choose another folder" in capsys.readouterr().err
+
+
+def test_ctrl_c_in_fine_tuning_is_130(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    (tmp_path / "pictures").mkdir()
+    Image.new("RGB", (30, 30)).save(tmp_path / "pictures/0.png")
+    Image.new("RGB", (30, 30)).save(tmp_path / "pictures/1.png")
+    monkeypatch.setattr(WGANGP, "training_step", interrupted)
+    handler = signal.getsignal(signal.SIGINT)
+    try:  # Lightning ignores the signal from here on
+        code = main(["fine-tune", str(trained / "runs/tiny/zoo"), "--data", "pictures", "--batch-size", "2"])
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    assert code == 130
+    assert capsys.readouterr().err.rstrip().endswith("Interrupted.")
+    assert not (tmp_path / "runs/fine-tune/tiny").exists()
 
 
 def test_fine_tune_needs_pictures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
