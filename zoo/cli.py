@@ -1,8 +1,9 @@
 """Training from a recipe: LightningCLI with the zoo's settings, so that every override it gives is there."""
 
 import logging
+import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,6 +17,11 @@ from zoo.errors import ZooError
 from zoo.paths import recipes_dir
 from zoo.record import TrainingRecord, held_out_measures
 from zoo.saving import check_target, save
+
+WITHOUT_EFFECT = re.compile(
+    r"trainer\.(accelerator|devices|strategy|num_nodes|enable_progress_bar|enable_model_summary|default_root_dir"
+    r"|logger\w*)(\..*)?|ckpt_path|save[-_]to"
+)  # arguments that say where and how a run goes, not what comes out of it
 
 
 class ZooCLI(LightningCLI):
@@ -93,16 +99,30 @@ def train(recipe: Path, overrides: list[str], save_to: Path | None = None) -> Ca
         cli.fit()
     if not cli.trainer.is_global_zero or cli.trainer.fast_dev_run:  # type: ignore[attr-defined]
         return None
+    from_the_zoo = recipe.parent == recipes_dir()
     return save(
         cli.model,
         save_to,
         name=recipe.stem,
-        recipe=recipe.stem if recipe.parent == recipes_dir() else None,
+        recipe=recipe.stem if from_the_zoo else None,
+        overrides=effective(overrides) if from_the_zoo else (),
         metrics=held_out_measures(cli.trainer),
         training=record.cost(cli.model, cli.trainer.global_step),
         curve=record.curve(),
         trainer=cli.trainer,
     )
+
+
+def effective(overrides: Sequence[str]) -> list[str]:
+    """Keeps the arguments, each option with its values, that decide what a training makes."""
+    kept: list[str] = []
+    keep = True
+    for word in overrides:
+        if re.match(r"--?[A-Za-z]", word):  # an option, not a negative number
+            keep = not WITHOUT_EFFECT.fullmatch(word.lstrip("-").partition("=")[0].rstrip("+"))
+        if keep:
+            kept.append(word)
+    return kept
 
 
 @contextmanager

@@ -72,4 +72,10 @@ def fine_tune(
         trainer.fit(module.train(), datamodule)
     if not trainer.is_global_zero:
         return None
-    return save(module, out, notes=f"Fine-tuned from {card.name} for {steps} batches of {batch_size}.", trainer=trainer)
+    return save(
+        module,
+        out,
+        name=f"{card.name}.fine-tuned",
+        notes=f"Fine-tuned from {card.name} for {steps} batches of {batch_size}.",
+        trainer=trainer,
+    )

@@ -39,6 +39,7 @@ def save(
     name: str | None = None,
     metrics: Mapping[str, float] | None = None,
     recipe: str | None = None,
+    overrides: Sequence[str] = (),
     training: Mapping[str, float] | None = None,
     notes: str | None = None,
     curve: Sequence[Mapping[str, float]] = (),
@@ -56,6 +57,7 @@ def save(
         name: Name in the card; the folder's by default.
         metrics: Measured numbers; each name carries its protocol, as in ``fid-fashion_mnist-10k``.
         recipe: Name of the recipe that trained it.
+        overrides: Arguments of the training that stood in place of the recipe's, ``["--model.width", "64"]``.
         training: What the training cost, as ``{"examples": 512000, "minutes": 15.2}``.
         notes: Limitations, for the reader of the model card.
         curve: Rows of the training curve for the model card, as ``{"batches": 1000, "fid": 40.1}``.
@@ -76,6 +78,7 @@ def save(
         name=name,
         metrics=metrics,
         recipe=recipe,
+        overrides=overrides,
         training=training,
         notes=notes,
         curve=curve,
@@ -91,6 +94,7 @@ def save_state(
     name: str | None = None,
     metrics: Mapping[str, float] | None = None,
     recipe: str | None = None,
+    overrides: Sequence[str] = (),
     batches: int | None = None,
     training: Mapping[str, float] | None = None,
     notes: str | None = None,
@@ -118,6 +122,7 @@ def save_state(
         networks=parameter_counts(module),
         metrics={key: float(value) for key, value in (metrics or {}).items()},
         recipe=recipe,
+        overrides=tuple(overrides),
         batches=batches or None,
         training=dict(training or {}),
         notes=notes or "",

@@ -258,6 +258,8 @@ def test_config_that_is_none(checkpoint: Path, content: bytes) -> None:
         ("notes", "3"),
         ("curve", '[["a"]]'),
         ("recipe", "{}"),
+        ("overrides", '"--model.lr"'),
+        ("overrides", "[1]"),
         ("batches", '"many"'),
         ("name", "3"),
     ],
