@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -129,12 +130,14 @@ def _default_judge(data: str) -> str:
 
 @contextmanager
 def _without_advice() -> Iterator[None]:
-    """Keeps Lightning from listing the accelerators that it does not use."""
+    """Silences what no user can act upon: the accelerators not used, and how Lightning calls torch."""
     log = logging.getLogger("lightning.pytorch.utilities.rank_zero")
     level = log.level
     log.setLevel(logging.WARNING)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*LeafSpec.* is deprecated")
+            yield
     finally:
         log.setLevel(level)
 
