@@ -1,6 +1,7 @@
 """What a datamodule says of its data, in one small frozen record."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -55,6 +56,8 @@ class DataSpec:
             values = getattr(self, field)
             if values and len(values) != self.num_classes:
                 raise ValueError(f"{field} has {len(values)} entries for num_classes={self.num_classes}.")
+        if wrong := [mode for mode in self.modes if len(mode) != self.shape[0]]:
+            raise ValueError(f"modes has the centre {wrong[0]}, where an example has shape={self.shape}.")
 
     def to_json(self) -> dict[str, Any]:
         """Returns JSON-plain values; tuples become lists."""
@@ -65,13 +68,20 @@ class DataSpec:
         """Rebuilds a spec written by ``to_json``.
 
         Raises:
-            ValueError: If ``values`` has a field that a spec does not have, or lacks one it needs.
+            ValueError: If ``values`` is no mapping, has a field that a spec does not have, lacks one it needs, or
+                has one of the wrong type.
         """
+        if not isinstance(values, Mapping):
+            raise ValueError(f"A data spec maps fields to values; it is no {type(values).__name__}.")
         known = {field.name for field in fields(cls)}
-        if unknown := sorted(set(values) - known):
+        if unknown := sorted(map(str, set(values) - known)):
             raise ValueError(f"A data spec has no field {', '.join(unknown)}; it has {', '.join(sorted(known))}.")
         if missing := sorted({"name", "kind", "shape"} - set(values)):
             raise ValueError(f"The data spec lacks {', '.join(missing)}.")
+        for key, value in values.items():
+            wanted, fits = _FORMS[key]
+            if not fits(value):
+                raise ValueError(f"{key} must be {wanted}, not {value!r:.80}.")
         return cls(**{key: _tupled(value) for key, value in values.items()})
 
 
@@ -81,3 +91,41 @@ def _listed(value: Any) -> Any:
 
 def _tupled(value: Any) -> Any:
     return tuple(_tupled(item) for item in value) if isinstance(value, (list, tuple)) else value
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+def _is_optional(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: value is None or fits(value)
+
+
+def _is_list(fits: Callable[[Any], bool], length: int | None = None) -> Callable[[Any], bool]:
+    return lambda value: (
+        isinstance(value, (list, tuple)) and length in (None, len(value)) and all(fits(item) for item in value)
+    )
+
+
+_FORMS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "name": ("a string", _is_text),
+    "kind": ("a string", _is_text),
+    "shape": ("a list of whole numbers", _is_list(_is_count)),
+    "value_range": ("two numbers or null", _is_optional(_is_list(_is_number, length=2))),
+    "num_classes": ("a whole number or null", _is_optional(_is_count)),
+    "class_names": ("a list of strings", _is_list(_is_text)),
+    "class_counts": ("a list of whole numbers", _is_list(_is_count)),
+    "preprocessing": ("a string", _is_text),
+    "vocabulary": ("a list of strings", _is_list(_is_text)),
+    "modes": ("a list of lists of numbers", _is_list(_is_list(_is_number))),
+    "mode_scale": ("a number or null", _is_optional(_is_number)),
+}
+"""What a field may hold in JSON, in words and as a test."""

@@ -46,6 +46,7 @@ class Card:
         networks: Number of parameters of each network.
         metrics: Measured numbers; each name carries its protocol, as in ``fid-fashion_mnist-10k``.
         recipe: Name of the recipe that made it, or ``None``.
+        overrides: What it was trained with in place of the recipe's values, ``("--model.width", "64")``.
         batches: Batches it was trained on, or ``None`` if unknown.
         training: What the training cost: ``examples`` seen, ``minutes``, ``generator_updates``.
         notes: Limitations, for the reader of the model card.
@@ -63,6 +64,7 @@ class Card:
     networks: Mapping[str, int] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
     recipe: str | None = None
+    overrides: tuple[str, ...] = ()
     batches: int | None = None
     training: Mapping[str, float] = field(default_factory=dict)
     notes: str = ""
@@ -92,6 +94,7 @@ class Card:
             "networks": dict(self.networks),
             "metrics": dict(self.metrics),
             "recipe": self.recipe,
+            "overrides": list(self.overrides),
             "batches": self.batches,
             "training": dict(self.training),
             "notes": self.notes,
@@ -168,6 +171,9 @@ def read_card(folder: Path, name: str | None = None) -> Card:
     versions = get("versions", dict, {})
     if not all(isinstance(version, str) for version in versions.values()):
         raise ZooError(f"{path}: 'versions' must map names to strings.")
+    overrides = get("overrides", list, [])
+    if not all(isinstance(override, str) for override in overrides):
+        raise ZooError(f"{path}: 'overrides' must be a list of strings.")
     return Card(
         name=name or get("name", str),
         path=folder,
@@ -179,6 +185,7 @@ def read_card(folder: Path, name: str | None = None) -> Card:
         networks=get_numbers("networks", values.get("networks", {})),
         metrics=get_numbers("metrics", values.get("metrics", {})),
         recipe=None if values.get("recipe") is None else get("recipe", str),
+        overrides=tuple(overrides),
         batches=None if values.get("batches") is None else get("batches", int),
         training=get_numbers("training", values.get("training", {})),
         notes=get("notes", str, ""),

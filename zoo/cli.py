@@ -1,18 +1,27 @@
 """Training from a recipe: LightningCLI with the zoo's settings, so that every override it gives is there."""
 
 import logging
+import re
 import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
-from lightning.pytorch import LightningDataModule
+from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from lightning_modules.base import GenerativeModule
 from zoo.cards import Card
+from zoo.errors import ZooError
 from zoo.paths import recipes_dir
 from zoo.record import TrainingRecord, held_out_measures
-from zoo.saving import save
+from zoo.saving import check_target, save
+
+WITHOUT_EFFECT = re.compile(
+    r"trainer\.(accelerator|devices|strategy|num_nodes|enable_progress_bar|enable_model_summary|default_root_dir"
+    r"|logger\w*)(\..*)?|ckpt_path|save[-_]to"
+)  # arguments that say where and how a run goes, not what comes out of it
 
 
 class ZooCLI(LightningCLI):
@@ -74,30 +83,57 @@ def train(recipe: Path, overrides: list[str], save_to: Path | None = None) -> Ca
         The card, or ``None`` on processes other than the first, and after ``fast_dev_run``.
 
     Raises:
+        ZooError: If nothing could be saved to that folder; before the training.
         KeyboardInterrupt: If the training was stopped by Ctrl-C; nothing is saved then.
     """
     quiet()
     cli = ZooCLI(recipe, overrides, Path("runs") / recipe.stem)
+    run_dir = Path(cli.trainer.default_root_dir)
+    save_to = save_to or run_dir / "zoo"
+    check_target(save_to)
+    if run_dir.resolve().is_relative_to(save_to.expanduser().resolve()):
+        raise ZooError(f"The checkpoint cannot go to {save_to}: the run writes its logs there. Choose another folder.")
     record = TrainingRecord()
     cli.trainer.callbacks.insert(0, record)  # type: ignore[attr-defined]  # before those that write checkpoints
-    try:
+    with interruptible(cli.trainer):
         cli.fit()
-    except SystemExit as error:
-        if cli.trainer.interrupted:  # Lightning turns Ctrl-C into exit code 1
-            raise KeyboardInterrupt from error
-        raise
     if not cli.trainer.is_global_zero or cli.trainer.fast_dev_run:  # type: ignore[attr-defined]
         return None
+    from_the_zoo = recipe.parent == recipes_dir()
     return save(
         cli.model,
-        save_to or Path(cli.trainer.default_root_dir) / "zoo",
+        save_to,
         name=recipe.stem,
-        recipe=recipe.stem if recipe.parent == recipes_dir() else None,
+        recipe=recipe.stem if from_the_zoo else None,
+        overrides=effective(overrides) if from_the_zoo else (),
         metrics=held_out_measures(cli.trainer),
         training=record.cost(cli.model, cli.trainer.global_step),
         curve=record.curve(),
         trainer=cli.trainer,
     )
+
+
+def effective(overrides: Sequence[str]) -> list[str]:
+    """Keeps the arguments, each option with its values, that decide what a training makes."""
+    kept: list[str] = []
+    keep = True
+    for word in overrides:
+        if re.match(r"--?[A-Za-z]", word):  # an option, not a negative number
+            keep = not WITHOUT_EFFECT.fullmatch(word.lstrip("-").partition("=")[0].rstrip("+"))
+        if keep:
+            kept.append(word)
+    return kept
+
+
+@contextmanager
+def interruptible(trainer: Trainer) -> Iterator[None]:
+    """Lets Ctrl-C out of ``trainer.fit`` as a ``KeyboardInterrupt``, which Lightning turns into exit code 1."""
+    try:
+        yield
+    except SystemExit as error:
+        if trainer.interrupted:
+            raise KeyboardInterrupt from error
+        raise
 
 
 def quiet() -> None:

@@ -1,6 +1,7 @@
 """What each command of ``python -m zoo`` does with its parsed arguments. The heavy imports are inside."""
 
 import re
+import shlex
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatch
@@ -12,6 +13,7 @@ from zoo.errors import ZooError
 from zoo.paths import checkpoint_names, recipe_names, recipe_path
 
 HEADINGS = ("fid", "accuracy", "modes")  # a list shows one number: the first of these that was measured
+COUNT = "10k"  # samples that published FIDs are of; numbers of other counts cannot be compared with them
 
 
 def list_(arguments: Namespace) -> None:
@@ -33,7 +35,7 @@ def show(arguments: Namespace) -> None:
         ("data", shown.data or "not recorded"),
         ("parameters", f"{shown.parameters:,} " + _pairs({key: f"{n:,}" for key, n in shown.networks.items()})),
         ("weights", "last step, average (default)" if shown.averaged else "last step"),
-        ("recipe", shown.recipe or "none"),
+        ("recipe", "none" if shown.recipe is None else shlex.join([shown.recipe, *shown.overrides])),
         ("batches", "not recorded" if shown.batches is None else f"{shown.batches:,}"),
         ("hyperparameters", _pairs(shown.hyperparameters)),
         ("versions", _pairs(shown.versions)),
@@ -134,9 +136,17 @@ def _listed(name: str) -> tuple[str, ...]:
         found = card(name)
     except ZooError as error:
         return name, "damaged", "", str(error)
-    wanted = [key for word in HEADINGS for key in found.metrics if word in key] or [*found.metrics]
-    measured = f"{wanted[0]} {found.metrics[wanted[0]]:.4g}" if wanted else "not measured"
+    heading = min(found.metrics, key=_rank, default=None)
+    measured = "not measured" if heading is None else f"{heading} {found.metrics[heading]:.4g}"
     return name, found.method, found.data or "", measured
+
+
+def _rank(metric: str) -> tuple[bool, bool, int, bool]:
+    """Sorts names as ``test/fid-fashion_mnist-10k``: a heading first, then the test split, then 10k samples."""
+    split, _, rest = metric.rpartition("/")
+    measure, *protocol = rest.split("-")
+    place = HEADINGS.index(measure) if measure in HEADINGS else len(HEADINGS)
+    return place == len(HEADINGS), split != "test", place, protocol[-1:] != [COUNT]
 
 
 def _listed_recipe(name: str) -> tuple[str, ...]:

@@ -1,18 +1,25 @@
 """Measuring a checkpoint by the library's protocols."""
 
+import logging
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import torch
 import yaml
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 
 import datamodules
-from lightning_modules.callbacks.evaluation import evaluate_classes, evaluate_samples
+from lightning_modules.callbacks.evaluation import evaluate_classes, evaluate_samples, train_fid
+from lightning_modules.callbacks.generation_measure import metric_name
 from lightning_modules.callbacks.mode_coverage import evaluate_points
 from lightning_modules.callbacks.real_statistics import real_statistics
 from zoo.cards import Card
 from zoo.errors import ZooError
 from zoo.loading import load, load_folder
-from zoo.paths import recipe_names, recipe_path
+from zoo.paths import NAME, checkpoint_names, recipe_names, recipe_path
 
 SPLIT = "test"
 NUM_PICTURES, NUM_POINTS = 10_000, 2500
@@ -29,9 +36,10 @@ def evaluate(
 ) -> dict[str, float]:
     """Measures a checkpoint against the test split of its data.
 
-    A classifier: accuracy. A sampler of pictures: FID, Inception Score, KID, precision and recall under a judge, and if
-    it is class-conditional how often the judge names the class it was asked for. A sampler of points from a mixture:
-    which modes it finds.
+    A classifier: accuracy, and what FIDs and Inception Scores under it are to be compared with: the FID of 10 000
+    training pictures (where there are so many) and the score of the real pictures. A sampler of pictures: FID,
+    Inception Score, KID, precision and recall under a judge, and if it is class-conditional how often the judge names
+    the class it was asked for. A sampler of points from a mixture: which modes it finds.
 
     Args:
         card: The checkpoint.
@@ -49,14 +57,15 @@ def evaluate(
     """
     module = load_folder(card.path, card.name, device=device)
     if hasattr(module, "extract"):
-        return _test(module, _datamodule(card, data_dir), device)
+        datamodule = _datamodule(card, data_dir)
+        return _test(module, datamodule, device) | _references(module.to(device).eval(), datamodule)
     if not hasattr(module, "sample") or module.data_spec is None:
         raise ZooError(f"{card.name} cannot be measured: it does not sample, or its data are not recorded.")
     spec = module.data_spec
     if spec.kind == "points":
         return evaluate_points(module, spec=spec, num_samples=num_samples or NUM_POINTS, split=SPLIT, seed=seed)
 
-    extractor = load(judge or f"classifier.{spec.name}", device=device)
+    extractor = load(judge or _default_judge(spec.name), device=device)
     try:
         statistics = real_statistics(extractor, spec, SPLIT)
     except ValueError:  # neither shipped nor cached: the data are needed
@@ -76,20 +85,73 @@ def evaluate(
 
 
 def _test(module: LightningModule, datamodule: LightningDataModule, device: str) -> dict[str, float]:
-    accelerator = "cpu" if device == "cpu" else "auto"
-    trainer = Trainer(accelerator=accelerator, devices=1, logger=False, enable_model_summary=False)
-    (values,) = trainer.test(module, datamodule, verbose=False)
+    place = torch.device(device)
+    with _without_advice():
+        trainer = Trainer(
+            accelerator=place.type,
+            devices=1 if place.index is None else [place.index],
+            logger=False,
+            enable_model_summary=False,
+            enable_progress_bar=sys.stdout.isatty(),
+        )
+        (values,) = trainer.test(module, datamodule, verbose=False)
     return {name: float(value) for name, value in values.items()}
 
 
+def _references(judge: LightningModule, datamodule: Any) -> dict[str, float]:
+    """Measures real pictures through a judge: what a model that has learnt all there is would get."""
+    statistics = real_statistics(judge, datamodule.spec, SPLIT, datamodule)
+    values = {
+        f"{SPLIT}/inception_score_of_real_pictures-{judge.extractor_name}": float(statistics.inception_score.mean)
+    }
+    if len(datamodule.images("train")[0]) >= NUM_PICTURES:
+        name = metric_name(SPLIT, "fid_of_training_pictures", judge, NUM_PICTURES)
+        values[name] = train_fid(
+            judge,
+            datamodule,
+            num_samples=NUM_PICTURES,
+            split=SPLIT,
+            statistics=statistics,
+            progress=sys.stdout.isatty(),
+        )
+    return values
+
+
+def _default_judge(data: str) -> str:
+    """Returns the zoo's own judge of a data set, whose name may come out of anybody's config."""
+    name = f"classifier.{data}"
+    if not NAME.fullmatch(data) or name not in checkpoint_names():
+        raise ZooError(
+            f"The zoo has no judge {name!r} of such pictures. Give one with --judge: the name, folder or Hub id of a "
+            "Classifier that was trained on them."
+        )
+    return name
+
+
+@contextmanager
+def _without_advice() -> Iterator[None]:
+    """Silences what no user can act upon: the accelerators not used, and how Lightning calls torch."""
+    log = logging.getLogger("lightning.pytorch.utilities.rank_zero")
+    level = log.level
+    log.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*LeafSpec.* is deprecated")
+            yield
+    finally:
+        log.setLevel(level)
+
+
 def _datamodule(card: Card, data_dir: str | None) -> Any:
-    """Builds the datamodule of the checkpoint's recipe, or of its data set's name."""
+    """Builds the datamodule of the checkpoint's recipe if it yields the checkpoint's data, else by their name."""
+    where = {} if data_dir is None else {"data_dir": data_dir}
     if card.recipe in recipe_names():
         data = yaml.safe_load(recipe_path(card.recipe).read_text(encoding="utf-8"))["data"]
-        name, arguments = data["class_path"].rpartition(".")[2], data.get("init_args", {})
-    else:
-        known = {getattr(value, "name", None): key for key, value in datamodules.DATAMODULES.items()}
-        if card.data not in known:
-            raise ZooError(f"{card.name} was trained on {card.data!r}, for which there is no datamodule here.")
-        name, arguments = known[card.data], {}
-    return datamodules.DATAMODULES[name](**arguments, **({} if data_dir is None else {"data_dir": data_dir}))
+        datamodule_class = datamodules.DATAMODULES[data["class_path"].rpartition(".")[2]]
+        datamodule = datamodule_class(**data.get("init_args", {}), **where)
+        if datamodule.spec.name == card.data:  # an override may have chosen other data
+            return datamodule
+    for candidate in datamodules.DATAMODULES.values():
+        if card.data is not None and getattr(candidate, "name", None) == card.data:
+            return candidate(**where)
+    raise ZooError(f"{card.name} was trained on {card.data!r}, for which there is no datamodule here.")

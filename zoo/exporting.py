@@ -1,15 +1,15 @@
 """From a Lightning checkpoint to a checkpoint of the zoo, without running any code that the file may hold."""
 
 import pickle
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from datamodules.spec import DataSpec
 from zoo.cards import Card
 from zoo.errors import ZooError
-from zoo.loading import build
+from zoo.loading import build, compare_layouts, layout, set_data_spec
 from zoo.record import TrainingRecord
 from zoo.saving import CLI_KEYS, save_state
 
@@ -30,24 +30,26 @@ def export(
         ZooError: If the file is missing, damaged or holds code, or does not say what it is of.
     """
     checkpoint = _read(ckpt)
-    hyperparameters = dict(checkpoint.get("hyper_parameters", {}))
+    hyperparameters = checkpoint.get("hyper_parameters", {})
     method = method or str(hyperparameters.get("_class_path", "")).rpartition(".")[2]
     if not method:
         raise ZooError(f"{ckpt} does not say which method it is of; give it, as --method WGANGP.")
     plain = {key: value for key, value in hyperparameters.items() if key not in CLI_KEYS}
+    state = checkpoint["state_dict"]
+    expected = layout(build(method, plain, device="meta", max_tensors=len(state)))
+    # Loading converts the type of numbers, as of a run in bfloat16; names and shapes must agree.
+    found = {key: (tuple(value.shape), expected.get(key, ((), value.dtype))[1]) for key, value in state.items()}
+    compare_layouts(ckpt, expected, found)
     module = build(method, plain)
-    try:
-        module.load_state_dict(checkpoint["state_dict"])
-    except (KeyError, RuntimeError) as error:
-        raise ZooError(f"{ckpt} does not fit {method} with its hyperparameters: {error}") from error
+    module.load_state_dict(state)
     if checkpoint.get("data_spec") is not None:
-        module.data_spec = DataSpec.from_json(checkpoint["data_spec"])
+        set_data_spec(module, checkpoint["data_spec"], ckpt)
     batches = checkpoint.get("global_step")
-    record = _record(checkpoint)
+    record = _record(ckpt, checkpoint)
     return save_state(
         module,
         folder,
-        _averages(checkpoint),
+        _averages(ckpt, checkpoint),
         name=name,
         recipe=recipe,
         batches=batches,
@@ -69,21 +71,44 @@ def _read(ckpt: Path) -> dict[str, Any]:
         ) from error
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise ZooError(f"{ckpt} is no checkpoint of Lightning: it has no state_dict.")
+    for key in ("state_dict", "hyper_parameters", "callbacks"):
+        values = checkpoint.get(key, {})
+        if not isinstance(values, Mapping) or not all(isinstance(name, str) for name in values):
+            raise ZooError(f"{ckpt} is no checkpoint of Lightning: its {key} must map names to values.")
+    _check_tensors(ckpt, "state_dict", checkpoint["state_dict"])
+    if not isinstance(checkpoint.get("global_step", 0), int):
+        raise ZooError(f"{ckpt} is no checkpoint of Lightning: its global_step must be a whole number.")
     return checkpoint
 
 
-def _record(checkpoint: dict[str, Any]) -> TrainingRecord:
+def _check_tensors(ckpt: Path, where: str, values: Mapping[str, Any]) -> None:
+    for name, value in values.items():
+        if not isinstance(value, torch.Tensor):
+            raise ZooError(f"{ckpt}: {name!r} in its {where} is a {type(value).__name__}, not a tensor.")
+
+
+def _record(ckpt: Path, checkpoint: dict[str, Any]) -> TrainingRecord:
     """Returns the record of the run, empty if the file has none."""
     record = TrainingRecord()
     if "TrainingRecord" in checkpoint.get("callbacks", {}):
-        record.load_state_dict(checkpoint["callbacks"]["TrainingRecord"])
+        try:
+            record.load_state_dict(checkpoint["callbacks"]["TrainingRecord"])
+        except (KeyError, TypeError) as error:
+            raise ZooError(f"{ckpt}: its TrainingRecord is damaged ({error!r}).") from error
     return record
 
 
-def _averages(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:
+def _averages(ckpt: Path, checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:
     """Finds the state of the EMA callback, which Lightning files under the class's name."""
+    own = checkpoint["state_dict"]
     for key, state in checkpoint.get("callbacks", {}).items():
-        if key.startswith("EMA"):
-            own = checkpoint["state_dict"]
-            return {name: value.to(own[name].dtype) for name, value in state["averages"].items()}
+        if not key.startswith("EMA"):
+            continue
+        averages = state.get("averages") if isinstance(state, Mapping) else None
+        if not isinstance(averages, Mapping):
+            raise ZooError(f"{ckpt}: the state of its EMA callback holds no averages.")
+        if strange := [name for name in averages if name not in own]:
+            raise ZooError(f"{ckpt}: its EMA callback averages {strange[0]!r}, which is not in its state_dict.")
+        _check_tensors(ckpt, "averages", averages)
+        return {name: value.to(own[name].dtype) for name, value in averages.items()}
     return {}

@@ -9,10 +9,10 @@ from lightning_modules.callbacks.ema import EMA
 from lightning_modules.callbacks.samples import SampleGrid
 from lightning_modules.tracking import Tracking
 from zoo.cards import Card
-from zoo.cli import quiet
+from zoo.cli import interruptible, quiet
 from zoo.errors import ZooError
 from zoo.loading import build, load_folder
-from zoo.saving import save
+from zoo.saving import check_target, save
 
 HALF_LIFE_IMAGES = 10_000
 NUM_GRIDS = 10
@@ -38,8 +38,10 @@ def fine_tune(
         The card of the new checkpoint, or ``None`` on processes other than the first.
 
     Raises:
-        ZooError: If the checkpoint does not draw unlabelled pictures.
+        ZooError: If the checkpoint does not draw unlabelled pictures, or ``out`` is no place for a checkpoint.
+        KeyboardInterrupt: If the training was stopped by Ctrl-C; nothing is saved then.
     """
+    check_target(out)
     module = load_folder(card.path, card.name, weights="raw")
     spec = module.data_spec
     if spec is None or spec.kind != "image" or not hasattr(module, "sample"):
@@ -66,7 +68,14 @@ def fine_tune(
         limit_val_batches=0,
     )
     quiet()
-    trainer.fit(module.train(), datamodule)
+    with interruptible(trainer):
+        trainer.fit(module.train(), datamodule)
     if not trainer.is_global_zero:
         return None
-    return save(module, out, notes=f"Fine-tuned from {card.name} for {steps} batches of {batch_size}.", trainer=trainer)
+    return save(
+        module,
+        out,
+        name=f"{card.name}.fine-tuned",
+        notes=f"Fine-tuned from {card.name} for {steps} batches of {batch_size}.",
+        trainer=trainer,
+    )

@@ -69,8 +69,8 @@ def load_folder(
         own = {key: value for key, value in found.items() if not key.startswith(AVERAGED)}
         averaged = {key.removeprefix(AVERAGED): value for key, value in found.items() if key.startswith(AVERAGED)}
         expected = layout(build(card.method, card.hyperparameters, device="meta", max_tensors=len(own)))
-        _compare(path, expected, own)
-        _compare(path, {key: expected[key] for key in averaged if key in expected}, averaged, prefix=AVERAGED)
+        compare_layouts(path, expected, own)
+        compare_layouts(path, {key: expected[key] for key in averaged if key in expected}, averaged, prefix=AVERAGED)
         chosen = {key: AVERAGED + key if weights == "ema" and key in averaged else key for key in own}
         module = build(card.method, card.hyperparameters)
         module.load_state_dict({key: file.get_tensor(source) for key, source in chosen.items()}, strict=True)
@@ -178,7 +178,8 @@ def _layout_of_file(path: Path, file: Any) -> Layout:
     return found
 
 
-def _compare(path: Path, expected: Layout, found: Layout, prefix: str = "") -> None:
+def compare_layouts(path: Path, expected: Layout, found: Layout, prefix: str = "") -> None:
+    """Raises ``ZooError`` unless a file has the tensors that a method has, and no others, and names what differs."""
     if missing := sorted(set(expected) - set(found)):
         raise ZooError(f"{path} lacks {_few([prefix + key for key in missing])}.")
     if extra := sorted(set(found) - set(expected)):
@@ -196,12 +197,23 @@ def _few(keys: list[str], most: int = 5) -> str:
     return ", ".join(keys[:most]) + more
 
 
+def set_data_spec(module: GenerativeModule, values: Any, source: Path) -> None:
+    """Gives a module the data spec that a file holds.
+
+    Raises:
+        ZooError: If it is no data spec, or one of data that the module was not built for.
+    """
+    try:
+        spec = DataSpec.from_json(values)
+        module.check_data(spec)
+    except ValueError as error:
+        raise ZooError(f"{source}: its data spec is wrong: {error}") from error
+    module.data_spec = spec
+
+
 def _restore(module: GenerativeModule, card: Card) -> None:
     if card.data_spec is not None:
-        try:
-            module.data_spec = DataSpec.from_json(card.data_spec)
-        except (TypeError, ValueError) as error:
-            raise ZooError(f"{card.path}: the data spec in the config is wrong: {error}") from error
+        set_data_spec(module, card.data_spec, card.path)
     statistics = card.path / STATISTICS_FOLDER
     if hasattr(module, "extract") and statistics.is_dir():
         for path in (statistics, *statistics.iterdir()):

@@ -2,11 +2,13 @@
 
 import inspect
 import json
+import shlex
 import sys
 
 import yaml
 
 from zoo.cards import SAMPLES_FILE, Card
+from zoo.paths import checkpoints_dir
 
 LICENCE = "apache-2.0"
 
@@ -75,14 +77,20 @@ def _use(card: Card) -> str:
     draw = "" if card.method == "Classifier" else "samples = module.sample(64)\n"
     raw = '\nmodule = zoo.load("NAME", weights="raw")  # the last step instead of the average' if card.averaged else ""
     return f'```python\nimport zoo\n\nmodule = zoo.load("NAME")\n{draw}{raw.lstrip()}\n```'.replace(
-        "NAME", card.name
+        "NAME", _reference(card)
     ).replace("\n\n```", "\n```")
+
+
+def _reference(card: Card) -> str:
+    """Returns what ``zoo.load`` finds the checkpoint by; a name alone finds the zoo's own."""
+    folder = card.path.resolve()
+    return folder.name if folder.parent == checkpoints_dir().resolve() else "path/to/this/folder"
 
 
 def _training(card: Card) -> str:
     lines = [f"- Data: {card.data or 'not recorded'}{_shape(card)}"]
     if card.recipe is not None:
-        lines.append(f"- Recipe: `python -m zoo train {card.recipe}`")
+        lines.append(f"- Recipe: `python -m zoo train {shlex.join([card.recipe, *card.overrides])}`")
     if card.batches is not None:
         costs = [f"{value:,} {name.replace('_', ' ')}" for name, value in card.training.items()]
         lines.append(f"- Batches: {card.batches:,}" + (f" ({', '.join(costs)})" if costs else ""))

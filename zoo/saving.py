@@ -4,6 +4,7 @@ import inspect
 import json
 import os
 import platform
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -38,6 +39,7 @@ def save(
     name: str | None = None,
     metrics: Mapping[str, float] | None = None,
     recipe: str | None = None,
+    overrides: Sequence[str] = (),
     training: Mapping[str, float] | None = None,
     notes: str | None = None,
     curve: Sequence[Mapping[str, float]] = (),
@@ -55,6 +57,7 @@ def save(
         name: Name in the card; the folder's by default.
         metrics: Measured numbers; each name carries its protocol, as in ``fid-fashion_mnist-10k``.
         recipe: Name of the recipe that trained it.
+        overrides: Arguments of the training that stood in place of the recipe's, ``["--model.width", "64"]``.
         training: What the training cost, as ``{"examples": 512000, "minutes": 15.2}``.
         notes: Limitations, for the reader of the model card.
         curve: Rows of the training curve for the model card, as ``{"batches": 1000, "fid": 40.1}``.
@@ -75,6 +78,7 @@ def save(
         name=name,
         metrics=metrics,
         recipe=recipe,
+        overrides=overrides,
         training=training,
         notes=notes,
         curve=curve,
@@ -90,6 +94,7 @@ def save_state(
     name: str | None = None,
     metrics: Mapping[str, float] | None = None,
     recipe: str | None = None,
+    overrides: Sequence[str] = (),
     batches: int | None = None,
     training: Mapping[str, float] | None = None,
     notes: str | None = None,
@@ -117,6 +122,7 @@ def save_state(
         networks=parameter_counts(module),
         metrics={key: float(value) for key, value in (metrics or {}).items()},
         recipe=recipe,
+        overrides=tuple(overrides),
         batches=batches or None,
         training=dict(training or {}),
         notes=notes or "",
@@ -221,19 +227,38 @@ def _check_finite(state: Mapping[str, Tensor]) -> None:
             raise ZooError(f"{key!r} holds values that are not finite: the training has diverged. Nothing was saved.")
 
 
+def check_target(folder: str | Path) -> None:
+    """Checks that a checkpoint can be written to ``folder``: what takes hours to make must not fail at the end.
+
+    Raises:
+        ZooError: If ``folder`` exists and is neither empty nor a checkpoint, or lies where nothing can be written.
+    """
+    folder = Path(folder).expanduser()
+    if folder.exists() and not (folder.is_dir() and ((folder / CONFIG_FILE).is_file() or not any(folder.iterdir()))):
+        raise ZooError(f"{folder} exists and is no checkpoint of the zoo; it is left alone. Choose another folder.")
+    home = next(parent for parent in folder.resolve().parents if parent.exists())
+    if not home.is_dir() or not os.access(home, os.W_OK | os.X_OK):
+        raise ZooError(f"{folder} cannot be made: {home} is no folder that can be written to. Choose another folder.")
+
+
 @contextmanager
 def _replacing(folder: Path) -> Iterator[Path]:
     """Yields an empty folder that takes the place of ``folder`` when the block ends without an error.
 
+    Two renames make the swap. A kill between them leaves no ``folder`` but the older checkpoint unharmed in
+    ``.<name>.saving-<random>/old`` beside it, until the next save to ``folder`` puts it back; readers do not look
+    there. That next save also sweeps what killed ones have left, so two processes must not save to one folder at
+    the same time.
+
     Raises:
-        ZooError: If ``folder`` exists and is neither empty nor a checkpoint.
+        ZooError: If ``folder`` is no place for a checkpoint; see ``check_target``.
     """
-    if folder.exists() and not (folder.is_dir() and ((folder / CONFIG_FILE).is_file() or not any(folder.iterdir()))):
-        raise ZooError(f"{folder} exists and is no checkpoint of the zoo; it is left alone. Choose another folder.")
+    check_target(folder)
     folder = folder.resolve()
     folder.parent.mkdir(parents=True, exist_ok=True)
+    _recover(folder)
     # Beside the target, so that both renames stay in one file system.
-    scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    scratch = Path(tempfile.mkdtemp(prefix=_scratch_prefix(folder), dir=folder.parent))
     fresh, old = scratch / "new", scratch / "old"
     try:
         fresh.mkdir()
@@ -249,6 +274,20 @@ def _replacing(folder: Path) -> Iterator[Path]:
             raise
         _sync(folder.parent)
     finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _scratch_prefix(folder: Path) -> str:
+    return f".{folder.name}.saving-"
+
+
+def _recover(folder: Path) -> None:
+    """Puts back an older checkpoint that a killed save has left in its scratch folder, and sweeps such folders."""
+    pattern = re.compile(re.escape(_scratch_prefix(folder)) + r"[a-z0-9_]{8}")
+    leftovers = [path for path in folder.parent.iterdir() if pattern.fullmatch(path.name) and path.is_dir()]
+    for scratch in sorted(leftovers, key=lambda path: path.stat().st_mtime, reverse=True):
+        if not folder.exists() and (scratch / "old" / CONFIG_FILE).is_file():
+            (scratch / "old").rename(folder)
         shutil.rmtree(scratch, ignore_errors=True)
 
 

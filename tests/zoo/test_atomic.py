@@ -1,6 +1,7 @@
 """A checkpoint appears whole or not at all, and an older one stays until it does."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -126,3 +127,44 @@ def test_killed_in_the_middle(tmp_path: Path, registered: None) -> None:
     found = target if target.exists() else next(target.parent.glob(".tiny.*/old"))
     state = zoo.load(str(found)).state_dict()
     assert all(torch.isfinite(value).all() for value in state.values())
+
+
+def killed_between_the_renames(checkpoint: Path) -> Path:
+    """Leaves what ``kill -9`` leaves after the older checkpoint was moved away and before the new one came."""
+    scratch = checkpoint.parent / f".{checkpoint.name}.saving-abc123_x"
+    (scratch / "new").mkdir(parents=True)
+    (scratch / "new/model.safetensors").write_bytes(b"half")
+    checkpoint.rename(scratch / "old")
+    return scratch
+
+
+def test_the_next_save_puts_back_what_a_killed_one_has_left(
+    checkpoint: Path, module: TinyGAN, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = contents(checkpoint)
+    killed_between_the_renames(checkpoint)
+    (checkpoint.parent / ".tiny.other").mkdir()
+    (checkpoint.parent / ".tiny.x.saving-abc123_x").mkdir()
+    monkeypatch.setattr(zoo.saving, "load_folder", lambda *_: (_ for _ in ()).throw(OSError("No space left")))
+    with pytest.raises(OSError, match="No space"):
+        zoo.save(module, checkpoint)
+    assert contents(checkpoint) == before
+    left = [path.name for path in checkpoint.parent.iterdir()]
+    assert sorted(left) == [".tiny.other", ".tiny.x.saving-abc123_x", "tiny"], "folders of others are not swept"
+
+
+def test_what_a_killed_save_has_left_never_takes_the_place_of_a_checkpoint(checkpoint: Path, module: TinyGAN) -> None:
+    old = zoo.card(checkpoint).sha256
+    scratch = killed_between_the_renames(checkpoint)
+    shutil.copytree(scratch / "old", checkpoint)
+    assert zoo.save(module, checkpoint).sha256 == zoo.card(checkpoint).sha256 != old
+    assert [path.name for path in checkpoint.parent.iterdir()] == [checkpoint.name]
+
+
+def test_targets_are_checked_without_writing(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("two years")
+    for target in (tmp_path, tmp_path / "thesis.tex", tmp_path / "thesis.tex/tiny"):
+        with pytest.raises(zoo.ZooError, match="Choose another folder"):
+            zoo.saving.check_target(target)
+    zoo.saving.check_target(tmp_path / "a/b")
+    assert contents(tmp_path) == {"thesis.tex": b"two years"}

@@ -1,12 +1,14 @@
 """Every command, run as a user would run it."""
 
 import json
+import logging
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,10 +17,16 @@ import yaml
 from PIL import Image
 
 import zoo
+import zoo.cli
+import zoo.evaluation
+import zoo.fine_tuning
 from datamodules import DATAMODULES, Ring, SyntheticImages
 from lightning_modules import METHODS, WGANGP, Classifier
-from lightning_modules.callbacks.real_statistics import ship_statistics
+from lightning_modules.callbacks.evaluation import train_fid
+from lightning_modules.callbacks.real_statistics import compute_statistics, ship_statistics
+from zoo import Card
 from zoo.__main__ import main
+from zoo.cli import train
 from zoo.paths import recipe_names
 
 RECIPE = """
@@ -85,6 +93,32 @@ def test_train_saves_what_the_overrides_say(trained: Path) -> None:
     assert config["seed_everything"] == 0
     assert card.training["examples"] == 4 * 16
     assert card.training["generator_updates"] == 0  # of WGAN-GP's five critic steps four were taken
+
+
+def test_the_card_says_how_the_recipe_was_overridden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "tiny.yaml").write_text(RECIPE)
+    monkeypatch.setattr(zoo.cli, "recipes_dir", lambda: tmp_path)
+    chosen = ["--model.width=3", "--trainer.max_steps", "1", "--trainer.limit_val_batches", "0"]
+    card = train(tmp_path / "tiny.yaml", [*chosen, "--trainer.accelerator", "cpu", "--trainer.logger", "false"])
+    assert (card.recipe, card.overrides) == ("tiny", tuple(chosen))
+    assert zoo.card(card.path).overrides == card.overrides
+    command = "python -m zoo train tiny --model.width=3 --trainer.max_steps 1 --trainer.limit_val_batches 0"
+    assert f"`{command}`" in (card.path / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ([], []),
+        (["--model.low", "-1", "--model.lr=1e-3"], ["--model.low", "-1", "--model.lr=1e-3"]),
+        (["--trainer.devices", "-1", "--model.lr", "1e-3"], ["--model.lr", "1e-3"]),
+        (["--trainer.logger.init_args.name", "x", "--trainer.logger+=Y", "--ckpt_path=a.ckpt", "-c", "b"], ["-c", "b"]),
+        (["--trainer.strategy=ddp", "--trainer.precision", "16-mixed"], ["--trainer.precision", "16-mixed"]),
+        (["--trainer.devices_of_mine", "2"], ["--trainer.devices_of_mine", "2"]),
+    ],
+)
+def test_overrides_that_do_not_change_the_result_are_left_out(given: list[str], kept: list[str]) -> None:
+    assert zoo.cli.effective(given) == kept
 
 
 def test_checkpoints_of_the_command_line_load_by_their_class(trained: Path) -> None:
@@ -212,17 +246,94 @@ def test_evaluate_points(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "test/modes-2500" in capsys.readouterr().out
 
 
-def test_evaluate_a_classifier(judge: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Named(SyntheticImages):
-        name = "synthetic"
+@pytest.mark.parametrize("data", ["synthetic", "../synthetic", "someone/synthetic", "/synthetic", "synthetic\x00"])
+def test_no_config_chooses_its_judge(
+    data: str, trained: Path, judge: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(judge, "classifier.synthetic")
+    Path("classifier.").mkdir()
+    shutil.copytree(trained / "runs/tiny/zoo", "tiny")
+    config = json.loads(Path("tiny/config.json").read_text())
+    config["data_spec"]["name"] = data
+    Path("tiny/config.json").write_text(json.dumps(config))
+    monkeypatch.setattr(zoo.evaluation, "load", lambda *_, **__: pytest.fail("a judge was loaded"))
+    assert main(["evaluate", "tiny"]) == 1
+    assert "Give one with --judge" in capsys.readouterr().err
 
-        def __init__(self) -> None:
-            super().__init__(num_classes=4, size=64, val_size=16, test_size=50)
 
+class Named(SyntheticImages):
+    """Synthetic pictures that a datamodule is found for by their name."""
+
+    name = "synthetic"
+
+    def __init__(self) -> None:
+        super().__init__(num_classes=4, size=64, val_size=16, test_size=50)
+
+
+@pytest.fixture
+def named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(DATAMODULES, "Named", Named)
-    assert main(["evaluate", str(judge), "--write"]) == 0
-    accuracy = zoo.card(judge).metrics["test/accuracy"]
+    monkeypatch.setenv("GENERATIVE_ZOO_CACHE", str(tmp_path / "cache"))
+
+
+def test_evaluate_a_classifier(
+    judge: Path, named: None, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    log = logging.getLogger("lightning.pytorch.utilities.rank_zero")
+    log.addHandler(caplog.handler)
+    try:
+        assert main(["evaluate", str(judge), "--write"]) == 0
+    finally:
+        log.removeHandler(caplog.handler)
+    metrics = zoo.card(judge).metrics
+    accuracy = metrics["test/accuracy"]
     assert accuracy == pytest.approx(round(accuracy * 50) / 50), "a share of the 50 test pictures"
+    assert "available" not in caplog.text
+    assert log.isEnabledFor(logging.INFO), "only for this command"
+    assert "Testing" not in "".join(capfd.readouterr()), "no progress bar where nobody watches"
+    real = compute_statistics(zoo.load(str(judge)), Named().images("test")[0])
+    assert metrics["test/inception_score_of_real_pictures-synthetic"] == pytest.approx(real.inception_score.mean)
+    assert not any("fid_of_training_pictures" in name for name in metrics), "there are 64, not 10 000"
+
+
+def test_evaluate_a_judge_with_enough_training_pictures(
+    judge: Path, named: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(zoo.evaluation, "NUM_PICTURES", 40)
+    measured = zoo.evaluation.evaluate(zoo.card(judge))
+    expected = train_fid(zoo.load(str(judge)), Named(), num_samples=40)
+    assert measured["test/fid_of_training_pictures-synthetic-40"] == pytest.approx(expected)
+    assert expected > 0
+
+
+@pytest.mark.parametrize(
+    ("device", "accelerator", "devices"), [("cpu", "cpu", 1), ("cuda", "cuda", 1), ("cuda:1", "cuda", [1])]
+)
+def test_a_judge_is_tested_on_the_device_that_was_asked_for(
+    device: str, accelerator: str, devices: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = {}
+
+    class Recorded:
+        def __init__(self, **settings: object) -> None:
+            chosen.update(settings)
+
+        def test(self, *_: object, **__: object) -> list[dict[str, float]]:
+            return [{"test/accuracy": 0.5}]
+
+    monkeypatch.setattr(zoo.evaluation, "Trainer", Recorded)
+    assert zoo.evaluation._test(Classifier(width=2), Named(), device) == {"test/accuracy": 0.5}
+    assert (chosen["accelerator"], chosen["devices"]) == (accelerator, devices)
+
+
+def test_the_data_of_a_checkpoint_are_its_own_and_not_the_recipes() -> None:
+    card = Card("x", Path(), "WGANGP", {}, "", {"name": "ring8"}, recipe="wgan_gp.ring8")
+    assert type(zoo.evaluation._datamodule(card, None)) is Ring
+    other = replace(card, data_spec={"name": "mnist"})
+    assert type(zoo.evaluation._datamodule(other, None)) is DATAMODULES["MNIST"]
+    for spec in ({"name": "holiday"}, None):
+        with pytest.raises(zoo.ZooError, match="no datamodule here"):
+            zoo.evaluation._datamodule(replace(card, data_spec=spec), None)
 
 
 def test_fine_tune(trained: Path) -> None:
@@ -237,12 +348,55 @@ def test_fine_tune(trained: Path) -> None:
     assert "fresh optimizers" in done.stdout
     tuned, start = zoo.load(str(trained / "tuned")), zoo.load(str(trained / "runs/tiny/zoo"), weights="raw")
     assert tuned.data_spec.name == "pictures-of-mine"
+    assert zoo.card(trained / "tuned").name == "tiny.fine-tuned"
     assert zoo.card(trained / "tuned").averaged
     for network in ("generator", "discriminator"):
         pairs = zip(getattr(tuned, network).parameters(), getattr(start, network).parameters(), strict=True)
         assert any(not torch.equal(new, old) for new, old in pairs), network
     assert "Fine-tuned from tiny for 5 batches" in (trained / "tuned/README.md").read_text()
     assert (trained / "tuned-run/metrics.csv").is_file()
+
+
+@pytest.mark.parametrize("target", ["thesis.tex", "papers", "runs/tiny", "runs"])
+def test_train_refuses_a_target_before_it_trains(
+    target: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("tiny.yaml").write_text(RECIPE)
+    Path("thesis.tex").touch()
+    Path("papers").mkdir()
+    Path("papers/thesis.tex").touch()
+    monkeypatch.setattr(zoo.cli.ZooCLI, "fit", lambda self: pytest.fail("it trained"))
+    assert main(["train", "tiny.yaml", "--save-to", target]) == 1
+    assert "Choose another folder" in capsys.readouterr().err
+
+
+def test_fine_tune_refuses_a_target_before_it_trains(
+    judge: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("thesis.tex").touch()
+    monkeypatch.setattr(zoo.fine_tuning, "load_folder", lambda *_, **__: pytest.fail("it went on"))
+    assert main(["fine-tune", str(judge), "--data", ".", "--out", "thesis.tex"]) == 1
+    assert "Choose another folder" in capsys.readouterr().err
+
+
+def test_ctrl_c_in_fine_tuning_is_130(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    (tmp_path / "pictures").mkdir()
+    Image.new("RGB", (30, 30)).save(tmp_path / "pictures/0.png")
+    Image.new("RGB", (30, 30)).save(tmp_path / "pictures/1.png")
+    monkeypatch.setattr(WGANGP, "training_step", interrupted)
+    handler = signal.getsignal(signal.SIGINT)
+    try:  # Lightning ignores the signal from here on
+        code = main(["fine-tune", str(trained / "runs/tiny/zoo"), "--data", "pictures", "--batch-size", "2"])
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    assert code == 130
+    assert capsys.readouterr().err.rstrip().endswith("Interrupted.")
+    assert not (tmp_path / "runs/fine-tune/tiny").exists()
 
 
 def test_fine_tune_needs_pictures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

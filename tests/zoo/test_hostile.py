@@ -16,7 +16,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import zoo
+import zoo.exporting
+from datamodules import DataSpec
 from lightning_modules import Classifier
+from tests.zoo.tiny import TinyGAN
+from zoo.exporting import export
 
 RAN = "the pickle ran"
 
@@ -254,6 +258,8 @@ def test_config_that_is_none(checkpoint: Path, content: bytes) -> None:
         ("notes", "3"),
         ("curve", '[["a"]]'),
         ("recipe", "{}"),
+        ("overrides", '"--model.lr"'),
+        ("overrides", "[1]"),
         ("batches", '"many"'),
         ("name", "3"),
     ],
@@ -278,6 +284,113 @@ def test_wrong_data_spec(checkpoint: Path) -> None:
     refuses(checkpoint, "data spec")
     edit_config(checkpoint, data_spec={"name": "x", "kind": "image", "shape": [1], "code": "x"})
     refuses(checkpoint, "data spec")
+
+
+FIELDS = {"name": "x", "kind": "image", "shape": [1, 8, 8]}
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("kind", 3),
+        ("shape", [1.0, 8.0, 8.0]),
+        ("shape", [True, 8, 8]),
+        ("shape", "188"),
+        ("shape", None),
+        ("value_range", [1]),
+        ("value_range", {}),
+        ("value_range", ["-1", "1"]),
+        ("value_range", [-1, 0, 1]),
+        ("num_classes", "ten"),
+        ("class_names", "ab"),
+        ("class_names", [1, 2]),
+        ("class_counts", ["1", "2"]),
+        ("class_counts", [-1, 2]),
+        ("preprocessing", None),
+        ("vocabulary", {"a": 1}),
+        ("modes", 5),
+        ("modes", [5]),
+        ("modes", [[0, "a"]]),
+        ("modes", [[0.0, 1.0]]),
+        ("mode_scale", [1]),
+    ],
+)
+def test_data_specs_of_wrong_types(checkpoint: Path, field: str, value: object) -> None:
+    spec = FIELDS | {"num_classes": 2, field: value}
+    with pytest.raises(ValueError, match=field):
+        DataSpec.from_json(spec)
+    edit_config(checkpoint, data_spec=spec)
+    refuses(checkpoint, f"data spec is wrong: .*{field}")
+
+
+def test_data_specs_of_other_data_than_the_method_was_built_for(checkpoint: Path) -> None:
+    edit_config(checkpoint, data_spec=FIELDS)
+    zoo.load(str(checkpoint))
+    edit_config(checkpoint, data_spec=FIELDS | {"shape": [3, 8, 8]})
+    refuses(checkpoint, r"data spec is wrong: TinyGAN was built for shape=\[1, 8, 8\]")
+    edit_config(checkpoint, data_spec=FIELDS | {"kind": "tokens"})
+    refuses(checkpoint, "data spec is wrong: TinyGAN models")
+
+
+# Lightning checkpoints, which export reads
+
+
+@pytest.fixture
+def lightning_file(registered: None, tmp_path: Path) -> Callable[..., Path]:
+    def write(**changes: Any) -> Path:
+        module = TinyGAN()
+        content = {"state_dict": module.state_dict(), "hyper_parameters": dict(module.hparams)} | changes
+        torch.save(content, tmp_path / "tiny.ckpt")
+        return tmp_path / "tiny.ckpt"
+
+    return write
+
+
+def refuses_to_export(ckpt: Path, match: str) -> None:
+    with pytest.raises(zoo.ZooError, match=match):
+        export(ckpt, ckpt.parent / "out", method="TinyGAN")
+    assert not (ckpt.parent / "out").exists()
+
+
+def test_export_allocates_nothing_before_it_has_compared(
+    lightning_file: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export(lightning_file(), Path("fine"), method="TinyGAN")
+    built = []
+    real = zoo.exporting.build
+
+    def watched(*arguments: Any, device: str = "cpu", **settings: Any) -> Any:
+        built.append(device)
+        return real(*arguments, device=device, **settings)
+
+    monkeypatch.setattr(zoo.exporting, "build", watched)
+    refuses_to_export(lightning_file(hyper_parameters={"width": 10**8}), "but the method with these hyperparameters")
+    refuses_to_export(lightning_file(hyper_parameters={"depth": 10**6}), "more than .* tensors, where the file has")
+    refuses_to_export(lightning_file(state_dict={"nothing": torch.zeros(1)}), "lacks")
+    assert set(built) == {"meta"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"state_dict": [1]}, "its state_dict must map"),
+        ({"state_dict": {1: torch.zeros(1)}}, "its state_dict must map"),
+        ({"state_dict": {"a": 1}}, "'a' in its state_dict is a int"),
+        ({"hyper_parameters": "width"}, "its hyper_parameters must map"),
+        ({"hyper_parameters": {3: 1}}, "its hyper_parameters must map"),
+        ({"callbacks": []}, "its callbacks must map"),
+        ({"callbacks": {"EMA": 3}}, "EMA callback holds no averages"),
+        ({"callbacks": {"EMA": {"averages": {"nothing": torch.zeros(1)}}}}, "averages 'nothing', which is not in"),
+        ({"callbacks": {"EMA": {"averages": {"generator.0.bias": 1}}}}, "in its averages is a int"),
+        ({"callbacks": {"EMA": {"averages": {"generator.0.bias": torch.zeros(7)}}}}, r"'ema\.generator\.0\.bias' is"),
+        ({"callbacks": {"TrainingRecord": {}}}, "its TrainingRecord is damaged"),
+        ({"global_step": "many"}, "its global_step"),
+        ({"data_spec": [1]}, "its data spec is wrong"),
+        ({"data_spec": FIELDS | {"shape": [3, 8, 8]}}, "its data spec is wrong"),
+    ],
+)
+def test_export_of_senseless_values(lightning_file: Callable[..., Path], changes: dict[str, Any], match: str) -> None:
+    refuses_to_export(lightning_file(**changes), match)
 
 
 # The folder

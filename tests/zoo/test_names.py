@@ -1,5 +1,6 @@
 """From names, patterns, paths and Hub ids to checkpoints."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -11,8 +12,11 @@ import huggingface_hub
 import pytest
 
 import zoo
+import zoo.model_card
 import zoo.paths
+from zoo.__main__ import main
 from zoo.hub import FILES
+from zoo.saving import update_metrics
 
 
 @pytest.fixture
@@ -22,7 +26,7 @@ def shelf(saved_once: Path, registered: None, tmp_path: Path, monkeypatch: pytes
     for name in ("wgan.ring8", "wgan_gp.ring8", "sngan.pictures.conditional"):
         shutil.copytree(saved_once, folder / name)
     (folder / "not_a_checkpoint").mkdir()
-    for module in (zoo.paths, zoo.hub):
+    for module in (zoo.paths, zoo.hub, zoo.model_card):
         monkeypatch.setattr(module, "checkpoints_dir", lambda: folder)
     return folder
 
@@ -45,6 +49,38 @@ def test_unknown_names_are_key_errors_that_list_the_near_ones(shelf: Path) -> No
     assert isinstance(caught.value, zoo.ZooError)
     assert str(caught.value).startswith("'wgan-gp.ring8' is not in the zoo. Did you mean wgan_gp.ring8")
     assert "sngan.pictures.conditional" in str(caught.value)
+
+
+def test_a_model_card_loads_by_name_only_what_the_zoo_finds_by_it(
+    shelf: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(shelf)
+    for folder in (shelf / "wgan.ring8", Path("wgan.ring8")):
+        update_metrics(folder, {"fid": 1.0})
+        assert 'zoo.load("wgan.ring8")' in (folder / "README.md").read_text()
+    update_metrics(checkpoint, {"fid": 1.0})
+    assert 'zoo.load("path/to/this/folder")' in (checkpoint / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("metrics", "heading"),
+    [
+        (["val/fid-x-2500", "test/fid-x-1k", "test/fid-x-10k"], "test/fid-x-10k"),
+        (["val/fid-x-10k", "test/inception_score-x-10k", "test/fid-x-1k"], "test/fid-x-1k"),
+        (["val/accuracy", "test/fid_of_training_pictures-x-10k", "test/accuracy"], "test/accuracy"),
+        (["val/modes-2500", "test/modes_hit-2500", "test/modes-2500"], "test/modes-2500"),
+        (["val/loss", "val/fid-x-2500"], "val/fid-x-2500"),
+        (["test/other"], "test/other"),
+    ],
+)
+def test_a_list_shows_the_number_that_can_be_compared(
+    metrics: list[str], heading: str, shelf: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = json.loads((shelf / "wgan.ring8/config.json").read_text())
+    config["metrics"] = {name: 1.0 for name in metrics}
+    (shelf / "wgan.ring8/config.json").write_text(json.dumps(config))
+    assert main(["list", "wgan.ring8"]) == 0
+    assert f"  {heading} 1\n" in capsys.readouterr().out
 
 
 def test_a_recipe_without_checkpoint_says_how_to_make_one(shelf: Path, monkeypatch: pytest.MonkeyPatch) -> None:

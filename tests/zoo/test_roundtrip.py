@@ -112,7 +112,7 @@ def test_the_card_says_what_was_saved(module: TinyGAN, averaging: Trainer, tmp_p
 def test_the_model_card_is_one_of_hugging_face(module: TinyGAN, averaging: Trainer, tmp_path: Path) -> None:
     zoo.save(
         module, tmp_path / "x", name="tiny.pictures", metrics={"test/fid-tiny-10k": 12.5}, recipe="tiny",
-        notes="Small.", curve=[{"batches": 100, "fid": 31.25}], trainer=averaging,
+        overrides=["--model.width", "a b"], notes="Small.", curve=[{"batches": 100, "fid": 31.25}], trainer=averaging,
     )  # fmt: skip
     from huggingface_hub import ModelCard
 
@@ -121,7 +121,7 @@ def test_the_model_card_is_one_of_hugging_face(module: TinyGAN, averaging: Train
     assert card.data.eval_results[0].metric_value == 12.5
     assert card.data.datasets == ["tiny_pictures"]
     for fact in (
-        'zoo.load("tiny.pictures")', "A method small enough", "python -m zoo train tiny",
+        'zoo.load("path/to/this/folder")', "A method small enough", "`python -m zoo train tiny --model.width 'a b'`",
         "| test/fid-tiny-10k | 12.5 |", "| 100 | 31.25 |", "Small.", "samples.png", "generator 1,078",
     ):  # fmt: skip
         assert fact in card.text, fact
