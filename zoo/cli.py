@@ -20,7 +20,7 @@ from zoo.saving import check_target, save
 
 WITHOUT_EFFECT = re.compile(
     r"trainer\.(accelerator|devices|strategy|num_nodes|enable_progress_bar|enable_model_summary|default_root_dir"
-    r"|logger\w*)(\..*)?|ckpt_path|save[-_]to"
+    r"|logger\w*)(\..*)?|data\.data_dir|data\.init_args\.data_dir|ckpt_path|save[-_]to"
 )  # arguments that say where and how a run goes, not what comes out of it
 
 
