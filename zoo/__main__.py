@@ -5,6 +5,7 @@ It imports torch only in the commands that compute.
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -121,9 +122,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:  # the last resort of a program: say it in one line
         if arguments.debug:
             raise
-        print(f"error: {' '.join(str(error).split()) or type(error).__name__}", file=sys.stderr)
+        print(f"error: {_one_line(error)}", file=sys.stderr)
         return 1
     return 0
+
+
+def _one_line(error: Exception) -> str:
+    message = str(error)
+    if "Union subtypes" in message:  # jsonargparse wraps what a method or datamodule says of its arguments
+        reasons = re.findall(r"^\s*- (.*(?:\n(?!\s*- ).*)*)", message, re.MULTILINE)
+        message = next((reason for reason in reasons if not reason.startswith("Expected a <class")), message)
+    return " ".join(message.split()) or type(error).__name__
 
 
 def _positive(text: str) -> int:

@@ -41,6 +41,7 @@ def fine_tune(
         ZooError: If the checkpoint does not draw unlabelled pictures, or ``out`` is no place for a checkpoint.
         KeyboardInterrupt: If the training was stopped by Ctrl-C; nothing is saved then.
     """
+    quiet()
     check_target(out)
     module = load_folder(card.path, card.name, weights="raw")
     spec = module.data_spec
@@ -67,7 +68,6 @@ def fine_tune(
         enable_model_summary=False,
         limit_val_batches=0,
     )
-    quiet()
     with interruptible(trainer):
         trainer.fit(module.train(), datamodule)
     if not trainer.is_global_zero:

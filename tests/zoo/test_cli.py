@@ -164,6 +164,12 @@ def test_export_without_a_method_asks_for_it(tmp_path: Path, capsys: pytest.Capt
     assert zoo.card("out").method == "WGANGP"
 
 
+def test_bad_hyperparameters_are_told_in_the_words_of_the_method(tmp_path: Path) -> None:
+    (tmp_path / "tiny.yaml").write_text(RECIPE)
+    done = run(tmp_path, "train", "tiny.yaml", "--model.critic_steps", "0", code=1)
+    assert done.stderr.strip().endswith("error: critic_steps=0: the critic needs at least 1 step a generator step.")
+
+
 def test_list_and_show(trained: Path) -> None:
     listed = run(trained, "list").stdout
     for name in {*recipe_names(), *zoo.names()}:
