@@ -105,7 +105,7 @@ def test_the_judge_names_the_class_that_was_asked_for(name: str) -> None:
     module, judge = zoo.load(name), zoo.load(JUDGES[0])
     (share,) = evaluate_classes(module, judge, spec=module.data_spec, num_samples=500).values()
     recorded = zoo.card(name).metrics["test/class_accuracy-fashion_mnist-2k"]
-    assert recorded > 0.88  # of the real test pictures it names 93.7 % rightly
+    assert recorded > 0.9  # of the real test pictures it names 93.7 % rightly
     assert share == pytest.approx(recorded, abs=0.06)  # 5 s.e. of 500 pictures
 
 
