@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from datamodules import Ring, SyntheticImages
-from lightning_modules import WGAN, WGANGP, ComposedGAN, MinimaxGAN, NonSaturatingGAN
+from lightning_modules import SNGAN, WGAN, WGANGP, ComposedGAN, MinimaxGAN, NonSaturatingGAN
 from lightning_modules.adversarial.build import adam
 from lightning_modules.adversarial.loop import AdversarialModule
 from lightning_modules.base import NonFiniteLoss
@@ -341,12 +341,14 @@ def test_validation_value_is_the_game_on_held_out_data() -> None:
 
 
 @pytest.mark.slow
-def test_compiled_networks_train_to_the_same_weights() -> None:
+@pytest.mark.filterwarnings("ignore")  # the compiler warns of its own doings
+@pytest.mark.parametrize("method", [WGANGP, SNGAN])
+def test_compiled_networks_train_to_the_same_weights(method: type[AdversarialModule]) -> None:
     data = {"data": Ring(batch_size=16, train_size=1024, val_size=32, test_size=32)}
     weights = []
     for compile in (False, True):
         torch.manual_seed(0)
-        module = WGANGP(**POINTS, critic_steps=2, compile=compile)
+        module = method(**POINTS, critic_steps=2, compile=compile)
         fit(module, 4, **data)
         weights.append(module.state_dict())
     assert weights[0].keys() == weights[1].keys()
