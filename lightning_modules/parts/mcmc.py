@@ -1,0 +1,138 @@
+"""Markov chains for a density known up to a constant, p(x) proportional to exp(-E(x)): batched, pure functions.
+
+An energy maps (N, ...) to nats (N,); every row is a chain of its own. ``langevin_step`` discretises the Langevin
+diffusion and is biased by its step size; ``mala_step`` and ``hmc_step`` correct that by the accept step of Metropolis
+and leave exp(-E) exactly invariant.
+
+NOTE: On a quadratic E = x' L x / 2 the stationary covariance of ``langevin_step`` is L^-1 (I - step_size L / 2)^-1, and
+it diverges where step_size times the largest curvature reaches 2.
+
+MCMC using Hamiltonian dynamics (Neal, 2011), https://arxiv.org/abs/1206.1901
+Exponential convergence of Langevin distributions and their discrete approximations (Roberts and Tweedie, 1996),
+https://doi.org/10.2307/3318418
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Generator, Tensor
+
+Energy = Callable[[Tensor], Tensor]
+"""Maps (N, ...) to energies (N,), in nats; row i of the result depends on row i alone."""
+
+
+def energy_and_gradient(energy: Energy, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns E(x), shape (N,), and its gradient by x, in the shape of x, both detached.
+
+    Works under ``no_grad`` and in ``inference_mode`` too, where validation and sampling run.
+    """
+    with torch.inference_mode(False), torch.enable_grad():
+        x = x.detach().clone().requires_grad_()
+        values = energy(x)
+        (gradient,) = torch.autograd.grad(values.sum(), x)
+    return values.detach(), gradient
+
+
+def langevin_step(
+    energy: Energy,
+    x: Tensor,
+    step_size: float,
+    normal: Tensor,
+    *,
+    noise_scale: float | None = None,
+    max_gradient: float | None = None,
+) -> Tensor:
+    """One step of unadjusted Langevin dynamics, x - step_size grad E(x) + sqrt(2 step_size) z.
+
+    Args:
+        energy: The energy, in nats.
+        x: Chains, shape (N, ...).
+        step_size: Factor of the gradient.
+        normal: Standard normal draws z, in the shape of x; given, so that training draws them as it must.
+        noise_scale: Factor of z, by default sqrt(2 step_size). Any other value v samples at the temperature
+            v^2 / (2 step_size) instead of 1.
+        max_gradient: Entries of the gradient are clamped to [-max_gradient, max_gradient], or not at all.
+
+    Returns:
+        The chains after the step, detached.
+    """
+    _, gradient = energy_and_gradient(energy, x)
+    if max_gradient is not None:
+        gradient = gradient.clamp(-max_gradient, max_gradient)
+    scale = math.sqrt(2 * step_size) if noise_scale is None else noise_scale
+    return x.detach() - step_size * gradient + scale * normal
+
+
+def mala_step(energy: Energy, x: Tensor, step_size: float, generator: Generator) -> tuple[Tensor, Tensor]:
+    """One step of the Metropolis-adjusted Langevin algorithm, which leaves exp(-E) invariant at any step size.
+
+    Args:
+        energy: The energy, in nats.
+        x: Chains, shape (N, ...).
+        step_size: As in ``langevin_step``.
+        generator: Source of the draws, made on its device and moved.
+
+    Returns:
+        The chains after the step, and which of them moved, bool (N,).
+    """
+    normal = _normal_like(x, generator)
+    before, gradient = energy_and_gradient(energy, x)
+    proposal = x.detach() - step_size * gradient + math.sqrt(2 * step_size) * normal
+    after, gradient_after = energy_and_gradient(energy, proposal)
+    # log q(y|x) = -|y - x + step grad E(x)|^2 / (4 step) up to a constant; forward that is -|z|^2 / 2.
+    backward = -(x - proposal + step_size * gradient_after).square().flatten(1).sum(1) / (4 * step_size)
+    forward = -normal.square().flatten(1).sum(1) / 2
+    return _accept(x, proposal, before - after + backward - forward, generator)
+
+
+def hmc_step(
+    energy: Energy, x: Tensor, step_size: float, num_leapfrog: int, generator: Generator
+) -> tuple[Tensor, Tensor]:
+    """One step of Hamiltonian Monte Carlo with unit masses: fresh momenta, leapfrog, accept or stay.
+
+    Args:
+        energy: The energy, in nats.
+        x: Chains, shape (N, ...).
+        step_size: Time of a leapfrog step; stable below 2 over the square root of the largest curvature.
+        num_leapfrog: Leapfrog steps, at least 1.
+        generator: Source of the draws, made on its device and moved.
+
+    Returns:
+        The chains after the step, and which of them moved, bool (N,).
+    """
+    momentum = _normal_like(x, generator)
+    before, gradient = energy_and_gradient(energy, x)
+    kinetic = momentum.square().flatten(1).sum(1) / 2
+    position, after = x.detach(), before
+    for _ in range(num_leapfrog):
+        momentum = momentum - step_size / 2 * gradient
+        position = position + step_size * momentum
+        after, gradient = energy_and_gradient(energy, position)
+        momentum = momentum - step_size / 2 * gradient
+    kinetic_after = momentum.square().flatten(1).sum(1) / 2
+    return _accept(x, position, before - after + kinetic - kinetic_after, generator)
+
+
+def effective_sample_size(log_weights: Tensor, dim: int = 0) -> Tensor:
+    """Returns Kish's (sum w)^2 / sum w^2 of importance weights: between 1 and their number.
+
+    A figure near 1 says that a single draw decides, and that an estimate made of these weights, its standard error
+    included, is not to be trusted.
+
+    Args:
+        log_weights: Logarithms of the weights, unnormalised.
+        dim: The dimension that runs over draws.
+    """
+    return (2 * log_weights.logsumexp(dim) - (2 * log_weights).logsumexp(dim)).exp()
+
+
+def _normal_like(x: Tensor, generator: Generator) -> Tensor:
+    return torch.randn(x.shape, generator=generator, device=generator.device, dtype=x.dtype).to(x.device)
+
+
+def _accept(x: Tensor, proposal: Tensor, log_ratio: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
+    uniform = torch.rand(len(x), generator=generator, device=generator.device, dtype=x.dtype).to(x.device)
+    accepted = uniform.log() < log_ratio  # a proposal with a NaN energy compares false and is refused
+    keep = accepted.view(-1, *[1] * (x.ndim - 1))
+    return torch.where(keep, proposal, x.detach()), accepted
