@@ -253,14 +253,17 @@ class EvaluationLoader:
         return len(self._bounds())
 
     def __iter__(self) -> Iterator[Batch]:
-        shares = []
-        for start, stop in self._bounds():
-            edges = [start + (stop - start) * r // self.world_size for r in (self.rank, self.rank + 1)]
-            shares.append((edges[0], edges[1]))
+        shares = [self.share(k) for k in range(len(self))]
         raws = self.source.stream([torch.arange(*share) for share in shares])
         for share, raw in zip(shares, raws, strict=True):
             noise = fixed_noise(*share, self.source.shape, *self.seed) if self.noise else None
             yield self.transform(raw, noise) if self.transform else raw, self.source.labels[slice(*share)]
+
+    def share(self, batch: int) -> tuple[int, int]:
+        """Returns where this process's part of a global batch begins and ends in the split."""
+        start, stop = self._bounds()[batch]
+        first, last = (start + (stop - start) * r // self.world_size for r in (self.rank, self.rank + 1))
+        return first, last
 
     def _bounds(self) -> list[tuple[int, int]]:
         total, size = len(self.source), self.batch_size * self.world_size

@@ -18,7 +18,9 @@ from lightning_modules.parts.checkpoint_io import write_atomically
 from lightning_modules.parts.distributed import (
     all_reduce_gradients,
     broadcast_buffers,
+    gather_objects,
     raise_together,
+    rank,
     refuse_unsupported_strategy,
 )
 from lightning_modules.parts.noise import Noise
@@ -115,11 +117,26 @@ class GenerativeModule(LightningModule):
         """Keeps the data spec in the file: a checkpoint samples without its data."""
         broadcast_buffers(self)
         checkpoint["data_spec"] = None if self.data_spec is None else self.data_spec.to_json()
+        if own := self.rank_state():
+            checkpoint["rank_states"] = gather_objects(own)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Takes the data spec back, unless a datamodule has given one already."""
         if self.data_spec is None and checkpoint.get("data_spec") is not None:
             self.data_spec = RecordedSpec.from_json(checkpoint["data_spec"])
+        states = checkpoint.get("rank_states", [])
+        if rank() < len(states):  # another number of processes is refused when the run is resumed
+            self.load_rank_state(states[rank()])
+
+    def rank_state(self) -> dict[str, Tensor]:
+        """Returns what each process has of its own and goes on from: persistent chains, replay buffers.
+
+        Not buffers of the module, which process 0 would overwrite on all others.
+        """
+        return {}
+
+    def load_rank_state(self, state: Mapping[str, Tensor]) -> None:
+        """Takes back what ``rank_state`` returned on this process."""
 
     def check_batch(self, batch: Sequence[Tensor]) -> None:
         """Checks a first batch, on all processes together: what data without a spec would get wrong in silence.

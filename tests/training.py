@@ -39,16 +39,23 @@ EXAMPLES = 5 * GLOBAL_BATCH + 3  # an epoch has five batches
 
 
 class TinyData(ZooDataModule):
-    """Fixed examples of a given shape; points of eight modes, or pictures in [-1, 1], with two classes."""
+    """Fixed examples of a given shape with two classes: points, or pictures of 256 grey values or of bits."""
 
-    def __init__(self, shape: tuple[int, ...], batch_size: int = GLOBAL_BATCH) -> None:
+    def __init__(self, shape: tuple[int, ...], batch_size: int = GLOBAL_BATCH, binary: bool = False) -> None:
         super().__init__()
         self.batch_size, self.seed = batch_size, 3
         kind = "points" if len(shape) == 1 else "image"
-        self.spec = DataSpec("tiny", kind, shape, None if kind == "points" else (-1.0, 1.0), num_classes=2)
+        value_range = None if kind == "points" else (0.0, 1.0) if binary else (-1.0, 1.0)
+        self.spec = DataSpec("tiny", kind, shape, value_range, num_classes=2)
 
     def setup(self, stage: str | None = None) -> None:
-        examples = torch.rand(EXAMPLES, *self.spec.shape, generator=torch.Generator().manual_seed(1)) * 2 - 1
+        examples = torch.rand(EXAMPLES, *self.spec.shape, generator=torch.Generator().manual_seed(1))
+        if self.spec.value_range == (0.0, 1.0):
+            examples = examples.round()
+        elif self.spec.kind == "image":
+            examples = (examples * 255).round() / 127.5 - 1
+        else:
+            examples = examples * 2 - 1
         labels = torch.arange(EXAMPLES) % 2
         source = TensorSource(examples, labels)
         self.sources = {"train": source, "val": source, "test": source}
@@ -115,12 +122,17 @@ class GlobalNoise:
         return self._part(lambda n, g: torch.multinomial(probabilities, n, True, generator=g), num)
 
 
+def is_binary(method: str) -> bool:
+    """Whether a method models bits."""
+    return METHODS[method].value_range == (0.0, 1.0)
+
+
 def build(
     method: str, shape: tuple[int, ...] | None = None, **overrides: Any
 ) -> tuple[GenerativeModule, tuple[int, ...]]:
     """Builds a method for a shape; without one for points, or for pictures if it is for pictures only."""
     if shape is not None:
-        return METHODS[method].for_data(TinyData(shape).spec, **overrides), shape
+        return METHODS[method].for_data(TinyData(shape, binary=is_binary(method)).spec, **overrides), shape
     try:
         return build(method, (2,), **overrides)
     except ValueError:
@@ -168,7 +180,7 @@ def train(
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    trainer.fit(module, TinyData(shape, GLOBAL_BATCH // devices), ckpt_path=ckpt_path)
+    trainer.fit(module, TinyData(shape, GLOBAL_BATCH // devices, is_binary(method)), ckpt_path=ckpt_path)
     return trainer, module, record
 
 

@@ -162,7 +162,6 @@ class AdversarialModule(GenerativeModule):
             with self.toggled_optimizer(generator_optimizer):
                 self.descend(generator_optimizer, self.generator_losses(len(real)))
 
-
     def receive(self, batch: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
         """Returns the real examples in channels_last, and their labels if the game is class-conditional."""
         real = batch[0]
@@ -246,9 +245,7 @@ class AdversarialModule(GenerativeModule):
         with evaluating(self):
             return torch.cat([self.generator(*pair) for pair in zip(chunks, asked, strict=True)])
 
-    def sample(
-        self, num_samples: int, *, labels: Tensor | None = None, generator: Generator | None = None
-    ) -> Tensor:
+    def sample(self, num_samples: int, *, labels: Tensor | None = None, generator: Generator | None = None) -> Tensor:
         """Draws examples, shape (num_samples, *shape); pictures in [-1, 1].
 
         Args:

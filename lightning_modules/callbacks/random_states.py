@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from lightning_modules.parts.distributed import rank, world_size
+from lightning_modules.parts.distributed import gather_objects, rank, world_size
 
 
 class RandomStates(Callback):
@@ -53,12 +52,7 @@ class RandomStates(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Gathers the states of all processes; every process must call it, as saving a checkpoint does."""
-        processes: list[Any] = [None] * world_size()
-        if world_size() > 1:
-            dist.all_gather_object(processes, _current())
-        else:
-            processes[0] = _current()
-        return {"processes": processes}
+        return {"processes": gather_objects(_current())}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Keeps the states until training starts."""

@@ -12,6 +12,7 @@ for networks without batch statistics (batch norm keeps statistics per process u
 """
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -95,6 +96,14 @@ def raise_together(problem: str | None) -> None:
 
 
 @torch.no_grad()
+def gather_objects(own: Any) -> list[Any]:
+    """Returns what every process gave, in their order; all must call it together."""
+    gathered: list[Any] = [own] * world_size()
+    if world_size() > 1:
+        dist.all_gather_object(gathered, own)
+    return gathered
+
+
 def broadcast_buffers(module: nn.Module) -> None:
     """Gives every process the buffers of process 0, in one broadcast for each device and dtype.
 

@@ -4,7 +4,7 @@ A module holds one ``Noise`` and draws from it alone, so that a test can put in 
 (step, global index) and compare two processes with one, number by number.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -48,3 +48,22 @@ def draw_categorical(probabilities: Tensor, num: int, generator: torch.Generator
     """Returns ``num`` class indices drawn by ``probabilities``, made on the generator's device."""
     weights = probabilities.to(generator.device)
     return torch.multinomial(weights, num, replacement=True, generator=generator).to(probabilities.device)
+
+
+def fixed_normal(indices: Tensor, *shape: int) -> Tensor:
+    """Returns standard normal draws (N, *shape) that are a function of each example's index in its split."""
+    return _fixed(torch.randn, indices, shape)
+
+
+def fixed_uniform(indices: Tensor, *shape: int) -> Tensor:
+    """Returns draws from [0, 1), (N, *shape), that are a function of each example's index in its split."""
+    return _fixed(torch.rand, indices, shape)
+
+
+def _fixed(draw: Callable[..., Tensor], indices: Tensor, shape: tuple[int, ...]) -> Tensor:
+    generator, draws = torch.Generator(), []
+    for index in indices.tolist():
+        # Neighbouring seeds give related first numbers; multiplying by a large odd one sets them apart.
+        generator.manual_seed((index + 1) * 0x9E3779B97F4A7C15 % 2**63)
+        draws.append(draw(*shape, generator=generator))
+    return torch.stack(draws).to(indices.device) if draws else torch.empty(0, *shape, device=indices.device)

@@ -60,9 +60,7 @@ def test_recipes_and_checkpoints(names: set[str]) -> None:
 
 def test_checkpoints_are_small(wheel: Path) -> None:
     size = sum(
-        entry.file_size
-        for entry in zipfile.ZipFile(wheel).infolist()
-        if entry.filename.startswith("zoo/checkpoints/")
+        entry.file_size for entry in zipfile.ZipFile(wheel).infolist() if entry.filename.startswith("zoo/checkpoints/")
     )
     assert size < 90e6
 

@@ -14,9 +14,7 @@ from zoo.paths import checkpoints_dir, recipe_names, recipe_path
 
 NAMES = zoo.names()
 JUDGES = [name for name in NAMES if name.startswith("classifier.")]
-PICTURES = [
-    name for name in NAMES if name not in JUDGES and (zoo.card(name).data_spec or {}).get("kind") == "image"
-]
+PICTURES = [name for name in NAMES if name not in JUDGES and (zoo.card(name).data_spec or {}).get("kind") == "image"]
 MEGABYTE = 2**20
 
 
@@ -76,9 +74,7 @@ def test_a_thousand_samples_measure_as_recorded(name: str) -> None:
 def test_ten_thousand_samples_measure_as_recorded(name: str) -> None:
     card = zoo.card(name)
     measured = evaluate(card)
-    assert measured["test/fid-fashion_mnist-10k"] == pytest.approx(
-        card.metrics["test/fid-fashion_mnist-10k"], rel=2e-3
-    )
+    assert measured["test/fid-fashion_mnist-10k"] == pytest.approx(card.metrics["test/fid-fashion_mnist-10k"], rel=2e-3)
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if "modes" in " ".join(zoo.card(name).metrics)])

@@ -1,0 +1,203 @@
+"""Log-likelihoods of pictures and points, as pure functions: nats per example, summed over all dimensions.
+
+NOTE: A probability mass (Bernoulli, discretised logistic) is comparable with any other model of the same discrete
+data; a density only with densities under the same dequantisation.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+MIXTURES = 10
+"""Components of the discretised logistic mixture, as in PixelCNN++."""
+MIN_LOG_SCALE = -7.0
+BIN = 1 / 255
+"""Half the distance between two of the 256 grey values on [-1, 1]."""
+TOLERANCE = 1e-3
+
+
+def sum_over_event(values: Tensor) -> Tensor:
+    """Sums (N, ...) over all but the first dimension."""
+    return values.flatten(1).sum(1)
+
+
+def bernoulli_log_prob(logits: Tensor, x: Tensor) -> Tensor:
+    """Returns log p(x) of independent Bernoulli variables, nats, shape (N,).
+
+    Args:
+        logits: log p / (1 - p), shape (N, ...).
+        x: Values in {0, 1} of the same shape.
+    """
+    return sum_over_event(x * logits - F.softplus(logits))
+
+
+def gaussian_log_prob(x: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
+    """Returns the log-density of independent Gaussians, nats, shape (N,).
+
+    Args:
+        x: Shape (N, ...).
+        mean: Broadcasts to the shape of ``x``.
+        log_scale: Natural logarithm of the standard deviations; broadcasts to the shape of ``x``.
+    """
+    z = (x - mean) * torch.exp(-log_scale)
+    return sum_over_event(-0.5 * (z.square() + math.log(2 * math.pi)) - log_scale)
+
+
+def standard_normal_log_prob(z: Tensor) -> Tensor:
+    """Returns log N(z; 0, I), nats, shape (N,), of z (N, ...)."""
+    return sum_over_event(-0.5 * (z.square() + math.log(2 * math.pi)))
+
+
+def discretized_logistic_log_prob(x: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
+    """Returns log P of each of the 256 grey values under a logistic law, elementwise, nats.
+
+    The first and the last bin take the tails, so that the masses sum to 1. Where a bin holds less than 1e-5 the mass
+    is the density at its centre times its width, whose gradient does not vanish.
+
+    Args:
+        x: Values v / 127.5 - 1 for v in {0, ..., 255}.
+        mean: Means on the same scale; broadcasts with ``x``.
+        log_scale: Natural logarithm of the scales, clamped at -7 from below.
+
+    PixelCNN++ (Salimans et al., 2017), https://arxiv.org/abs/1701.05517
+    """
+    log_scale = log_scale.clamp(min=MIN_LOG_SCALE)
+    inverse = torch.exp(-log_scale)
+    centred = x - mean
+    upper, lower, middle = inverse * (centred + BIN), inverse * (centred - BIN), inverse * centred
+    mass = torch.sigmoid(upper) - torch.sigmoid(lower)
+    density = middle - log_scale - 2 * F.softplus(middle) + math.log(2 * BIN)
+    # The inner clamp keeps the gradient of the branch that is not taken finite: 0 * inf would be NaN.
+    inside = torch.where(mass > 1e-5, mass.clamp(min=1e-12).log(), density)
+    first, last = upper - F.softplus(upper), -F.softplus(lower)
+    return torch.where(x < -0.999, first, torch.where(x > 0.999, last, inside))
+
+
+def num_logistic_parameters(channels: int, mixtures: int = MIXTURES) -> int:
+    """Returns how many numbers a pixel the mixture takes: weights, means, scales and, in colour, three couplings.
+
+    Raises:
+        ValueError: If ``channels`` is neither 1 nor 3, or there is no component.
+    """
+    if channels not in (1, 3):
+        raise ValueError(f"channels={channels}: the discretised logistic mixture models 1 (grey) or 3 (RGB).")
+    if mixtures < 1:
+        raise ValueError(f"mixtures={mixtures} must be at least 1.")
+    return mixtures * (3 if channels == 1 else 10)
+
+
+def discretized_logistic_mixture_log_prob(parameters: Tensor, x: Tensor) -> Tensor:
+    """Returns log P(x) of pictures under a mixture of discretised logistics at every pixel, nats, shape (N,).
+
+    In colour the mean of green is shifted by c0 red, that of blue by c1 red + c2 green, with c = tanh of a parameter.
+
+    Args:
+        parameters: Shape (N, P, H, W) with P = ``num_logistic_parameters(C, K)``: K logits of the weights, then
+            (C, K) means, (C, K) logarithms of scales and, in colour, (3, K) couplings.
+        x: Shape (N, C, H, W), values v / 127.5 - 1.
+
+    PixelCNN++ (Salimans et al., 2017), https://arxiv.org/abs/1701.05517
+    """
+    logits, means, log_scales, couplings = split_logistic_parameters(parameters, x.shape[1])
+    pixels = x.unsqueeze(2)
+    if couplings is not None:
+        red, green = pixels[:, 0], pixels[:, 1]
+        shift = torch.stack(
+            [torch.zeros_like(means[:, 0]), couplings[:, 0] * red, couplings[:, 1] * red + couplings[:, 2] * green], 1
+        )
+        means = means + shift
+    masses = discretized_logistic_log_prob(pixels, means, log_scales).sum(1)
+    return sum_over_event(torch.logsumexp(masses + F.log_softmax(logits, 1), 1))
+
+
+def split_logistic_parameters(parameters: Tensor, channels: int) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """Splits (N, P, ...) into logits (N, K, ...), means and log-scales (N, C, K, ...), couplings (N, 3, K, ...)."""
+    per_component = 3 if channels == 1 else 10
+    mixtures, rest = divmod(parameters.shape[1], per_component)
+    if rest:
+        raise ValueError(
+            f"{parameters.shape[1]} parameters a pixel are no multiple of the {per_component} that a component takes."
+        )
+    sizes = [mixtures, channels * mixtures, channels * mixtures]
+    logits, means, log_scales, *couplings = parameters.split(sizes if channels == 1 else [*sizes, 3 * mixtures], 1)
+    shape = (channels, mixtures)
+    return (
+        logits,
+        means.unflatten(1, shape),
+        log_scales.unflatten(1, shape),
+        torch.tanh(couplings[0].unflatten(1, (3, mixtures))) if couplings else None,
+    )
+
+
+def sample_discretized_logistic_mixture(
+    parameters: Tensor, choice: Tensor, uniform: Tensor, temperature: float = 1.0
+) -> Tensor:
+    """Draws pixels (N, C, ...) on the 256 grey values of [-1, 1].
+
+    Args:
+        parameters: Shape (N, P, ...), as ``discretized_logistic_mixture_log_prob`` takes them.
+        choice: Uniform draws in [0, 1), shape (N, ...): they choose the component.
+        uniform: Uniform draws in [0, 1), shape (N, C, ...).
+        temperature: Divides the weights' logits and multiplies the scales; below 1 samples are more likely ones.
+    """
+    channels = uniform.shape[1]
+    logits, means, log_scales, couplings = split_logistic_parameters(parameters, channels)
+    cumulative = F.softmax(logits / temperature, 1).cumsum(1)
+    component = (choice.unsqueeze(1) * cumulative[:, -1:] >= cumulative).sum(1, keepdim=True)
+    component = component.clamp(max=logits.shape[1] - 1)
+
+    def chosen(values: Tensor) -> Tensor:
+        index = component.unsqueeze(1).expand(-1, values.shape[1], *(-1 for _ in component.shape[1:]))
+        return values.gather(2, index).squeeze(2)
+
+    u = uniform.clamp(1e-5, 1 - 1e-5)
+    scale = torch.exp(chosen(log_scales).clamp(min=MIN_LOG_SCALE)) * temperature
+    x = chosen(means) + scale * (u.log() - torch.log1p(-u))
+    if couplings is None:
+        return to_256_bins(x)
+    c = chosen(couplings)
+    red = to_256_bins(x[:, 0])
+    green = to_256_bins(x[:, 1] + c[:, 0] * red)
+    blue = to_256_bins(x[:, 2] + c[:, 1] * red + c[:, 2] * green)
+    return torch.stack([red, green, blue], 1)
+
+
+def to_256_bins(x: Tensor) -> Tensor:
+    """Clips to [-1, 1] and rounds to the nearest v / 127.5 - 1."""
+    return ((x.clamp(-1, 1) + 1) * 127.5).round() / 127.5 - 1
+
+
+def bits_per_dim(nats: Tensor | float, dimensions: int, offset: float = 0.0) -> Tensor | float:
+    """Converts a negative log-likelihood from nats per example into bits per dimension.
+
+    Args:
+        nats: -log p(x).
+        dimensions: Numbers in one example.
+        offset: log2 of the bins in a unit of length: 0 for masses, 7 for densities of 256 grey values on [-1, 1].
+    """
+    return nats / (dimensions * math.log(2)) + offset
+
+
+def not_binary(x: Tensor) -> str | None:
+    """Says in a sentence which value of ``x`` is neither 0 nor 1, if one is."""
+    wrong = x[(x != 0) & (x != 1)]
+    if wrong.numel() == 0:
+        return None
+    return (
+        f"a Bernoulli likelihood is of values in {{0, 1}}, but a batch holds {wrong[0].item():.4g}; "
+        "build the datamodule with binarize=True."
+    )
+
+
+def not_on_256_bins(x: Tensor) -> str | None:
+    """Says in a sentence which value of ``x`` is none of the 256 grey values on [-1, 1], if one is."""
+    levels = (x + 1) * 127.5
+    wrong = x[((levels - levels.round()).abs() > TOLERANCE * 127.5) | (levels < -0.5) | (levels > 255.5)]
+    if wrong.numel() == 0:
+        return None
+    return (
+        f"the likelihood is of the 256 grey values v / 127.5 - 1, but a batch holds {wrong[0].item():.6g}; "
+        "build the datamodule without dequantize and binarize, and give it 8-bit pictures."
+    )
