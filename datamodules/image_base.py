@@ -1,7 +1,9 @@
 """What all picture datamodules share: arguments, splits, preprocessing, and the pictures as a callback wants them."""
 
 from abc import abstractmethod
+from copy import copy
 from dataclasses import replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -12,6 +14,8 @@ from datamodules.pixels import Pixels
 from datamodules.spec import DataSpec
 
 READ_CHUNK = 1024
+
+Module = TypeVar("Module", bound="ImageDataModule")
 
 
 class ImageDataModule(ZooDataModule):
@@ -39,9 +43,19 @@ class ImageDataModule(ZooDataModule):
             if value < least:
                 raise ValueError(f"{name}={value} must be at least {least}.")
         self.batch_size, self.val_size, self.seed = batch_size, val_size, seed
+        self.stored_as, self.spec = spec.preprocessing, spec
+        self._yield(pixels)
+
+    def binarized(self: Module) -> Module:
+        """Returns the same examples as bits, as ``binarize=True`` would give them."""
+        other = copy(self)
+        other._yield(Pixels(binarize=True))
+        return other
+
+    def _yield(self, pixels: Pixels) -> None:
         self.transform, self.noise = pixels, pixels.noisy
-        steps = filter(None, (spec.preprocessing, pixels.name))
-        self.spec = replace(spec, value_range=pixels.value_range, preprocessing="-".join(steps))
+        steps = filter(None, (self.stored_as, pixels.name))
+        self.spec = replace(self.spec, value_range=pixels.value_range, preprocessing="-".join(steps))
 
     @abstractmethod
     def read(self) -> dict[str, Source]:

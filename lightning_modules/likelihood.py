@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from lightning_modules.base import GenerativeModule
+from lightning_modules.callbacks.generation_measure import short_count
 from lightning_modules.parts.capabilities import DataSpec
 from lightning_modules.parts.distributed import gather_objects
 from lightning_modules.parts.likelihoods import bits_per_dim
@@ -112,7 +113,7 @@ class LikelihoodModule(GenerativeModule):
             sums = self.trainer.strategy.reduce(self.held_out_sums.get(kind, zeros).clone(), reduce_op="sum")
             count, total, squares = sums.tolist()
             mean = total / count
-            name = kind if stage == "val" or self.num_tested is None else f"{kind}-{count_name(int(count))}"
+            name = kind if stage == "val" or self.num_tested is None else f"{kind}-{short_count(int(count))}"
             values = {f"{stage}/nll-{name}": mean}
             if (offset := self.bits_offset()) is not None:
                 values[f"{stage}/bits_per_dim-{name}"] = bits_per_dim(mean, self.num_dimensions, offset)
@@ -140,8 +141,3 @@ class LikelihoodModule(GenerativeModule):
             return 0.0
         dequantized = spec is not None and spec.preprocessing.endswith("dequantized")
         return GREY_OFFSET if dequantized else None
-
-
-def count_name(num: int) -> str:
-    """Writes thousands as ``k``: 1 000 is ``1k``."""
-    return f"{num // 1000}k" if num % 1000 == 0 else str(num)

@@ -12,7 +12,13 @@ from zoo.cards import Card, card, names
 from zoo.errors import ZooError
 from zoo.paths import checkpoint_names, recipe_names, recipe_path
 
-HEADINGS = ("fid", "accuracy", "modes")  # a list shows one number: the first of these that was measured
+HEADINGS = (
+    "fid",
+    "accuracy",
+    "modes",
+    "bits_per_dim",
+    "nll",
+)  # a list shows one number: the first of these that was measured
 COUNT = "10k"  # samples that published FIDs are of; numbers of other counts cannot be compared with them
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 import yaml
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.utilities.model_helpers import is_overridden
 
 import datamodules
 from lightning_modules.callbacks.evaluation import evaluate_classes, evaluate_samples, train_fid
@@ -33,8 +34,11 @@ def evaluate(
     data_dir: str | None = None,
     seed: int = 0,
     device: str = "cpu",
+    likelihood: bool = True,
 ) -> dict[str, float]:
     """Measures a checkpoint against the test split of its data.
+
+    A density, a bound or an energy: what its ``test_step`` measures, -log p in nats and bits/dim by kind.
 
     A classifier: accuracy, and what FIDs and Inception Scores under it are to be compared with: the FID of 10 000
     training pictures (where there are so many) and the score of the real pictures. A sampler of pictures: FID,
@@ -43,11 +47,12 @@ def evaluate(
 
     Args:
         card: The checkpoint.
-        num_samples: Samples judged; 10 000 pictures or 2 500 points by default.
+        num_samples: Samples judged; by default 10 000 pictures, 2 000 of a slow sampler, or 2 500 points.
         judge: Checkpoint of the classifier that looks at the pictures; ``classifier.<data>`` by default.
         data_dir: Where the data are, if they are needed; searched by default.
         seed: Seed of the samples.
         device: Where to compute.
+        likelihood: Whether to run the tests that need the data, too; without, samples alone are measured.
 
     Returns:
         Values by names that carry the protocol.
@@ -62,19 +67,27 @@ def evaluate(
     if not hasattr(module, "sample") or module.data_spec is None:
         raise ZooError(f"{card.name} cannot be measured: it does not sample, or its data are not recorded.")
     spec = module.data_spec
+    values: dict[str, float] = {}
+    if likelihood and is_overridden("test_step", module, LightningModule):
+        values = _test(module, _datamodule(card, data_dir), device)
+        module = module.to(device).eval()
     if spec.kind == "points":
-        return evaluate_points(module, spec=spec, num_samples=num_samples or NUM_POINTS, split=SPLIT, seed=seed)
+        if not spec.modes:
+            return values
+        return values | evaluate_points(
+            module, spec=spec, num_samples=num_samples or NUM_POINTS, split=SPLIT, seed=seed
+        )
 
     extractor = load(judge or _default_judge(spec.name), device=device)
     try:
         statistics = real_statistics(extractor, spec, SPLIT)
     except ValueError:  # neither shipped nor cached: the data are needed
         statistics = real_statistics(extractor, spec, SPLIT, _datamodule(card, data_dir), progress=True)
-    values = evaluate_samples(
+    values |= evaluate_samples(
         module,
         extractor,
         spec=spec,
-        num_samples=num_samples or NUM_PICTURES,
+        num_samples=num_samples or module.num_judged,
         split=SPLIT,
         seed=seed,
         statistics=statistics,
@@ -99,21 +112,22 @@ def _test(module: LightningModule, datamodule: LightningDataModule, device: str)
 
 
 def _references(judge: LightningModule, datamodule: Any) -> dict[str, float]:
-    """Measures real pictures through a judge: what a model that has learnt all there is would get."""
-    statistics = real_statistics(judge, datamodule.spec, SPLIT, datamodule)
-    values = {
-        f"{SPLIT}/inception_score_of_real_pictures-{judge.extractor_name}": float(statistics.inception_score.mean)
-    }
-    if len(datamodule.images("train")[0]) >= NUM_PICTURES:
-        name = metric_name(SPLIT, "fid_of_training_pictures", judge, NUM_PICTURES)
-        values[name] = train_fid(
-            judge,
-            datamodule,
-            num_samples=NUM_PICTURES,
-            split=SPLIT,
-            statistics=statistics,
-            progress=sys.stdout.isatty(),
-        )
+    """Measures real pictures, and their bits, through a judge: what a model that has learnt all there is would get."""
+    values: dict[str, float] = {}
+    for real in (datamodule, datamodule.binarized()):
+        statistics = real_statistics(judge, real.spec, SPLIT, real)
+        name = metric_name(SPLIT, "inception_score_of_real_pictures", judge, statistics.num_samples, real.spec)
+        values[name.rpartition("-")[0]] = float(statistics.inception_score.mean)
+        if len(real.images("train")[0]) >= NUM_PICTURES:
+            name = metric_name(SPLIT, "fid_of_training_pictures", judge, NUM_PICTURES, real.spec)
+            values[name] = train_fid(
+                judge,
+                real,
+                num_samples=NUM_PICTURES,
+                split=SPLIT,
+                statistics=statistics,
+                progress=sys.stdout.isatty(),
+            )
     return values
 
 

@@ -9,7 +9,7 @@ from lightning_modules.parts.capabilities import Extracts
 from zoo import ZooError, load
 from zoo.cards import STATISTICS_FOLDER, card
 
-SPLITS = ("val", "test")
+FORMS = (("val", False), ("test", False), ("test", True))  # split, and whether of bits
 
 
 def main(name: str) -> None:
@@ -19,8 +19,9 @@ def main(name: str) -> None:
     datamodule = by_name[shown.data]() if shown.data in by_name else None
     if not isinstance(datamodule, ImageDataModule) or not isinstance(judge, Extracts):
         raise ZooError(f"{name} is no judge of a picture data set that has a datamodule here.")
-    for split in SPLITS:
-        print(f"Wrote {ship_statistics(judge, datamodule, split, shown.path / STATISTICS_FOLDER)}")
+    for split, binarize in FORMS:
+        real = datamodule.binarized() if binarize else datamodule
+        print(f"Wrote {ship_statistics(judge, real, split, shown.path / STATISTICS_FOLDER)}")
 
 
 if __name__ == "__main__":

@@ -70,7 +70,9 @@ def evaluate_samples(
     values: dict[str, float] = {}
     for measure in measures:
         values |= MEASURES[measure](judged, statistics)
-    return {metric_name(split, name, extractor, num_samples): value for name, value in same_everywhere(values).items()}
+    return {
+        metric_name(split, name, extractor, num_samples, spec): value for name, value in same_everywhere(values).items()
+    }
 
 
 def evaluate_classes(
@@ -105,7 +107,7 @@ def evaluate_classes(
     judged = judge_samples(module, extractor, num_samples, spec, seed=seed, labels=labels)
     asked = labels.repeat(-(-num_samples // BLOCK_SIZE))[:num_samples]
     share = (judged.logits.argmax(1) == asked).float().mean().item()
-    return {metric_name(split, "class_accuracy", extractor, num_samples): share}
+    return {metric_name(split, "class_accuracy", extractor, num_samples, spec): share}
 
 
 def train_fid(

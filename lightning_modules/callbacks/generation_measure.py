@@ -108,7 +108,7 @@ class GenerationMeasure(Callback, ABC):
         judged = keeper._judge(trainer, module, spec, num_samples)
         values = same_everywhere(self.measure(judged, real))
         for name, value in values.items():
-            module.log(metric_name(split, name, self.extractor, num_samples), value, rank_zero_only=False)
+            module.log(metric_name(split, name, self.extractor, num_samples, spec), value, rank_zero_only=False)
 
     def _keeper(self, trainer: Trainer) -> "GenerationMeasure":
         """Returns the first callback of the same protocol: it keeps what all of them look at."""
@@ -144,9 +144,16 @@ def data_spec(trainer: Trainer, module: LightningModule) -> DataSpec | None:
     return spec if spec is not None else getattr(module, "data_spec", None)
 
 
-def metric_name(stage: str, name: str, extractor: nn.Module, num_samples: int) -> str:
-    """Returns a name that carries the protocol: ``"val/fid-fashion_mnist-5k"``."""
-    return f"{stage}/{name}-{check_extractor(extractor).extractor_name}-{short_count(num_samples)}"
+def metric_name(stage: str, name: str, extractor: nn.Module, num_samples: int, spec: DataSpec | None = None) -> str:
+    """Returns a name that carries the protocol: ``"val/fid-fashion_mnist-5k"``.
+
+    Draws of a binarised model are compared with binarised pictures, another task with a name of its own:
+    ``"val/fid-fashion_mnist_binarized-5k"``.
+    """
+    looks = check_extractor(extractor).extractor_name
+    if spec is not None and spec.preprocessing.endswith("binarized"):
+        looks += "_binarized"
+    return f"{stage}/{name}-{looks}-{short_count(num_samples)}"
 
 
 def short_count(number: int) -> str:

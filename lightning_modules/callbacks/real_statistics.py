@@ -165,8 +165,12 @@ def statistics_cache() -> Path:
 
 
 def statistics_file_name(extractor: nn.Module, spec: DataSpec, split: str) -> str:
-    """Returns the name that tells one file of statistics from another: no folder, safe anywhere."""
-    parts = (spec.name, split, spec.preprocessing or "plain", extractor_digest(extractor)[:16])
+    """Returns the name that tells one file of statistics from another: no folder, safe anywhere.
+
+    Dequantised data are judged against the pictures themselves, which the noise leaves as they are.
+    """
+    preprocessing = spec.preprocessing.removesuffix("dequantized").removesuffix("-")
+    parts = (spec.name, split, preprocessing or "plain", extractor_digest(extractor)[:16])
     return ".".join(re.sub(r"[^\w-]", "_", part) for part in parts) + ".safetensors"
 
 

@@ -141,3 +141,13 @@ def test_synthetic_pictures_have_structure() -> None:
     assert torch.cdist(means.flatten(1), means.flatten(1)).fill_diagonal_(9).min() > 0.5
     assert set(labels.tolist()) == {0, 1, 2, 3}
     assert SyntheticImages().images("train")[1].unique().tolist() == [0]
+
+
+def test_binarized_gives_the_bits_that_the_argument_gives() -> None:
+    settings = {"shape": [1, 8, 8], "num_classes": 2, "size": 20, "val_size": 4, "test_size": 6, "batch_size": 6}
+    plain, bits = SyntheticImages(**settings), SyntheticImages(**settings, binarize=True)
+    plain.setup()
+    bits.setup()
+    assert plain.binarized().spec == bits.spec
+    assert torch.equal(plain.binarized().images("test")[0], bits.images("test")[0])
+    assert plain.spec.value_range == (-1.0, 1.0)

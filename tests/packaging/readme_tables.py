@@ -53,7 +53,18 @@ def paper(method_class: type) -> str:
 
 def numbers(metrics: dict[str, float]) -> str:
     """The measured values that a card leads with, by the names that carry their protocol."""
-    leading = ("fid", "inception_score", "class_accuracy", "accuracy", "modes", "high_quality", "kl")
+    leading = (
+        "nll-",
+        "bits_per_dim",
+        "fid",
+        "inception_score-",
+        "inception_score_of",
+        "class_accuracy",
+        "accuracy",
+        "modes",
+        "high_quality",
+        "kl",
+    )
     shown = {name.removeprefix("test/"): value for name, value in metrics.items() if name.startswith("test/")}
     return "<br>".join(
         f"{name} **{value:.4g}**"
