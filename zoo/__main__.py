@@ -75,7 +75,9 @@ def build_parser() -> argparse.ArgumentParser:
 
     evaluating = command("evaluate", "measure a checkpoint against the test split of its data")
     evaluating.add_argument("name", help=NAME_HELP)
-    evaluating.add_argument("--num-samples", type=_positive, help="how many (default: 10000 pictures, 2500 points)")
+    evaluating.add_argument(
+        "--num-samples", type=_positive, help="how many (default: 10000 pictures, 2000 of slow samplers, 2500 points)"
+    )
     evaluating.add_argument(
         "--judge",
         default=None,
@@ -84,6 +86,9 @@ def build_parser() -> argparse.ArgumentParser:
     evaluating.add_argument("--data-dir", metavar="FOLDER", help="where the data are (default: searched)")
     evaluating.add_argument("--seed", type=int, default=0, help="seed of the latent noise (default: 0)")
     evaluating.add_argument("--device", default="cpu", help="where to compute (default: cpu)")
+    evaluating.add_argument(
+        "--samples-only", action="store_true", help="skip what needs the data, as the likelihood of the test split"
+    )
     evaluating.add_argument("--write", action="store_true", help="write the numbers into the checkpoint's card")
 
     exporting = command("export", "turn a training checkpoint (.ckpt) into a checkpoint of the zoo")

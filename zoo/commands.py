@@ -97,8 +97,9 @@ def evaluate(arguments: Namespace) -> None:
         data_dir=arguments.data_dir,
         seed=arguments.seed,
         device=arguments.device,
+        likelihood=not arguments.samples_only,
     )
-    print(_columns([(name, f"{value:.5g}") for name, value in metrics.items()]))
+    print(_columns([(name, f"{value:.5g}", _meaning(name)) for name, value in metrics.items()]))
     if arguments.write:
         from zoo.saving import update_metrics
 
@@ -135,6 +136,19 @@ def fine_tune(arguments: Namespace) -> None:
     )
     if saved is not None:
         print(f"Saved {saved.path}: zoo.load({str(saved.path)!r}) or python -m zoo sample {saved.path}")
+
+
+def _meaning(metric: str) -> str:
+    """Says what a likelihood is: its unit, and whether it is exact, a bound or an estimate."""
+    measure, *kind = metric.rpartition("/")[2].split("-")
+    units = {"nll": "-log p, nats an example", "bits_per_dim": "-log2 p, bits a dimension"}
+    if measure not in units or not kind:
+        return ""
+    if kind[0] == "exact":
+        return f"{units[measure]}, exact"
+    if found := re.fullmatch(r"upper_bound_k(\d+)", kind[0]):
+        return f"{units[measure]}, upper bound: log p is bounded below with k = {found[1]} samples"
+    return f"{units[measure]}, estimate: see its standard error"
 
 
 def _listed(name: str) -> tuple[str, ...]:
