@@ -8,6 +8,8 @@ from lightning_modules.adversarial.wgan import WGAN as WGAN
 from lightning_modules.adversarial.wgan_gp import WGANGP as WGANGP
 from lightning_modules.base import GenerativeModule
 from lightning_modules.classifier import Classifier as Classifier
+from lightning_modules.density.gaussian import Gaussian as Gaussian
+from lightning_modules.density.mixture import GaussianMixture as GaussianMixture
 
 METHODS: dict[str, type[GenerativeModule]] = {
     name: value

@@ -1,0 +1,79 @@
+"""What the Gaussian and the mixture share in going over data: batches of any source, and sums over processes."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.optim import Optimizer
+
+from lightning_modules.density.components import LIMIT, Moments
+from lightning_modules.parts.distributed import gather_objects, world_size
+
+
+def batches_of(data: Any) -> Iterator[Tensor]:
+    """Yields the examples (N, ...) of a datamodule's training split, or of batches.
+
+    Args:
+        data: A datamodule, or an iterable of examples (N, ...) or of tuples that begin with them.
+    """
+    batches: Iterable[Any] = data.train_dataloader() if hasattr(data, "train_dataloader") else data
+    for batch in batches:
+        yield batch if isinstance(batch, Tensor) else batch[0]
+
+
+def checked(x: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Returns examples as (N, D).
+
+    Raises:
+        ValueError: If they have another shape, or one is not finite.
+    """
+    if tuple(x.shape[1:]) != shape:
+        raise ValueError(f"Expected examples of shape {list(shape)}, but a batch has {list(x.shape[1:])}.")
+    if not torch.isfinite(x).all():
+        raise ValueError("A batch holds NaN or infinite values.")
+    return x.flatten(1)
+
+
+def first_examples(data: Any, num: int, shape: tuple[int, ...]) -> Tensor:
+    """Returns the first ``num`` or fewer training examples, (N, D), the same on every process.
+
+    Process r's k-th batch is part r of the k-th global one, so that one process and many return the same.
+    """
+    own: list[Tensor] = []
+    for x in batches_of(data):
+        own.append(checked(x, shape).cpu())
+        if sum(map(len, own)) * world_size() >= num:
+            break
+    if not own:
+        raise ValueError("There are no examples to start from.")
+    parts = zip(*gather_objects(own), strict=False)
+    return torch.cat([x for part in parts for x in part])[:num]
+
+
+def summed(*tensors: Tensor) -> list[Tensor]:
+    """Returns float64 tensors summed over processes, in one reduction."""
+    if world_size() == 1:
+        return list(tensors)
+    flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
+    dist.all_reduce(flat)
+    parts = flat.split([tensor.numel() for tensor in tensors])
+    return [part.view(tensor.shape) for part, tensor in zip(parts, tensors, strict=True)]
+
+
+def summed_moments(moments: Moments) -> Moments:
+    """Returns moments summed over processes."""
+    return Moments(*summed(*moments))
+
+
+def step_limit(optimizer: Optimizer) -> float:
+    """Returns the longest gradient with which the optimizer's step stays within ``LIMIT``."""
+    return LIMIT / max(optimizer.param_groups[0]["lr"], 1e-12)
+
+
+def natural_descent(parameters: Iterable[Any], lr: float, decay: Any) -> dict[str, Any]:
+    """Returns what ``configure_optimizers`` returns: plain gradient steps under a schedule."""
+    optimizer = torch.optim.SGD(list(parameters), lr=lr, fused=True)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, decay)
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

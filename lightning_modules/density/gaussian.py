@@ -1,0 +1,159 @@
+"""The Gaussian (eq. 1.16), in as many dimensions as a picture has pixels: the simplest density that sums to one.
+
+What is minimised is the mean of -log q over the data (eq. 1.10), and by eq. 1.12 and 1.13
+
+    mean of -log q = CE(p, q) = H(p) + KL(p || q) >= H(p):
+
+the held-out value, in nats or bits, is an upper bound of the entropy of the data, which no model can undercut but by
+luck of the draw, and the better the model the tighter the bound. Of all laws with the same mean and covariance the
+Gaussian has the largest entropy, so this is the bound that two moments alone give. It holds for densities as for
+masses; a differential entropy may be negative.
+
+References:
+    A Brief Introduction to Generative Models (Lamb, 2021), https://arxiv.org/abs/2103.00265, section 1.2.2
+    EM Algorithms for ML Factor Analysis (Rubin and Thayer, 1982), https://doi.org/10.1007/BF02293851 (low rank)
+    Natural Gradient Works Efficiently in Learning (Amari, 1998), https://doi.org/10.1162/089976698300017746
+
+NOTE: Pictures of 256 grey values have no density: a model may put as high a spike on each as it likes. Build the
+datamodule with ``dequantize=true``; only then are bits/dim logged.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Generator, Tensor
+from torch.optim import Optimizer
+
+from lightning_modules.density.components import Moments, build_components
+from lightning_modules.density.fitting import batches_of, checked, natural_descent, step_limit, summed_moments
+from lightning_modules.likelihood import LikelihoodModule
+from lightning_modules.parts.noise import new_generator
+from lightning_modules.parts.sampling import CHUNK, check_num_samples, choose_labels, evaluating
+from lightning_modules.parts.schedules import linear_decay
+
+
+class Gaussian(LikelihoodModule):
+    """One Gaussian, trained by natural-gradient maximum likelihood from N(0, I); ``fit_closed_form`` is its check.
+
+    What is maximised, by either route, is the mean log-likelihood less ``covariance_floor / 2 * trace(Sigma^-1)``:
+    its maximum is the data's covariance plus ``covariance_floor * I``. (In ``low_rank`` the trace is that of the
+    noise's inverse variances, and the floor is added to them.)
+
+    Args:
+        shape: (C, H, W) of pictures in [-1, 1], or (D,) of points.
+        covariance: ``"full"``, ``"diagonal"`` or ``"low_rank"`` (a factor analyser: ``rank`` shared directions and
+            noise of each dimension by itself).
+        rank: Number of shared directions of ``"low_rank"``, at least 1 and less than the dimensions; else ``None``.
+        covariance_floor: Variance added to every dimension, at least 0.
+        lr: First learning rate, in (0, 1]; 1 would go nearly all the way to what a single batch says.
+        decay_steps: Batches after which the learning rate has fallen linearly to zero, or ``None`` for a constant one.
+
+    Raises:
+        ValueError: If a number is out of range, or ``rank`` does not fit ``covariance``.
+    """
+
+    value_range = (-1.0, 1.0)
+
+    def __init__(
+        self,
+        shape: Sequence[int] = (1, 28, 28),
+        covariance: str = "full",
+        rank: int | None = None,
+        covariance_floor: float = 1e-5,
+        lr: float = 0.1,
+        decay_steps: int | None = None,
+    ) -> None:
+        super().__init__()
+        check_settings(covariance_floor, lr)
+        self.save_hyperparameters()
+        self.shape = tuple(shape)
+        self.decay = linear_decay(decay_steps)
+        self.components = build_components(covariance, rank, 1, self.num_dimensions)
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Returns the log-density of examples (N, *shape), exact, in nats, shape (N,).
+
+        It is the density of the Gaussian on all of space; what ``sample`` clips is still counted outside.
+        """
+        dtype = self.components.mean.dtype
+        with torch.autocast(self.device.type, enabled=False):
+            return self.components.log_prob(x.flatten(1).to(dtype)).squeeze(1)
+
+    def training_step(self, batch: Sequence[Tensor], batch_idx: int) -> Tensor:
+        """Mean of -log q in nats, and the floor's term."""
+        if batch_idx == 0:
+            self.check_batch(batch)
+        floor = self.hparams["covariance_floor"]
+        return self.objective({"nll": -self.log_prob(batch[0]).mean(), "floor": floor * self.components.shrinkage()[0]})
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Stops at a non-finite gradient, and makes the others natural ones."""
+        super().on_before_optimizer_step(optimizer)
+        self.components.natural_(torch.ones(1, device=self.device), step_limit(optimizer))
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Plain steps along the natural gradient."""
+        return natural_descent(self.parameters(), self.hparams["lr"], self.decay)  # type: ignore[return-value]
+
+    def negative_log_likelihood(self, x: Tensor, labels: Tensor, indices: Tensor, stage: str) -> dict[str, Tensor]:
+        """Exact."""
+        return {"exact": -self.log_prob(x)}
+
+    @torch.no_grad()
+    def fit_closed_form(self, data: Any) -> None:
+        """Sets mean and covariance to the maximum of the objective, in one pass over the data.
+
+        Sums are in float64 and over all processes, each of which passes its own part. There is no closed form for
+        ``low_rank``: EM for factor analysis goes on from the same sums, from the principal components of the
+        correlations, until it stands still.
+
+        Args:
+            data: A datamodule, whose training split is taken, or an iterable of batches: examples (N, *shape), or
+                tuples that begin with them.
+
+        Raises:
+            ValueError: If there are no examples, one is not finite or of another shape, or the covariance is singular.
+        """
+        total: Moments | None = None
+        for x in batches_of(data):
+            x = checked(x, self.shape).to(self.device)
+            moments = self.components.moments(x, x.new_ones(len(x), 1))
+            total = moments if total is None else Moments(*(a + b for a, b in zip(total, moments, strict=True)))
+        if total is None:
+            raise ValueError("There are no examples to fit.")
+        floors = torch.full((1,), self.hparams["covariance_floor"], dtype=torch.float64, device=self.device)
+        self.components.fit_(summed_moments(total), floors, fresh=True, steps=1000)
+
+    def sample(self, num_samples: int, *, labels: Tensor | None = None, generator: Generator | None = None) -> Tensor:
+        """Draws examples, shape (num_samples, *shape); pictures are clipped to [-1, 1], points are not.
+
+        Args:
+            num_samples: How many, at least 1.
+            labels: Must be ``None``: there are no classes.
+            generator: Source of all randomness; ``None`` takes a fresh seed from the system.
+
+        Raises:
+            ValueError: If ``num_samples`` is not positive, or labels are given.
+        """
+        check_num_samples(num_samples)
+        generator = generator or new_generator()
+        choose_labels(labels, num_samples, None, generator)
+        chosen = torch.zeros(num_samples, dtype=torch.int64, device=self.device)
+        with evaluating(self):
+            x = torch.cat([self.components.draw(part, generator) for part in chosen.split(CHUNK)])
+        return clipped(x.view(num_samples, *self.shape))
+
+
+def clipped(x: Tensor) -> Tensor:
+    """Clips pictures to [-1, 1]; leaves points alone."""
+    return x.clamp(-1, 1) if x.ndim == 4 else x
+
+
+def check_settings(covariance_floor: float, lr: float) -> None:
+    """Raises ValueError for what cannot train."""
+    if not 0 <= covariance_floor < float("inf"):
+        raise ValueError(f"covariance_floor={covariance_floor} must be a finite number, at least 0.")
+    if not 0 < lr <= 1:
+        raise ValueError(f"lr={lr} must lie in (0, 1]: 1 is a whole step to the optimum of a batch.")
