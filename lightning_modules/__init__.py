@@ -10,6 +10,7 @@ from lightning_modules.base import GenerativeModule
 from lightning_modules.classifier import Classifier as Classifier
 from lightning_modules.density.gaussian import Gaussian as Gaussian
 from lightning_modules.density.mixture import GaussianMixture as GaussianMixture
+from lightning_modules.energy.ebm import EBM as EBM
 
 METHODS: dict[str, type[GenerativeModule]] = {
     name: value

@@ -127,6 +127,39 @@ def effective_sample_size(log_weights: Tensor, dim: int = 0) -> Tensor:
     return (2 * log_weights.logsumexp(dim) - (2 * log_weights).logsumexp(dim)).exp()
 
 
+def chain_effective_sample_size(series: Tensor) -> Tensor:
+    """Returns how many independent draws chains are worth for the mean of a quantity followed along them.
+
+    The autocorrelation at each lag is estimated from the variance within and between chains, so that chains which
+    each keep to a region of their own are worth no more than their number; sums of neighbouring lags are added up
+    while positive, made to fall monotonically (Geyer, 1992). See section 3 of Rank-normalization, folding, and
+    localization (Vehtari et al., 2021), https://arxiv.org/abs/1903.08008; without its splitting and ranks.
+
+    Args:
+        series: The quantity, shape (steps, chains), steps >= 4.
+
+    Raises:
+        ValueError: If there are fewer than four steps.
+    """
+    steps, chains = series.shape
+    if steps < 4:
+        raise ValueError(f"{steps} steps are too few to see how a chain forgets; 4 are the least.")
+    series = series.double()
+    centred = series - series.mean(0)
+    spectrum = torch.fft.rfft(centred, n=2 * steps, dim=0)
+    autocovariance = torch.fft.irfft(spectrum.abs().square(), n=2 * steps, dim=0)[:steps] / steps
+    within = autocovariance[0].mean() * steps / (steps - 1)
+    between = series.mean(0).var() if chains > 1 else torch.zeros_like(within)
+    variance = within * (steps - 1) / steps + between
+    if variance == 0:
+        return torch.tensor(float(steps * chains))
+    correlation = 1 - (within - autocovariance.mean(1) * steps / (steps - 1)) / variance
+    pairs = correlation[: steps // 2 * 2].view(-1, 2).sum(1)
+    positive = (pairs > 0).cumprod(0).bool()
+    time = 2 * pairs[positive].cummin(0).values.sum() - 1
+    return steps * chains / time.clamp(min=1 / math.log10(steps * chains))
+
+
 def _normal_like(x: Tensor, generator: Generator) -> Tensor:
     return torch.randn(x.shape, generator=generator, device=generator.device, dtype=x.dtype).to(x.device)
 

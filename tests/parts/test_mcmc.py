@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from lightning_modules.parts.mcmc import (
+    chain_effective_sample_size,
     effective_sample_size,
     energy_and_gradient,
     hmc_step,
@@ -142,3 +143,19 @@ def test_effective_sample_size() -> None:
     expected = weights.sum().square() / weights.square().sum()
     assert effective_sample_size(weights.log() + 300).item() == pytest.approx(expected.item())
     assert effective_sample_size(torch.zeros(3, 5), dim=1).tolist() == pytest.approx([5, 5, 5])
+
+
+def test_chain_ess_of_an_autoregression_and_of_chains_that_keep_apart() -> None:
+    g, steps, chains, phi = generator(8), 4000, 16, 0.8
+    z = torch.randn(steps, chains, generator=g, dtype=torch.float64)
+    series = [z[0] / math.sqrt(1 - phi**2)]
+    for row in z[1:]:
+        series.append(phi * series[-1] + row)
+    x = torch.stack(series)
+    expected = steps * chains * (1 - phi) / (1 + phi)
+    assert chain_effective_sample_size(x).item() == pytest.approx(expected, rel=0.15)
+    assert chain_effective_sample_size(z).item() == pytest.approx(steps * chains, rel=0.1)
+    apart = z + 50 * torch.arange(chains)
+    assert chain_effective_sample_size(apart).item() < 2 * chains
+    with pytest.raises(ValueError, match="3 steps are too few"):
+        chain_effective_sample_size(z[:3])

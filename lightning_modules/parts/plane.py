@@ -1,0 +1,41 @@
+"""Densities in the plane by brute force: sums over a grid, which no sampler or bound has a part in."""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+CHUNK = 20_000
+
+
+def plane_grid(extent: float, resolution: int, device: torch.device | None = None) -> Tensor:
+    """Returns the centres of resolution^2 cells of [-extent, extent]^2, shape (resolution^2, 2); x_0 runs slowest."""
+    edges = torch.linspace(-extent, extent, resolution + 1, device=device)
+    centres = (edges[1:] + edges[:-1]) / 2
+    return torch.cartesian_prod(centres, centres)
+
+
+@torch.no_grad()
+def on_grid(function: Callable[[Tensor], Tensor], extent: float, resolution: int, device: torch.device) -> Tensor:
+    """Returns function(x) at the cells of ``plane_grid``, float64 (resolution^2,)."""
+    return torch.cat([function(part) for part in plane_grid(extent, resolution, device).split(CHUNK)]).double()
+
+
+def grid_log_integral(log_values: Tensor, extent: float) -> Tensor:
+    """Returns the logarithm of the integral of exp(log_values) over the square, by the midpoint rule."""
+    cell_area = (2 * extent) ** 2 / len(log_values)
+    return log_values.logsumexp(0) + math.log(cell_area)
+
+
+def grid_divergence(log_p: Tensor, log_q: Tensor) -> Tensor:
+    """Returns KL(p || q) in nats of two densities, each given at the same cells up to a factor."""
+    log_p, log_q = log_p.log_softmax(0), log_q.log_softmax(0)
+    return (log_p.exp() * (log_p - log_q)).sum()
+
+
+def mixture_log_density(modes: Tensor, scale: float, x: Tensor) -> Tensor:
+    """Returns the log-density (N,) of equally likely Gaussians of deviation ``scale`` around ``modes`` (M, D), nats."""
+    squares = (x[:, None] - modes.to(x)).square().sum(2) / (2 * scale**2)
+    constant = math.log(len(modes)) + x.shape[1] * math.log(scale * math.sqrt(2 * math.pi))
+    return (-squares).logsumexp(1) - constant

@@ -1,0 +1,78 @@
+"""A replay buffer of Markov chains, one ring of slots for each position in the batch.
+
+Position i of the batch only ever goes on from slots of position i. So the buffer of a process is its part of the buffer
+of the whole batch, and training does not depend on how many processes share a batch.
+
+Implicit Generation and Modeling with Energy-Based Models (Du and Mordatch, 2019), https://arxiv.org/abs/1903.08689
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from lightning_modules.parts.noise import Noise
+
+
+class ReplayBuffer:
+    """Chains (N, slots, *shape) of the N positions of this process's batch, and how often each was gone on with.
+
+    Args:
+        chains: Shape (N, slots, *shape).
+        visits: int64 (N, slots): runs of the sampler since the chain was started; 0 for a slot that was never used.
+    """
+
+    def __init__(self, chains: Tensor, visits: Tensor) -> None:
+        self.chains, self.visits = chains, visits
+        self.taken: Tensor | None = None
+        self.taken_visits: Tensor | None = None
+
+    def take(self, fresh: Tensor, fresh_share: float, noise: Noise) -> Tensor:
+        """Chooses a slot for each position and returns where its chain goes on, shape (N, *shape).
+
+        Args:
+            fresh: Starts of new chains, shape (N, *shape).
+            fresh_share: Probability that a position starts anew instead.
+            noise: Source of the choices.
+        """
+        num, slots = self.visits.shape
+        device = self.chains.device
+        rows, slot = torch.arange(num, device=device), noise.integers(slots, num, device)
+        anew = noise.uniform(num, device=device) < fresh_share
+        self.taken = slot
+        self.taken_visits = torch.where(anew, 0, self.visits[rows, slot])
+        return torch.where(anew.view(-1, *[1] * (fresh.ndim - 1)), fresh, self.chains[rows, slot])
+
+    def put(self, chains: Tensor) -> None:
+        """Puts the chains back into the slots that ``take`` chose."""
+        assert self.taken is not None
+        assert self.taken_visits is not None
+        rows = torch.arange(len(chains), device=chains.device)
+        self.chains[rows, self.taken] = chains
+        self.visits[rows, self.taken] = self.taken_visits + 1
+
+    def state(self) -> dict[str, Tensor]:
+        """Returns what the buffer goes on from."""
+        return {"chains": self.chains.cpu(), "visits": self.visits.cpu()}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Tensor], device: torch.device) -> "ReplayBuffer":
+        """Takes back what ``state`` returned."""
+        return cls(state["chains"].to(device), state["visits"].to(device))
+
+
+def select_chains(states: list[dict[str, Tensor]], num: int, burn_in: int) -> Tensor:
+    """Returns ``num`` chains out of the buffers of all processes, in their order; those of few visits come last.
+
+    Args:
+        states: ``ReplayBuffer.state`` of each process.
+        num: How many; a buffer with fewer gives each of its chains several times.
+        burn_in: Visits that make a chain a settled one.
+
+    Returns:
+        Shape (num, *shape), equal on any number of processes.
+    """
+    chains = torch.cat([state["chains"] for state in states]).transpose(0, 1).flatten(0, 1)
+    visits = torch.cat([state["visits"] for state in states]).T.flatten()
+    order = (visits < burn_in).to(torch.uint8).argsort(stable=True)
+    return chains[order[torch.arange(num) % len(order)]]
