@@ -18,6 +18,7 @@ RUN = {
     "show": commands.show,
     "train": commands.train,
     "sample": commands.sample,
+    "draw": commands.draw,
     "evaluate": commands.evaluate,
     "export": commands.export,
     "fine-tune": commands.fine_tune,
@@ -72,6 +73,18 @@ def build_parser() -> argparse.ArgumentParser:
     sampling.add_argument("--labels", type=_labels, help="classes to draw in turn, as 0,1,2")
     sampling.add_argument("--weights", choices=["ema", "raw"], default="ema", help="averaged or last (default: ema)")
     sampling.add_argument("--out", metavar="FILE", help="PNG file (default: NAME.png)")
+
+    drawing = command("draw", "draw reconstructions, completions, filters and other views of a checkpoint")
+    drawing.add_argument("name", help=NAME_HELP)
+    drawing.add_argument(
+        "view",
+        help="reconstructions, interpolation, traversal, completion, filters, fantasies or energy, where the method "
+        "has it",
+    )
+    drawing.add_argument("--num", type=_positive, help="rows, or pictures (default: a number that fits the view)")
+    drawing.add_argument("--seed", type=int, default=0, help="seed of all randomness (default: 0)")
+    drawing.add_argument("--data-dir", metavar="FOLDER", help="where the data are (default: searched)")
+    drawing.add_argument("--out", metavar="FILE", help="PNG file (default: NAME.VIEW.png)")
 
     evaluating = command("evaluate", "measure a checkpoint against the test split of its data")
     evaluating.add_argument("name", help=NAME_HELP)

@@ -85,6 +85,26 @@ def sample(arguments: Namespace) -> None:
     print(f"Wrote {out}")
 
 
+def draw(arguments: Namespace) -> None:
+    """Draws a view of what a checkpoint has learnt and writes a picture."""
+    shown = card(arguments.name)
+    import torch
+
+    from lightning_modules.parts.pictures import save_png
+    from zoo.evaluation import held_out_pictures
+    from zoo.loading import load
+    from zoo.views import Request, check_view
+
+    module = load(arguments.name)
+    view = check_view(module, shown.name, arguments.view)
+    num = arguments.num or view.num
+    real = held_out_pictures(shown, num, arguments.data_dir) if view.shows_data else torch.empty(0)
+    picture = view.draw(Request(module, num, torch.Generator().manual_seed(arguments.seed), real))
+    out = Path(arguments.out or f"{_file_name(shown)}.{arguments.view}.png")
+    save_png(picture, out)
+    print(f"Wrote {out}")
+
+
 def evaluate(arguments: Namespace) -> None:
     """Measures a checkpoint, and with ``--write`` keeps the numbers in its card."""
     shown = card(arguments.name)

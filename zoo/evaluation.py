@@ -11,6 +11,7 @@ import torch
 import yaml
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.utilities.model_helpers import is_overridden
+from torch import Tensor
 
 import datamodules
 from lightning_modules.callbacks.evaluation import evaluate_classes, evaluate_samples, train_fid
@@ -95,6 +96,13 @@ def evaluate(
     if getattr(module, "num_classes", None) is not None:
         values |= evaluate_classes(module, extractor, spec=spec, split=SPLIT, seed=seed)
     return values
+
+
+def held_out_pictures(card: Card, num: int, data_dir: str | None = None) -> Tensor:
+    """Returns the first test pictures of a checkpoint's data, as the model takes them, (num, C, H, W)."""
+    datamodule = _datamodule(card, data_dir)
+    datamodule.batch_size = num
+    return next(iter(datamodule.test_dataloader()))[0]
 
 
 def _test(module: LightningModule, datamodule: LightningDataModule, device: str) -> dict[str, float]:

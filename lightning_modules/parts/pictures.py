@@ -1,6 +1,7 @@
 """Drawing what a model made: grids of pictures and scatter plots of points, without a plotting library."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,13 @@ from torch import Tensor
 from torchvision.utils import make_grid
 
 from lightning_modules.parts.metrics import to_uint8
+from lightning_modules.parts.plane import on_grid
 
 PADDING = 2
 CANVAS = 400
 REAL_COLOUR = (190, 200, 215)
 FAKE_COLOUR = (200, 60, 30)
+LEVEL, MAX_LEVEL = 2.0, 20.0  # nats between level lines, and where they end
 
 
 def image_grid(
@@ -71,3 +74,32 @@ def scatter(points: Tensor, real: Tensor | None = None) -> Image.Image:
         for right, up in ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1)):
             canvas[(CANVAS - 1 - y[inside] - up).numpy(), (x[inside] + right).numpy()] = colour
     return Image.fromarray(canvas)
+
+
+def energy_surface(
+    energy: Callable[[Tensor], Tensor], extent: float, device: torch.device | None = None
+) -> Image.Image:
+    """Draws the density exp(-energy) and the level lines of the energy on the square [-extent, extent]^2.
+
+    Args:
+        energy: Maps points (N, 2) to nats (N,).
+        extent: Half the side of the square.
+        device: Where to compute.
+
+    Raises:
+        ValueError: If an energy is NaN or infinite.
+    """
+    values = on_grid(energy, extent, CANVAS, device or torch.device("cpu")).view(CANVAS, CANVAS)
+    if not torch.isfinite(values).all():
+        raise ValueError("The energy is NaN or infinite somewhere on the square: the model has diverged.")
+    relative = values - values.min()
+    shade = torch.exp(-relative / 2)  # the square root of the density, in which its tails can be seen
+    levels = torch.floor(relative.clamp(max=MAX_LEVEL) / LEVEL)
+    line = torch.zeros_like(levels, dtype=torch.bool)
+    line[1:] |= levels[1:] != levels[:-1]
+    line[:, 1:] |= levels[:, 1:] != levels[:, :-1]
+    paper, ink = torch.tensor([255.0, 255.0, 255.0]), torch.tensor([float(c) for c in FAKE_COLOUR])
+    picture = paper + shade.float()[..., None] * (ink - paper)
+    picture[line] = torch.tensor([float(c) for c in REAL_COLOUR])
+    # Rows of the grid are x; in a picture they are columns, and y grows upwards.
+    return Image.fromarray(picture.transpose(0, 1).flip(0).round().to(torch.uint8).contiguous().numpy())

@@ -1,0 +1,133 @@
+"""Pictures of what a checkpoint has learnt beyond its samples, each by the capability that it needs."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from PIL.Image import Image
+from torch import Generator, Tensor
+
+from lightning_modules.parts.interpolation import spherical_interpolation
+from lightning_modules.parts.pictures import energy_surface, image_grid
+from zoo.errors import ZooError
+
+STEPS = 10
+MARGIN = 1.5  # of the pictured plane, around the furthest mode
+NUM_POINTS = 500
+SPAN = 3.0  # standard deviations of the prior, on each side
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked for.
+
+    Attributes:
+        module: The checkpoint's module.
+        num: Rows (or pictures) of the view.
+        generator: Source of all randomness.
+        real: Held-out pictures (num, C, H, W); empty for views that need none.
+    """
+
+    module: Any
+    num: int
+    generator: Generator
+    real: Tensor
+
+    @property
+    def value_range(self) -> tuple[float, float]:
+        """The values that become black and white."""
+        spec = self.module.data_spec
+        return (-1.0, 1.0) if spec is None or spec.value_range is None else spec.value_range
+
+
+def reconstructions(request: Request) -> Image:
+    """Held-out pictures, each beside what is decoded from its code."""
+    made = request.module.reconstruct(request.real).cpu()
+    pairs = torch.stack([request.real, made], 1).flatten(0, 1)
+    return image_grid(pairs, request.value_range, columns=min(2 * request.num, 2 * STEPS))
+
+
+def interpolation(request: Request) -> Image:
+    """Rows of codes on an arc between two draws of the prior, decoded."""
+    start, end = (request.module.sample_latent(request.num, generator=request.generator) for _ in range(2))
+    codes = spherical_interpolation(start, end, STEPS).flatten(0, 1)
+    return image_grid(request.module.decode(codes).cpu(), request.value_range, columns=STEPS)
+
+
+def traversal(request: Request) -> Image:
+    """A row for each of the first coordinates of one code, moved from -3 to 3 while the others stay."""
+    z = request.module.sample_latent(1, generator=request.generator)
+    values = torch.linspace(-SPAN, SPAN, STEPS)
+    rows = [request.module.traverse(z, dimension, values)[0] for dimension in range(min(request.num, z.shape[1]))]
+    return image_grid(torch.cat(rows).cpu(), request.value_range, columns=STEPS)
+
+
+def completion(request: Request) -> Image:
+    """Held-out pictures: each whole, its upper half, and several ways in which the model goes on from there."""
+    height = request.real.shape[2]
+    upper = request.real.clone()
+    upper[:, :, height // 2 :] = request.value_range[0]
+    repeated = upper.repeat_interleave(STEPS - 2, 0)
+    drawn = request.module.complete(repeated, height // 2, generator=request.generator).cpu()
+    rows = torch.cat([request.real[:, None], upper[:, None], drawn.unflatten(0, (request.num, STEPS - 2))], 1)
+    return image_grid(rows.flatten(0, 1), request.value_range, columns=STEPS)
+
+
+def filters(request: Request) -> Image:
+    """Weights of hidden units, grey for zero."""
+    return image_grid(request.module.filters()[: request.num].cpu(), (-1.0, 1.0))
+
+
+def fantasies(request: Request) -> Image:
+    """Where the persistent chains of training were at its end."""
+    return image_grid(request.module.fantasy_particles()[: request.num].cpu(), request.value_range)
+
+
+def energy(request: Request) -> Image:
+    """The density that the energy of a point in the plane stands for, with level lines."""
+    spec, points = request.module.data_spec, request.module.sample(NUM_POINTS, generator=request.generator)
+    reach = [abs(x) for mode in spec.modes for x in mode] or points.abs().amax(1).tolist()
+    return energy_surface(request.module.energy, MARGIN * max(reach))
+
+
+@dataclass(frozen=True)
+class View:
+    """A picture that can be drawn, of modules that have all of ``needs``."""
+
+    draw: Callable[[Request], Image]
+    needs: tuple[str, ...]
+    kind: str = "image"
+    shows_data: bool = False
+    num: int = 8
+
+
+VIEWS = {
+    "reconstructions": View(reconstructions, ("encode", "reconstruct"), shows_data=True, num=40),
+    "interpolation": View(interpolation, ("sample_latent", "decode")),
+    "traversal": View(traversal, ("sample_latent", "traverse")),
+    "completion": View(completion, ("complete",), shows_data=True),
+    "filters": View(filters, ("filters",), num=100),
+    "fantasies": View(fantasies, ("fantasy_particles",), num=100),
+    "energy": View(energy, ("energy",), kind="points"),
+}
+
+
+def views_of(module: Any) -> list[str]:
+    """Returns the names of the views that a module has."""
+    kind = None if module.data_spec is None else module.data_spec.kind
+    return [
+        name for name, view in VIEWS.items() if view.kind == kind and all(hasattr(module, need) for need in view.needs)
+    ]
+
+
+def check_view(module: Any, name: str, view: str) -> View:
+    """Returns a view that a module has.
+
+    Raises:
+        ZooError: If it has no such view, with those that it has.
+    """
+    if view not in (found := views_of(module)):
+        have = f"It has {', '.join(found)}." if found else "It has samples only: python -m zoo sample."
+        raise ZooError(f"{name} is a {type(module).__name__}, which has no view {view!r}. {have}")
+    return VIEWS[view]
