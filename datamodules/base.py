@@ -51,10 +51,9 @@ class ZooDataModule(LightningDataModule):
 
     def train_dataloader(self) -> TrainingLoader:
         """Shuffled batches of the training split; see ``TrainingLoader``."""
-        source = self.source("train")
         rank, world_size = self._place()
         loader = TrainingLoader(
-            source,
+            self.training_source(self.batch_size * world_size),
             self.batch_size,
             self.seed,
             self.transform,
@@ -68,6 +67,10 @@ class ZooDataModule(LightningDataModule):
             loader.load_state_dict(self._state_to_load)
             self._state_to_load = None
         return loader
+
+    def training_source(self, size: int) -> Source:
+        """Returns the training examples for global batches of ``size``; who lays them out for a size overrides it."""
+        return self.source("train")
 
     def val_dataloader(self) -> EvaluationLoader | list[EvaluationLoader]:
         """The held-out split, in order; see ``EvaluationLoader``. An empty list where it is empty."""

@@ -170,7 +170,7 @@ def _fetch(dataset: PublicDataset, target: Path, tried: list[str]) -> bool:
         try:
             for file in dataset.files:
                 if not (target / file.name).is_file():
-                    _download(mirror + file.name, target / file.name, file)
+                    _download(mirror + (file.address or file.name), target / file.name, file)
         except (OSError, http.client.HTTPException, DamagedDataError) as error:
             tried.append(f"{mirror}: {_one_line(error)}")
             continue

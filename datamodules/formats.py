@@ -1,9 +1,15 @@
-"""Readers of the file formats that picture data sets come in. They are given checked files and trust nothing else."""
+"""Readers of the file formats that data sets come in. They are given checked files and trust nothing else."""
 
 import gzip
+import hashlib
+import io
+import json
+import pickle
 import struct
 import tarfile
+import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,6 +17,10 @@ from scipy.io import loadmat
 from torch import Tensor
 
 CIFAR_RECORD = 1 + 3 * 32 * 32
+
+LOWEST_NOTE, NUM_NOTES = 21, 88  # a piano's A0 to C8 as MIDI numbers them
+PUBLISHED_SPLITS = {"train": "train", "val": "valid", "test": "test"}
+"""Split -> what the sequences' publishers call it."""
 
 
 def read_idx(path: Path) -> Tensor:
@@ -82,3 +92,101 @@ def read_svhn(path: Path) -> tuple[Tensor, Tensor]:
         )
     pixels = torch.from_numpy(np.ascontiguousarray(images.transpose(3, 2, 0, 1)))
     return pixels, torch.from_numpy(labels.astype(np.int64) % 10)
+
+
+def read_chorales(path: Path) -> dict[str, list[Tensor]]:
+    """Reads songs in JSON: by split a list of songs, each a list of steps, each a list of MIDI note numbers.
+
+    Returns:
+        For each split, piano rolls (T, 88) of zeros and ones, uint8; column 0 is MIDI note 21.
+
+    Raises:
+        ValueError: If it is no JSON, lacks a split, or a note is none of the piano's.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+    except ValueError as error:  # no JSON, or no Unicode
+        raise ValueError(f"{path} cannot be read as JSON ({error}): get a whole copy.") from error
+    _check_splits(path, content, PUBLISHED_SPLITS.values())
+    return {split: [_roll(path, song) for song in content[key]] for split, key in PUBLISHED_SPLITS.items()}
+
+
+def read_piano_rolls(path: Path) -> dict[str, list[Tensor]]:
+    """Reads songs in a MATLAB file: by split a cell array ``traindata``, ... of matrices (T, 88) of zeros and ones.
+
+    Returns:
+        As ``read_chorales``.
+
+    Raises:
+        ValueError: If it is no such file, lacks a split, or a matrix has another shape or other values.
+    """
+    try:
+        content = loadmat(path)
+    except Exception as error:  # scipy raises whatever its parser of a damaged file meets
+        raise ValueError(f"{path} cannot be read as a MATLAB file ({error}): get a whole copy.") from error
+    _check_splits(path, content, [f"{key}data" for key in PUBLISHED_SPLITS.values()])
+    songs = {split: list(content[f"{key}data"].flat) for split, key in PUBLISHED_SPLITS.items()}
+    for song in (song for part in songs.values() for song in part):
+        if (
+            getattr(song, "ndim", 0) != 2
+            or song.shape[1] != NUM_NOTES
+            or not len(song)
+            or not np.isin(song, (0, 1)).all()
+        ):
+            raise ValueError(f"{path} holds a song that is no matrix (T, {NUM_NOTES}) of zeros and ones.")
+    return {split: [torch.from_numpy(song.astype(np.uint8)) for song in part] for split, part in songs.items()}
+
+
+def read_strokes(path: Path, sha256: str) -> dict[str, list[Tensor]]:
+    """Reads pen drawings in an NPZ file of object arrays ``train``, ``valid`` and ``test``, one (T, 3) a drawing.
+
+    Such arrays are pickles, which can run any code when they are read; so the digest of the very bytes that are read
+    is compared first.
+
+    Returns:
+        For each split, drawings (T, 3), int16: the offset of the pen in x and y, and 1 where it is lifted after it.
+
+    Raises:
+        ValueError: If the digest is another, the file lacks a split, or a drawing has another shape.
+    """
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise ValueError(
+            f"{path} is not the published file (its SHA-256 differs) and is not unpickled: get a whole copy."
+        )
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=True, encoding="latin1") as archive:
+            arrays = dict(archive.items())
+    except (OSError, ValueError, AttributeError, EOFError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
+        raise ValueError(f"{path} cannot be read as an NPZ file ({error}): get a whole copy.") from error
+    _check_splits(path, arrays, PUBLISHED_SPLITS.values())
+    for drawing in (drawing for key in PUBLISHED_SPLITS.values() for drawing in arrays[key]):
+        if (
+            getattr(drawing, "dtype", None) != np.int16
+            or drawing.ndim != 2
+            or drawing.shape[1] != 3
+            or not len(drawing)
+        ):
+            raise ValueError(f"{path} holds a drawing that is no int16 array (T, 3).")
+    return {split: [torch.from_numpy(drawing) for drawing in arrays[key]] for split, key in PUBLISHED_SPLITS.items()}
+
+
+def _check_splits(path: Path, content: Any, keys: Any) -> None:
+    if not isinstance(content, dict):
+        raise ValueError(
+            f"{path} holds a {type(content).__name__} instead of {', '.join(keys)}: get the published file."
+        )
+    if missing := [key for key in keys if key not in content or not len(content[key])]:
+        raise ValueError(f"{path} lacks {', '.join(missing)}: get the published file.")
+
+
+def _roll(path: Path, song: Any) -> Tensor:
+    if not isinstance(song, list) or not song or not all(isinstance(step, list) for step in song):
+        raise ValueError(f"{path} holds a song that is no list of steps, each a list of notes: get the published file.")
+    roll = torch.zeros(len(song), NUM_NOTES, dtype=torch.uint8)
+    for step, notes in enumerate(song):
+        for note in notes:
+            if type(note) is not int or not LOWEST_NOTE <= note < LOWEST_NOTE + NUM_NOTES:
+                raise ValueError(f"{path} holds the note {note!r}; a piano's are {LOWEST_NOTE}..{LOWEST_NOTE + 87}.")
+            roll[step, note - LOWEST_NOTE] = 1
+    return roll

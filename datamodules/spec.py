@@ -18,7 +18,8 @@ class DataSpec:
     Args:
         name: Name of the data set, ``"fashion_mnist"``.
         kind: One of ``KINDS``.
-        shape: Shape of one example: (C, H, W) for images, (2,) for points, (T,) for tokens.
+        shape: Shape of one example: (C, H, W) for images, (2,) for points, (T,) for tokens, (T, 88) for piano rolls,
+            (T, 3) for strokes, (T, C, H, W) for video. Where examples differ in length, T is that of the longest.
         value_range: Lowest and highest value of an example; ``None`` where there is no bound.
         num_classes: Number of classes, or ``None`` where labels mean nothing (they are then 0).
         class_names: One name a class, or empty.
@@ -26,6 +27,8 @@ class DataSpec:
         preprocessing: What was done to the public data, ``"binarized"``, ``"resized-64"``; part of
             the name under which real statistics are cached. Empty for none.
         vocabulary: The symbols of token sequences, in order of their index.
+        entropy_rate: Entropy of the source in nats a step, where it is known: no model's loss lies below.
+        scale: Units of the public data in one unit that is yielded, where data without bounds are scaled.
         modes: Centres of the mixture that synthetic points were drawn from, one tuple a mode.
         mode_scale: Standard deviation of each of these modes.
 
@@ -44,6 +47,8 @@ class DataSpec:
     vocabulary: tuple[str, ...] = ()
     modes: tuple[tuple[float, ...], ...] = ()
     mode_scale: float | None = None
+    entropy_rate: float | None = None
+    scale: float | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -56,6 +61,10 @@ class DataSpec:
             values = getattr(self, field)
             if values and len(values) != self.num_classes:
                 raise ValueError(f"{field} has {len(values)} entries for num_classes={self.num_classes}.")
+        for field, least in (("entropy_rate", 0.0), ("scale", 5e-324)):
+            value = getattr(self, field)
+            if value is not None and not (math.isfinite(value) and value >= least):
+                raise ValueError(f"{field}={value} must be a finite number {'above' if least else 'of at least'} 0.")
         if wrong := [mode for mode in self.modes if len(mode) != self.shape[0]]:
             raise ValueError(f"modes has the centre {wrong[0]}, where an example has shape={self.shape}.")
 
@@ -127,5 +136,7 @@ _FORMS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "vocabulary": ("a list of strings", _is_list(_is_text)),
     "modes": ("a list of lists of numbers", _is_list(_is_list(_is_number))),
     "mode_scale": ("a number or null", _is_optional(_is_number)),
+    "entropy_rate": ("a number or null", _is_optional(_is_number)),
+    "scale": ("a number or null", _is_optional(_is_number)),
 }
 """What a field may hold in JSON, in words and as a test."""

@@ -56,6 +56,10 @@ class FileSource:
         """Returns itself: the same pictures in every epoch."""
         return self
 
+    def order(self, generator: torch.Generator, size: int) -> Tensor:
+        """Returns a permutation."""
+        return torch.randperm(len(self), generator=generator)
+
     def stream(self, batches: Sequence[Tensor]) -> Iterator[Tensor]:
         """Yields the pictures at each tensor of indices, shape (n, C, H, W), uint8.
 
@@ -73,6 +77,10 @@ class FileSource:
                 yield self._stacked(waiting.popleft())
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+    def beside(self, indices: Tensor) -> tuple[Tensor, ...]:
+        """Returns the labels."""
+        return (self.labels.index_select(0, indices),)
 
     def read(self, index: int) -> Tensor:
         """Reads one picture, shape (C, H, W), uint8."""

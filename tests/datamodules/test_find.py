@@ -327,7 +327,7 @@ def test_the_public_table_is_whole() -> None:
         for file in entry.files:
             assert len(bytes.fromhex(file.sha256)) == 32
             assert bool(file.content_size) == bool(file.content_sha256)
-    assert len({file.sha256 for entry in PUBLIC_DATASETS for file in entry.files}) == 17
+    assert len({file.sha256 for entry in PUBLIC_DATASETS for file in entry.files}) == 22
 
 
 @pytest.mark.slow
