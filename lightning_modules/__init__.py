@@ -7,6 +7,8 @@ from lightning_modules.adversarial.spectral_norm import SNGAN as SNGAN
 from lightning_modules.adversarial.wgan import WGAN as WGAN
 from lightning_modules.adversarial.wgan_gp import WGANGP as WGANGP
 from lightning_modules.autoregressive.pixelcnn_pp import PixelCNNPlusPlus as PixelCNNPlusPlus
+from lightning_modules.autoregressive.recurrent import TeacherForcing as TeacherForcing
+from lightning_modules.autoregressive.scheduled_sampling import ScheduledSampling as ScheduledSampling
 from lightning_modules.base import GenerativeModule
 from lightning_modules.classifier import Classifier as Classifier
 from lightning_modules.density.gaussian import Gaussian as Gaussian

@@ -1,5 +1,6 @@
 """Schedules as functions of the number of batches alone: nothing to save, nothing to lose on resume."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -59,3 +60,76 @@ def linear_decay(total: int | None) -> Callable[[int], float]:
     if total < 1:
         raise ValueError(f"decay_steps={total} must be a positive number of batches, or null for no decay.")
     return lambda step: max(0.0, 1 - step / total)
+
+
+def warmup_and_cosine(warmup: int, total: int | None) -> Callable[[int], float]:
+    """Returns a factor that rises linearly over ``warmup`` steps and falls as a cosine to 0 at ``total``.
+
+    Args:
+        warmup: Steps of the rise; 0 for none.
+        total: Step at which it is 0, or ``None`` for no fall.
+
+    Raises:
+        ValueError: Unless 0 <= warmup < total.
+    """
+    if warmup < 0 or (total is not None and total <= warmup):
+        raise ValueError(f"warmup_steps={warmup} must be at least 0 and less than decay_steps={total}.")
+
+    def factor(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / warmup
+        if total is None:
+            return 1.0
+        return 0.5 * (1 + math.cos(math.pi * min((step - warmup) / (total - warmup), 1.0)))
+
+    return factor
+
+
+@dataclass(frozen=True)
+class TruthProbability:
+    """epsilon_i, the probability that step i of training reads the truth instead of the model's own draw.
+
+    Args:
+        kind: ``"linear"``: max(floor, start - slope i); ``"exponential"``: k^i; ``"inverse_sigmoid"``:
+            k / (k + exp(i / k)); ``"constant"``: start.
+        start: epsilon_0 of ``"linear"``, and the value of ``"constant"``.
+        slope: c of ``"linear"``, a step.
+        k: k of the others: below 1 for ``"exponential"``, at least 1 for ``"inverse_sigmoid"``.
+        floor: The least value, in all kinds.
+
+    Raises:
+        ValueError: If the schedule would leave [0, 1].
+
+    Scheduled Sampling (Bengio et al., 2015), https://arxiv.org/abs/1506.03099
+    """
+
+    kind: str = "inverse_sigmoid"
+    start: float = 1.0
+    slope: float = 0.0
+    k: float = 1000.0
+    floor: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("linear", "exponential", "inverse_sigmoid", "constant"):
+            raise ValueError(f"decay={self.kind!r} is not linear, exponential, inverse_sigmoid or constant.")
+        if not 0 <= self.floor <= 1 or not 0 <= self.start <= 1 or self.slope < 0:
+            raise ValueError(
+                f"start={self.start}, floor={self.floor} and slope={self.slope}: a probability stays in [0, 1]: "
+                "start and floor must lie there, and slope must not be negative."
+            )
+        if self.kind == "exponential" and not 0 < self.k < 1:
+            raise ValueError(f"k={self.k}: k^i stays in [0, 1] and falls only for 0 < k < 1.")
+        if self.kind == "inverse_sigmoid" and not self.k >= 1:
+            raise ValueError(f"k={self.k}: k / (k + exp(i / k)) needs k >= 1.")
+
+    def __call__(self, step: int) -> float:
+        """Returns epsilon after ``step`` batches."""
+        if self.kind == "linear":
+            value = self.start - self.slope * step
+        elif self.kind == "exponential":
+            value = self.k**step
+        elif self.kind == "inverse_sigmoid":
+            value = self.k / (self.k + math.exp(min(step / self.k, 700.0)))
+        else:
+            value = self.start
+        return max(self.floor, value)

@@ -1,0 +1,219 @@
+"""The last layer of a sequence model: from features of the past to the law of the next step.
+
+Each emission embeds a step for the network that reads it, gives log p(x_t | x_<t) of a whole sequence at once, and
+draws one step. All share one interface, so that every sequence method works with every kind of data:
+
+    embed(x)                          steps (N, T, ...) -> inputs of the network (N, T, ...)
+    start(num, device)                what is read before the first step, (num, 1, ...)
+    log_prob(features, x)             nats, (N, T)
+    sample(features, uniform, ...)    one step (N, 1, ...); ``uniform(*shape)`` gives draws from [0, 1)
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lightning_modules.parts.likelihoods import MIN_LOG_SCALE, discretized_logistic_log_prob, to_256_bins
+
+Uniform = Callable[..., Tensor]
+
+
+class Categorical(nn.Module):
+    """One of V symbols; the symbol V is read at the start.
+
+    Args:
+        vocabulary_size: V.
+        embedding: Size of a symbol's embedding.
+        features: Size of the network's features.
+    """
+
+    def __init__(self, vocabulary_size: int, embedding: int, features: int) -> None:
+        super().__init__()
+        self.size = vocabulary_size
+        self.symbols = nn.Embedding(vocabulary_size + 1, embedding)
+        self.head = nn.Linear(features, vocabulary_size)
+        self.in_features = embedding
+
+    def start(self, num: int, device: torch.device) -> Tensor:
+        """Returns the symbol that stands before every sequence."""
+        return torch.full((num, 1), self.size, dtype=torch.long, device=device)
+
+    def embed(self, x: Tensor) -> Tensor:
+        """Maps symbols (N, T) to (N, T, embedding)."""
+        return self.symbols(x)
+
+    def log_prob(self, features: Tensor, x: Tensor) -> Tensor:
+        """Returns log p of each symbol, nats, (N, T)."""
+        return -F.cross_entropy(self.head(features).transpose(1, 2), x, reduction="none")
+
+    def sample(
+        self,
+        features: Tensor,
+        uniform: Uniform,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+    ) -> Tensor:
+        """Draws a symbol (N, 1) by the inverse of its distribution function."""
+        logits = restricted(self.head(features[:, -1]) / temperature, top_k, top_p)
+        cumulative = logits.double().softmax(1).cumsum(1)
+        draws = uniform(len(features), 1).double() * cumulative[:, -1:]
+        return torch.searchsorted(cumulative, draws, right=True).clamp(max=self.size - 1)
+
+
+def restricted(logits: Tensor, top_k: int | None = None, top_p: float | None = None) -> Tensor:
+    """Rules out all but the likeliest symbols.
+
+    Args:
+        logits: (N, V).
+        top_k: Keeps the k likeliest (Fan et al., 2018).
+        top_p: Keeps the fewest whose probabilities sum to at least p: nucleus sampling
+            (Holtzman et al., 2020, https://arxiv.org/abs/1904.09751).
+
+    Returns:
+        The logits, minus infinity where a symbol is ruled out.
+    """
+    if top_k is not None and top_k < logits.shape[1]:
+        least = logits.topk(top_k, 1).values[:, -1:]
+        logits = logits.masked_fill(logits < least, -math.inf)
+    if top_p is not None and top_p < 1:
+        ordered, order = logits.sort(1, descending=True)
+        before = ordered.softmax(1).cumsum(1) - ordered.softmax(1)
+        logits = logits.masked_fill((before >= top_p).gather(1, order.argsort(1)), -math.inf)
+    return logits
+
+
+class IndependentNotes(nn.Module):
+    """Every note of a frame on its own: Bernoulli outputs, as in the RNN rows of the literature's tables.
+
+    Args:
+        notes: Notes in a frame, 88.
+        embedding: Size of a frame's embedding.
+        features: Size of the network's features.
+    """
+
+    def __init__(self, notes: int, embedding: int, features: int) -> None:
+        super().__init__()
+        self.notes = notes
+        self.frames = nn.Linear(notes, embedding)
+        self.head = nn.Linear(features, notes)
+        self.in_features = embedding
+
+    def start(self, num: int, device: torch.device) -> Tensor:
+        """Returns silence."""
+        return torch.zeros(num, 1, self.notes, device=device)
+
+    def embed(self, x: Tensor) -> Tensor:
+        """Maps frames (N, T, notes) to (N, T, embedding)."""
+        return self.frames(x)
+
+    def log_prob(self, features: Tensor, x: Tensor) -> Tensor:
+        """Returns log p of each frame, nats, (N, T)."""
+        logits = self.head(features)
+        return (x * logits - F.softplus(logits)).sum(2)
+
+    def sample(self, features: Tensor, uniform: Uniform, temperature: float = 1.0) -> Tensor:
+        """Draws a frame (N, 1, notes)."""
+        on = torch.sigmoid(self.head(features[:, -1:]) / temperature)
+        return (uniform(*on.shape) < on).float()
+
+
+class NADENotes(nn.Module):
+    """The notes of a frame one after the other: NADE whose biases come from the past (RNN-NADE).
+
+    p(x) = prod_d p(x_d | x_<d), with p(x_d = 1 | x_<d) = sigmoid(b_d + V_d h_d), h_d = sigmoid(c + W_<d x_<d), and b
+    and c linear in the features of the past.
+
+    Args:
+        notes: Notes in a frame, 88, from the lowest to the highest.
+        embedding: Size of a frame's embedding.
+        features: Size of the network's features.
+        hidden: Units of the NADE.
+
+    Larochelle and Murray (2011), https://proceedings.mlr.press/v15/larochelle11a.html;
+    Boulanger-Lewandowski et al. (2012), https://arxiv.org/abs/1206.6392
+    """
+
+    def __init__(self, notes: int, embedding: int, features: int, hidden: int = 128) -> None:
+        super().__init__()
+        self.notes = notes
+        self.frames = nn.Linear(notes, embedding)
+        self.visible_bias, self.hidden_bias = nn.Linear(features, notes), nn.Linear(features, hidden)
+        self.encode = nn.Parameter(torch.randn(notes, hidden) * 0.05)
+        self.decode = nn.Parameter(torch.randn(notes, hidden) / math.sqrt(hidden))
+        self.in_features = embedding
+
+    def start(self, num: int, device: torch.device) -> Tensor:
+        """Returns silence."""
+        return torch.zeros(num, 1, self.notes, device=device)
+
+    def embed(self, x: Tensor) -> Tensor:
+        """Maps frames (N, T, notes) to (N, T, embedding)."""
+        return self.frames(x)
+
+    def log_prob(self, features: Tensor, x: Tensor) -> Tensor:
+        """Returns log p of each frame, nats, (N, T)."""
+        contributions = x.unsqueeze(3) * self.encode  # of each note to the notes after it
+        before = contributions.cumsum(2) - contributions
+        h = torch.sigmoid(self.hidden_bias(features).unsqueeze(2) + before)
+        logits = self.visible_bias(features) + (h * self.decode).sum(3)
+        return (x * logits - F.softplus(logits)).sum(2)
+
+    def sample(self, features: Tensor, uniform: Uniform, temperature: float = 1.0) -> Tensor:
+        """Draws a frame (N, 1, notes), note by note."""
+        activation, bias = self.hidden_bias(features[:, -1]), self.visible_bias(features[:, -1])
+        draws, notes = uniform(len(features), self.notes), []
+        for d in range(self.notes):
+            logit = bias[:, d] + torch.sigmoid(activation) @ self.decode[d]
+            note = (draws[:, d] < torch.sigmoid(logit / temperature)).float()
+            activation = activation + note[:, None] * self.encode[d]
+            notes.append(note)
+        return torch.stack(notes, 1).unsqueeze(1)
+
+
+class GreyFrames(nn.Module):
+    """Frames of a video: every pixel a discretised logistic law on 256 grey values, independent given the past.
+
+    Args:
+        channels: Channels of a frame.
+        height: Its height.
+        width: Its width.
+        features: Channels of the network's features, which are half as high and wide.
+    """
+
+    def __init__(self, channels: int, height: int, width: int, features: int) -> None:
+        super().__init__()
+        self.shape = (channels, height, width)
+        self.grow = nn.ConvTranspose2d(features, features, 4, stride=2, padding=1)
+        self.head = nn.Conv2d(features, 2 * channels, 3, padding=1)
+        self.in_features = channels
+        # Start wide: a narrow law far from the truth has large gradients.
+        with torch.no_grad():
+            self.head.bias[channels:] = -1.0  # type: ignore[index]
+
+    def start(self, num: int, device: torch.device) -> Tensor:
+        """Returns a black frame."""
+        return torch.full((num, 1, *self.shape), -1.0, device=device)
+
+    def embed(self, x: Tensor) -> Tensor:
+        """Returns the frames."""
+        return x
+
+    def law(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns means and logarithms of scales of the next frames, (N, T, C, H, W) each."""
+        grown = F.leaky_relu(self.grow(features.flatten(0, 1)), 0.2)
+        mean, log_scale = self.head(grown).unflatten(0, features.shape[:2]).chunk(2, 2)
+        return mean, log_scale
+
+    def log_prob(self, features: Tensor, x: Tensor) -> Tensor:
+        """Returns log p of each frame, nats, (N, T)."""
+        return discretized_logistic_log_prob(x, *self.law(features)).flatten(2).sum(2)
+
+    def sample(self, features: Tensor, uniform: Uniform, temperature: float = 1.0) -> Tensor:
+        """Draws a frame (N, 1, C, H, W) on the 256 grey values; the temperature multiplies the scales."""
+        mean, log_scale = self.law(features[:, -1:])
+        u = uniform(*mean.shape).clamp(1e-5, 1 - 1e-5)
+        return to_256_bins(mean + temperature * log_scale.clamp(min=MIN_LOG_SCALE).exp() * (u.log() - torch.log1p(-u)))

@@ -1,0 +1,71 @@
+"""Teacher forcing: every step is predicted from the true steps before it.
+
+The likelihood of a sequence is a product of conditionals, and its gradient needs nothing but the truth: all steps are
+trained at once. What the network never sees in training is its own output, which it reads when it generates.
+
+NOTE: With batches of streams (``(x, lengths, continues)``) the state goes on from batch to batch and gradients stop at
+their borders: truncated back-propagation through time.
+
+A Learning Algorithm for Continually Running Fully Recurrent Neural Networks (Williams and Zipser, 1989),
+https://doi.org/10.1162/neco.1989.1.2.270
+"""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from lightning_modules.autoregressive.sequence import SequenceModule, SequenceNetwork, mask
+
+
+class TeacherForcing(SequenceModule):
+    """Maximum likelihood of sequences: -sum_t log p(x_t | x_<t), in nats a step.
+
+    Args:
+        length: Steps that ``sample`` draws by default.
+        step_shape: Shape of one step: [] for tokens, [88] for frames of a piano roll, [C, H, W] for video in [-1, 1].
+        vocabulary_size: Symbols of a token; ``None`` for frames.
+        architecture: ``"lstm"``, ``"gru"``, ``"transformer"``, or ``"conv_lstm"`` for video.
+        width: Size of the hidden state.
+        num_layers: Layers.
+        dropout: In [0, 1).
+        output: ``"independent"`` or ``"nade"`` for the notes of a frame.
+        context: Steps that a transformer sees.
+        lr: AdamW's learning rate.
+        weight_decay: AdamW's weight decay, on matrices.
+        warmup_steps: Batches over which the learning rate rises.
+        decay_steps: Batches after which it has fallen to zero along a cosine, or ``None``.
+
+    Raises:
+        ValueError: If architecture, output and data do not fit together, or a number is out of range.
+    """
+
+    def __init__(
+        self,
+        length: int = 256,
+        step_shape: Sequence[int] = (),
+        vocabulary_size: int | None = 65,
+        architecture: str = "lstm",
+        width: int = 256,
+        num_layers: int = 1,
+        dropout: float = 0.0,
+        output: str = "independent",
+        context: int = 256,
+        lr: float = 2e-3,
+        weight_decay: float = 0.01,
+        warmup_steps: int = 0,
+        decay_steps: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.network = SequenceNetwork(
+            step_shape, vocabulary_size, architecture, width, num_layers, dropout, output, context
+        )
+
+    def training_step(self, batch: Sequence[Tensor], batch_idx: int) -> Tensor:
+        """Mean of -log p over the steps of the batch, nats."""
+        if batch_idx == 0:
+            self.check_batch(batch)
+        x, lengths = batch[0], batch[1]
+        values, state = self.step_log_prob(x, self.carried_into(batch, "train"))
+        self.carry(batch, state, "train")
+        return self.objective({"nats_per_step": self.mean_over_steps(-values, mask(lengths, x.shape[1]))})
