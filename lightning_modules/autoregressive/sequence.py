@@ -86,7 +86,7 @@ class SequenceNetwork(nn.Module):
         else:
             self.emission = IndependentNotes(step_shape[0], embedding, width)
         if architecture == "transformer":
-            heads = max(head for head in (1, 2, 4, 6) if width % (2 * head) == 0)
+            heads = max((head for head in (1, 2, 4, 6) if width % (2 * head) == 0), default=1)
             self.core = CausalTransformer(embedding, width, num_layers, heads, context, dropout)
         else:
             self.core = Recurrent(architecture, embedding, width, num_layers, dropout)

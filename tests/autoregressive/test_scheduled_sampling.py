@@ -1,0 +1,98 @@
+"""Scheduled sampling between its two ends: epsilon 1 is teacher forcing, epsilon 0 reads its own draws."""
+
+import math
+
+import pytest
+import torch
+
+from lightning_modules import ScheduledSampling, TeacherForcing
+from lightning_modules.parts.schedules import TruthProbability
+
+SETTINGS = {"length": 10, "vocabulary_size": 5, "width": 16, "architecture": "gru"}
+
+
+def pair() -> tuple[TeacherForcing, ScheduledSampling]:
+    torch.manual_seed(0)
+    teacher = TeacherForcing(**SETTINGS)
+    scheduled = ScheduledSampling(**SETTINGS)
+    scheduled.load_state_dict(teacher.state_dict())
+    return teacher, scheduled
+
+
+def test_epsilon_one_equals_teacher_forcing_and_draws_nothing() -> None:
+    teacher, scheduled = pair()
+    x = teacher.sample(3, generator=torch.Generator().manual_seed(0))
+    state = torch.get_rng_state()
+    values, _ = scheduled.scheduled_log_prob(x, 1.0)
+    assert torch.equal(values, teacher.step_log_prob(x)[0])
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_the_loop_with_true_coins_equals_teacher_forcing_and_so_do_its_gradients() -> None:
+    teacher, scheduled = pair()
+    x = teacher.sample(3, generator=torch.Generator().manual_seed(0))
+    ours, _ = scheduled.scheduled_log_prob(x, 1 - 1e-12)  # every coin falls on the truth, one step at a time
+    theirs, _ = teacher.step_log_prob(x)
+    torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-6)
+    ours.sum().backward()
+    theirs.sum().backward()
+    for a, b in zip(scheduled.parameters(), teacher.parameters(), strict=True):
+        torch.testing.assert_close(a.grad, b.grad, atol=1e-5, rtol=1e-5)
+
+
+def test_epsilon_zero_reads_what_it_has_drawn() -> None:
+    """The loss is that of the true steps given the inputs, which are the model's own draws, remembered here."""
+    _, scheduled = pair()
+    x = scheduled.sample(4, generator=torch.Generator().manual_seed(0))
+    read = [scheduled.network.emission.start(4, x.device)]
+    next_input = scheduled.next_input
+
+    def remembered(*arguments: torch.Tensor) -> torch.Tensor:
+        step = next_input(*arguments)
+        read.append(step)
+        return step
+
+    scheduled.next_input = remembered  # type: ignore[method-assign]
+    torch.manual_seed(0)
+    values, _ = scheduled.scheduled_log_prob(x, 0.0)
+    inputs = torch.cat(read, 1)
+    features, _ = scheduled.network(inputs)
+    torch.testing.assert_close(values, scheduled.network.emission.log_prob(features, x), atol=1e-6, rtol=1e-6)
+    assert not torch.equal(inputs[:, 1:], x[:, :-1])
+
+
+def test_coins_fall_as_often_as_they_should() -> None:
+    """A share of 2 400 coins within 5 standard errors of epsilon."""
+    _, scheduled = pair()
+    rows: list[torch.Tensor] = []
+    scheduled.next_input = lambda x, feature, truth: rows.append(truth) or x  # type: ignore
+    x = torch.randint(5, (240, 11))
+    scheduled.scheduled_log_prob(x, 0.3)
+    share = torch.stack(rows).float().mean().item()
+    assert abs(share - 0.3) < 5 * math.sqrt(0.21 / 2400)
+
+
+def test_schedules_are_those_of_the_paper() -> None:
+    assert TruthProbability("inverse_sigmoid", k=50)(0) == pytest.approx(50 / 51)
+    assert TruthProbability("inverse_sigmoid", k=50)(round(50 * math.log(50))) == pytest.approx(0.5, abs=2e-3)
+    assert TruthProbability("exponential", k=0.9)(3) == pytest.approx(0.9**3)
+    assert TruthProbability("linear", slope=0.1, floor=0.25)(5) == pytest.approx(0.5)
+    assert TruthProbability("linear", slope=0.1, floor=0.25)(99) == 0.25
+    assert TruthProbability("inverse_sigmoid", k=2)(10**9) == pytest.approx(0.0)
+    assert TruthProbability("constant", start=0.4)(7) == 0.4
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"start": 1.2}, r"start=1\.2"),
+        ({"floor": -0.1}, r"floor=-0\.1"),
+        ({"decay": "linear", "slope": -1.0}, r"slope=-1\.0"),
+        ({"decay": "exponential", "k": 1.5}, r"k=1\.5"),
+        ({"decay": "inverse_sigmoid", "k": 0.5}, r"k=0\.5"),
+        ({"decay": "cosine"}, "cosine"),
+    ],
+)
+def test_schedules_that_leave_the_unit_interval_are_refused(settings: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ScheduledSampling(**{**SETTINGS, **settings})
