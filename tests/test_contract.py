@@ -14,7 +14,9 @@ from lightning.pytorch import Trainer
 
 import lightning_modules
 import zoo
-from datamodules import DATAMODULES, Ring, SyntheticImages, ZooDataModule
+from datamodules import DATAMODULES, DataSpec, MarkovSource, Ring, SyntheticImages, ZooDataModule
+from datamodules.loader import Source, TensorSource
+from datamodules.sequence_base import SequenceDataModule
 from lightning_modules import METHODS
 from lightning_modules.base import GenerativeModule
 from lightning_modules.parts.capabilities import Averages, Extracts, Interpolates, Samples
@@ -33,9 +35,27 @@ SMALL = {
 }
 
 
+class TinySequences(SequenceDataModule):
+    """Frames of a piano roll, or of a video, at random."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(batch_size=16, seed=0)
+        shape = {"piano_roll": (6, 88), "video": (4, 1, 8, 8)}[kind]
+        self.spec = DataSpec(f"tiny_{kind}", kind, shape, (0.0, 1.0))
+
+    def read(self) -> dict[str, Source]:
+        draws = torch.rand(64, *self.spec.shape, generator=torch.Generator().manual_seed(0))
+        x = (draws < 0.1).float() if self.spec.kind == "piano_roll" else (draws * 255).round() / 255
+        return {split: TensorSource(x, torch.full((64,), x.shape[1])) for split in ("train", "val", "test")}
+
+
 def tiny_data(kind: str, name: str) -> ZooDataModule:
     if kind == "points":
         return Ring(batch_size=16, train_size=64, val_size=32, test_size=32)
+    if kind == "tokens":
+        return MarkovSource(length=12, batch_size=16, train_size=64, val_size=16, test_size=16)
+    if kind in ("piano_roll", "video"):
+        return TinySequences(kind)
     binarize = METHODS[name].value_range == (0.0, 1.0)
     return SyntheticImages(
         shape=[1, 28, 28], num_classes=3, size=64, val_size=16, test_size=16, batch_size=16, binarize=binarize
@@ -191,6 +211,6 @@ def test_capabilities_fit_together(name: str, kind: str) -> None:
 
 @pytest.mark.parametrize("name", METHODS)
 def test_kinds_that_a_method_does_not_model_are_refused(name: str) -> None:
-    for kind in {"image", "points"} - set(METHODS[name].kinds):
+    for kind in {"image", "points", "tokens"} - set(METHODS[name].kinds):
         with pytest.raises(ValueError, match=f"{name} models"):
             build(name, tiny_data(kind, name))

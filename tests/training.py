@@ -39,14 +39,18 @@ EXAMPLES = 5 * GLOBAL_BATCH + 3  # an epoch has five batches
 
 
 class TinyData(ZooDataModule):
-    """Fixed examples of a given shape with two classes: points, or pictures of 256 grey values or of bits."""
+    """Fixed examples of a given shape: points, pictures of 256 grey values or of bits, two classes; or tokens."""
 
-    def __init__(self, shape: tuple[int, ...], batch_size: int = GLOBAL_BATCH, binary: bool = False) -> None:
+    def __init__(
+        self, shape: tuple[int, ...], batch_size: int = GLOBAL_BATCH, binary: bool = False, tokens: bool = False
+    ) -> None:
         super().__init__()
         self.batch_size, self.seed = batch_size, 3
         kind = "points" if len(shape) == 1 else "image"
         value_range = None if kind == "points" else (0.0, 1.0) if binary else (-1.0, 1.0)
         self.spec = DataSpec("tiny", kind, shape, value_range, num_classes=2)
+        if tokens:
+            self.spec = DataSpec("tiny", "tokens", shape, vocabulary=("a", "b", "c"))
 
     def setup(self, stage: str | None = None) -> None:
         examples = torch.rand(EXAMPLES, *self.spec.shape, generator=torch.Generator().manual_seed(1))
@@ -57,6 +61,8 @@ class TinyData(ZooDataModule):
         else:
             examples = examples * 2 - 1
         labels = torch.arange(EXAMPLES) % 2
+        if self.spec.kind == "tokens":
+            examples, labels = (examples * 1.5 + 1.5).long(), torch.full((EXAMPLES,), self.spec.shape[0])
         source = TensorSource(examples, labels)
         self.sources = {"train": source, "val": source, "test": source}
 
@@ -122,17 +128,19 @@ class GlobalNoise:
         return self._part(lambda n, g: torch.multinomial(probabilities, n, True, generator=g), num)
 
 
-def is_binary(method: str) -> bool:
-    """Whether a method models bits."""
-    return METHODS[method].value_range == (0.0, 1.0)
+def data_of(method: str) -> dict[str, bool]:
+    """Which form of the tiny data a method models."""
+    return {"binary": METHODS[method].value_range == (0.0, 1.0), "tokens": "tokens" in METHODS[method].kinds}
 
 
 def build(
     method: str, shape: tuple[int, ...] | None = None, **overrides: Any
 ) -> tuple[GenerativeModule, tuple[int, ...]]:
     """Builds a method for a shape; without one for points, or for pictures if it is for pictures only."""
+    if shape is None and "tokens" in METHODS[method].kinds:
+        shape = (6,)
     if shape is not None:
-        return METHODS[method].for_data(TinyData(shape, binary=is_binary(method)).spec, **overrides), shape
+        return METHODS[method].for_data(TinyData(shape, **data_of(method)).spec, **overrides), shape
     try:
         return build(method, (2,), **overrides)
     except ValueError:
@@ -180,7 +188,7 @@ def train(
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    trainer.fit(module, TinyData(shape, GLOBAL_BATCH // devices, is_binary(method)), ckpt_path=ckpt_path)
+    trainer.fit(module, TinyData(shape, GLOBAL_BATCH // devices, **data_of(method)), ckpt_path=ckpt_path)
     return trainer, module, record
 
 

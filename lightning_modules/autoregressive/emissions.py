@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_modules.parts.likelihoods import MIN_LOG_SCALE, discretized_logistic_log_prob, to_256_bins
+from lightning_modules.parts.likelihoods import MIN_LOG_SCALE, discretized_logistic_log_prob
 
 Uniform = Callable[..., Tensor]
 
@@ -175,7 +175,7 @@ class NADENotes(nn.Module):
 
 
 class GreyFrames(nn.Module):
-    """Frames of a video: every pixel a discretised logistic law on 256 grey values, independent given the past.
+    """Frames of a video: every pixel has a discretised logistic law of the 256 grey values v / 255, given the past.
 
     Args:
         channels: Channels of a frame.
@@ -196,11 +196,11 @@ class GreyFrames(nn.Module):
 
     def start(self, num: int, device: torch.device) -> Tensor:
         """Returns a black frame."""
-        return torch.full((num, 1, *self.shape), -1.0, device=device)
+        return torch.zeros(num, 1, *self.shape, device=device)
 
     def embed(self, x: Tensor) -> Tensor:
-        """Returns the frames."""
-        return x
+        """Returns the frames on [-1, 1]."""
+        return 2 * x - 1
 
     def law(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Returns means and logarithms of scales of the next frames, (N, T, C, H, W) each."""
@@ -210,10 +210,11 @@ class GreyFrames(nn.Module):
 
     def log_prob(self, features: Tensor, x: Tensor) -> Tensor:
         """Returns log p of each frame, nats, (N, T)."""
-        return discretized_logistic_log_prob(x, *self.law(features)).flatten(2).sum(2)
+        return discretized_logistic_log_prob(2 * x - 1, *self.law(features)).flatten(2).sum(2)
 
     def sample(self, features: Tensor, uniform: Uniform, temperature: float = 1.0) -> Tensor:
-        """Draws a frame (N, 1, C, H, W) on the 256 grey values; the temperature multiplies the scales."""
+        """Draws a frame (N, 1, C, H, W) of 256 grey values; the temperature multiplies the scales."""
         mean, log_scale = self.law(features[:, -1:])
         u = uniform(*mean.shape).clamp(1e-5, 1 - 1e-5)
-        return to_256_bins(mean + temperature * log_scale.clamp(min=MIN_LOG_SCALE).exp() * (u.log() - torch.log1p(-u)))
+        x = mean + temperature * log_scale.clamp(min=MIN_LOG_SCALE).exp() * (u.log() - torch.log1p(-u))
+        return ((x.clamp(-1, 1) + 1) * 127.5).round() / 255

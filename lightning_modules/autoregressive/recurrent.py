@@ -22,7 +22,7 @@ class TeacherForcing(SequenceModule):
 
     Args:
         length: Steps that ``sample`` draws by default.
-        step_shape: Shape of one step: [] for tokens, [88] for frames of a piano roll, [C, H, W] for video in [-1, 1].
+        step_shape: Shape of one step: [] for tokens, [88] for frames of a piano roll, [C, H, W] for video in [0, 1].
         vocabulary_size: Symbols of a token; ``None`` for frames.
         architecture: ``"lstm"``, ``"gru"``, ``"transformer"``, or ``"conv_lstm"`` for video.
         width: Size of the hidden state.

@@ -123,7 +123,7 @@ class SequenceModule(LikelihoodModule):
         """Length, shape of a step and vocabulary from the data."""
         values: dict[str, Any] = {"length": spec.shape[0], "step_shape": list(spec.shape[1:])}
         values["vocabulary_size"] = len(spec.vocabulary) if spec.kind == "tokens" else None
-        return values
+        return values | ({"architecture": "conv_lstm"} if spec.kind == "video" else {})
 
     def check_data(self, spec: DataSpec) -> None:
         """Compares the shape of a step and the vocabulary with the data.
@@ -132,9 +132,10 @@ class SequenceModule(LikelihoodModule):
             ValueError: Naming the module's value and the data's.
         """
         self.check_kind(spec)
-        for key, value in self.hyperparameters_for(spec).items():
-            own = self.hparams[key] if key != "step_shape" else list(self.hparams[key])
-            if key != "length" and own != value:  # a model of steps takes sequences of any length
+        expected = self.hyperparameters_for(spec)
+        for key in ("step_shape", "vocabulary_size"):  # a model of steps takes sequences of any length
+            own, value = self.hparams[key], expected[key]
+            if (list(own) if isinstance(own, (list, tuple)) else own) != value:
                 raise ValueError(f"{type(self).__name__} was built for {key}={own}, but {spec.name} has {key}={value}.")
 
     def problem_with(self, batch: Sequence[Tensor]) -> str | None:
@@ -149,7 +150,7 @@ class SequenceModule(LikelihoodModule):
             return f"{name}: a batch must be (x, lengths) with lengths in 1..{x.shape[1]}, shape ({len(x)},)."
         if size is None and len(x.shape) == 3 and (wrong := not_binary(x)):
             return f"{name}: {wrong}"
-        if len(x.shape) == 5 and (wrong := not_on_256_bins(x)):
+        if len(x.shape) == 5 and (wrong := not_on_256_bins(2 * x - 1)):
             return f"{name}: {wrong}"
         return None
 
