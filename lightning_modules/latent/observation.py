@@ -1,0 +1,196 @@
+"""Observation models p(x|z): what the numbers that a decoder puts out mean.
+
+NOTE: Bernoulli and discretised logistic are probability masses, Gaussian is a density: their nats do not compare.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn import functional as F
+
+from lightning_modules.parts.likelihoods import (
+    discretized_logistic_mixture_log_prob,
+    gaussian_log_prob,
+    not_binary,
+    not_on_256_bins,
+    num_logistic_parameters,
+    sample_discretized_logistic_mixture,
+    split_logistic_parameters,
+)
+from lightning_modules.parts.noise import draw_normal
+
+
+class Observation(nn.Module, ABC):
+    """Abstract: log p(x|z), mean and draws, from decoder outputs (..., num_parameters, *positions).
+
+    Args:
+        shape: Shape of an example.
+    """
+
+    value_range: tuple[float, float] | None
+    discrete: bool
+    num_parameters: int
+
+    def __init__(self, shape: Sequence[int]) -> None:
+        super().__init__()
+        self.shape = tuple(shape)
+
+    @abstractmethod
+    def log_prob(self, parameters: Tensor, x: Tensor) -> Tensor:
+        """Returns log p(x|z) of x (N, *shape) under each of k codes, nats, (N, k), of outputs (N, k, ...)."""
+
+    @abstractmethod
+    def mean(self, parameters: Tensor) -> Tensor:
+        """Returns E[x|z], shape (N, *shape), of outputs (N, ...)."""
+
+    @abstractmethod
+    def draw(self, parameters: Tensor, generator: Generator, temperature: float) -> Tensor:
+        """Draws x given z, shape (N, *shape), of outputs (N, ...).
+
+        Args:
+            parameters: Outputs of the decoder.
+            generator: Source of the draws, made on its device.
+            temperature: 1 for the model itself; smaller draws lie nearer to the most likely ones.
+        """
+
+    def problem_with(self, x: Tensor) -> str | None:
+        """Says in a sentence which value of ``x`` has no probability, if one has none."""
+        return None
+
+    def uniform(self, generator: Generator, device: torch.device, *shape: int) -> Tensor:
+        """Returns draws from [0, 1) made on the generator's device."""
+        return torch.rand(*shape, generator=generator, device=generator.device).to(device)
+
+
+class Bernoulli(Observation):
+    """Independent bits; the decoder puts out log p / (1 - p)."""
+
+    value_range = (0.0, 1.0)
+    discrete = True
+
+    def __init__(self, shape: Sequence[int]) -> None:
+        super().__init__(shape)
+        self.num_parameters = shape[0] if len(shape) == 3 else 1
+
+    def log_prob(self, parameters: Tensor, x: Tensor) -> Tensor:
+        """Returns sum x l - softplus(l), nats, shape (N, k); one product of matrices does all codes of an example."""
+        logits = parameters.flatten(2)
+        return (logits @ x.flatten(1).unsqueeze(2)).squeeze(2) - F.softplus(logits).sum(2)
+
+    def mean(self, parameters: Tensor) -> Tensor:
+        """Returns the probabilities of a one."""
+        return torch.sigmoid(parameters.flatten(1)).unflatten(1, self.shape)
+
+    def draw(self, parameters: Tensor, generator: Generator, temperature: float) -> Tensor:
+        """Draws bits, 0 or 1."""
+        probabilities = self.mean(parameters / temperature)
+        return (self.uniform(generator, parameters.device, *probabilities.shape) < probabilities).to(parameters.dtype)
+
+    def problem_with(self, x: Tensor) -> str | None:
+        """Refuses values other than 0 and 1."""
+        return not_binary(x)
+
+
+class Gaussian(Observation):
+    """Independent Gaussians whose means the decoder puts out; their scales are learned, the same for all codes.
+
+    Args:
+        shape: Shape of an example.
+        scale: ``"global"`` for one scale, ``"per_dimension"`` for one of each dimension.
+    """
+
+    discrete = False
+
+    def __init__(self, shape: Sequence[int], scale: str) -> None:
+        super().__init__(shape)
+        self.value_range = (-1.0, 1.0) if len(shape) == 3 else None
+        self.num_parameters = shape[0] if len(shape) == 3 else 1
+        if scale not in ("global", "per_dimension"):
+            raise ValueError(f"scale={scale!r} is not one of global, per_dimension.")
+        self.log_scale = nn.Parameter(torch.zeros(1 if scale == "global" else math.prod(shape)))
+
+    def log_prob(self, parameters: Tensor, x: Tensor) -> Tensor:
+        """Returns the log-density in nats, shape (N, k)."""
+        num, particles = parameters.shape[:2]
+        means, x = parameters.flatten(2), x.flatten(1).unsqueeze(1).expand(-1, particles, -1)
+        log_scale = self.log_scale.expand(means.shape[2])
+        return gaussian_log_prob(x.flatten(0, 1), means.flatten(0, 1), log_scale).unflatten(0, (num, particles))
+
+    def mean(self, parameters: Tensor) -> Tensor:
+        """Returns the means; those of a picture are clipped to [-1, 1]."""
+        mean = parameters.flatten(1).unflatten(1, self.shape)
+        return mean if self.value_range is None else mean.clamp(*self.value_range)
+
+    def draw(self, parameters: Tensor, generator: Generator, temperature: float) -> Tensor:
+        """Draws real numbers; those of a picture are clipped to [-1, 1]."""
+        mean = parameters.flatten(1)
+        noise = draw_normal(mean.shape, generator, mean.device)
+        x = (mean + temperature * torch.exp(self.log_scale) * noise).unflatten(1, self.shape)
+        return x if self.value_range is None else x.clamp(*self.value_range)
+
+
+class DiscretizedLogistic(Observation):
+    """Each pixel on 256 grey values, by a mixture of discretised logistics.
+
+    Args:
+        shape: (C, H, W) with one or three channels.
+        mixtures: Components a pixel.
+    """
+
+    value_range = (-1.0, 1.0)
+    discrete = True
+
+    def __init__(self, shape: Sequence[int], mixtures: int) -> None:
+        super().__init__(shape)
+        if len(shape) != 3:
+            raise ValueError(f"likelihood='discretized_logistic' is of pictures (C, H, W), not shape={list(shape)}.")
+        self.num_parameters = num_logistic_parameters(shape[0], mixtures)
+
+    def log_prob(self, parameters: Tensor, x: Tensor) -> Tensor:
+        """Returns the log of the probability mass in nats, shape (N, k)."""
+        num, particles = parameters.shape[:2]
+        x = x.unsqueeze(1).expand(-1, particles, *self.shape).flatten(0, 1)
+        return discretized_logistic_mixture_log_prob(parameters.flatten(0, 1), x).unflatten(0, (num, particles))
+
+    def mean(self, parameters: Tensor) -> Tensor:
+        """Returns the mixture's mean clipped to [-1, 1], not rounded; tails beyond the last bins are left out."""
+        logits, means, _, couplings = split_logistic_parameters(parameters, self.shape[0])
+        mean = (means.clamp(-1, 1) * F.softmax(logits, 1).unsqueeze(1)).sum(2)
+        if couplings is not None:
+            c = (couplings * F.softmax(logits, 1).unsqueeze(1)).sum(2)
+            red = mean[:, 0].clamp(-1, 1)
+            green = (mean[:, 1] + c[:, 0] * red).clamp(-1, 1)
+            mean = torch.stack([red, green, mean[:, 2] + c[:, 1] * red + c[:, 2] * green], 1)
+        return mean.clamp(-1, 1)
+
+    def draw(self, parameters: Tensor, generator: Generator, temperature: float) -> Tensor:
+        """Draws grey values v / 127.5 - 1."""
+        num, (channels, height, width) = len(parameters), self.shape
+        choice = self.uniform(generator, parameters.device, num, height, width)
+        uniform = self.uniform(generator, parameters.device, num, channels, height, width)
+        return sample_discretized_logistic_mixture(parameters, choice, uniform, temperature)
+
+    def problem_with(self, x: Tensor) -> str | None:
+        """Refuses values other than the 256 grey values."""
+        return not_on_256_bins(x)
+
+
+LIKELIHOODS = ("bernoulli", "gaussian", "discretized_logistic")
+
+
+def observation(likelihood: str, shape: Sequence[int], scale: str, mixtures: int) -> Observation:
+    """Returns the observation model called ``likelihood``.
+
+    Raises:
+        ValueError: If there is none of that name, or it does not fit ``shape``.
+    """
+    if likelihood == "bernoulli":
+        return Bernoulli(shape)
+    if likelihood == "gaussian":
+        return Gaussian(shape, scale)
+    if likelihood == "discretized_logistic":
+        return DiscretizedLogistic(shape, mixtures)
+    raise ValueError(f"likelihood={likelihood!r} is not one of {', '.join(LIKELIHOODS)}.")

@@ -1,0 +1,193 @@
+"""Encoders and decoders of latent variable models, by name: every pair has the same signature.
+
+An encoder maps examples (N, *shape) and, where it is class-conditional, labels (N,) to the mean and the logarithm of
+the scale of a Gaussian, side by side, (N, 2 * latent_dim). A decoder maps codes (N, latent_dim) and labels to
+``num_parameters`` numbers for every position of an example: (N, num_parameters, H, W) for pictures and
+(N, num_parameters * D) for points.
+
+NOTE: No batch normalisation: a bound on log p of one example must not depend on the others in its batch.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from lightning_modules.networks.blocks import CodeWithLabel, base_resolution
+
+
+def hidden_layers(in_features: int, hidden: int, depth: int) -> nn.Sequential:
+    """Returns ``depth`` layers of ``hidden`` units, each followed by a SiLU; none is the identity."""
+    sizes = [in_features] + depth * [hidden]
+    layers = [nn.Sequential(nn.Linear(a, b), nn.SiLU()) for a, b in zip(sizes, sizes[1:], strict=False)]
+    return nn.Sequential(*layers)
+
+
+class MLPEncoder(nn.Module):
+    """A multi-layer perceptron on the example read as a long vector.
+
+    Args:
+        shape: Shape of an example.
+        latent_dim: Size of the code.
+        hidden: Units a layer.
+        depth: Hidden layers; 0 is a linear map.
+        num_classes: Number of classes, or ``None``.
+    """
+
+    def __init__(self, shape: Sequence[int], latent_dim: int, hidden: int, depth: int, num_classes: int | None) -> None:
+        super().__init__()
+        self.code = CodeWithLabel(math.prod(shape), num_classes)
+        self.hidden = hidden_layers(self.code.out_features, hidden, depth)
+        self.output = nn.Linear(hidden if depth else self.code.out_features, 2 * latent_dim)
+
+    def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Returns means and log-scales, shape (N, 2 * latent_dim)."""
+        return self.output(self.hidden(self.code(x.flatten(1), labels)))
+
+
+class MLPDecoder(nn.Module):
+    """A multi-layer perceptron; arguments as of ``MLPEncoder``, and ``num_parameters`` a position."""
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        num_parameters: int,
+        latent_dim: int,
+        hidden: int,
+        depth: int,
+        num_classes: int | None,
+    ) -> None:
+        super().__init__()
+        positions = tuple(shape[1:]) if len(shape) == 3 else tuple(shape)
+        self.code = CodeWithLabel(latent_dim, num_classes)
+        self.hidden = hidden_layers(self.code.out_features, hidden, depth)
+        self.output = nn.Linear(hidden if depth else self.code.out_features, num_parameters * math.prod(positions))
+        self.unflatten = nn.Unflatten(1, (num_parameters, *positions))
+
+    def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Returns parameters, shape (N, num_parameters, ...)."""
+        return self.unflatten(self.output(self.hidden(self.code(z, labels))))
+
+
+class ConvEncoder(nn.Module):
+    """Strided convolutions down to 4 to 7 pixels a side and one dense layer.
+
+    Args:
+        shape: (C, H, W) with H = W = 28, 32, 64, ...
+        latent_dim: Size of the code.
+        width: Channels after the first convolution; doubled with each further one, up to 8 * width.
+        hidden: Units of the dense layer.
+        num_classes: Number of classes, or ``None``.
+    """
+
+    def __init__(self, shape: Sequence[int], latent_dim: int, width: int, hidden: int, num_classes: int | None) -> None:
+        super().__init__()
+        side, halvings = base_resolution(shape)
+        channels = [shape[0]] + [width * 2 ** min(power, 3) for power in range(halvings)]
+        layers = [
+            nn.Sequential(nn.Conv2d(narrow, wide, 4, stride=2, padding=1), nn.SiLU())
+            for narrow, wide in zip(channels, channels[1:], strict=False)
+        ]
+        self.features = nn.Sequential(*layers, nn.Flatten())
+        self.code = CodeWithLabel(channels[-1] * side * side, num_classes)
+        self.hidden = hidden_layers(self.code.out_features, hidden, 1)
+        self.output = nn.Linear(hidden, 2 * latent_dim)
+
+    def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Returns means and log-scales, shape (N, 2 * latent_dim)."""
+        features = self.features(x.contiguous(memory_format=torch.channels_last))
+        return self.output(self.hidden(self.code(features, labels)))
+
+
+class ConvDecoder(nn.Module):
+    """The mirror image of ``ConvEncoder``, with a last 3x3 convolution at full resolution."""
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        num_parameters: int,
+        latent_dim: int,
+        width: int,
+        hidden: int,
+        num_classes: int | None,
+    ) -> None:
+        super().__init__()
+        side, doublings = base_resolution(shape)
+        channels = [width * 2 ** min(power, 3) for power in range(doublings - 1, -1, -1)]
+        self.code = CodeWithLabel(latent_dim, num_classes)
+        self.project = nn.Sequential(
+            hidden_layers(self.code.out_features, hidden, 1),
+            nn.Linear(hidden, channels[0] * side * side),
+            nn.Unflatten(1, (channels[0], side, side)),
+            nn.SiLU(),
+        )
+        steps = zip(channels, [*channels[1:], channels[-1]], strict=True)
+        self.upsample = nn.Sequential(
+            *(
+                nn.Sequential(nn.ConvTranspose2d(wide, narrow, 4, stride=2, padding=1), nn.SiLU())
+                for wide, narrow in steps
+            )
+        )
+        self.output = nn.Conv2d(channels[-1], num_parameters, 3, padding=1)
+
+    def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Returns parameters, shape (N, num_parameters, H, W)."""
+        first = self.project(self.code(z, labels)).contiguous(memory_format=torch.channels_last)
+        return self.output(self.upsample(first))
+
+
+class Sizes(NamedTuple):
+    """What the sizes of both networks follow from."""
+
+    shape: Sequence[int]
+    latent_dim: int
+    hidden: int
+    depth: int
+    width: int
+    num_classes: int | None
+
+
+def mlp(sizes: Sizes, num_parameters: int) -> tuple[nn.Module, nn.Module]:
+    """Returns multi-layer perceptrons of ``depth`` layers of ``hidden`` units."""
+    shape, latent_dim, hidden, depth, _, num_classes = sizes
+    return (
+        MLPEncoder(shape, latent_dim, hidden, depth, num_classes),
+        MLPDecoder(shape, num_parameters, latent_dim, hidden, depth, num_classes),
+    )
+
+
+def conv(sizes: Sizes, num_parameters: int) -> tuple[nn.Module, nn.Module]:
+    """Returns convolutional networks of ``width`` channels with dense layers of ``hidden`` units."""
+    shape, latent_dim, hidden, _, width, num_classes = sizes
+    return (
+        ConvEncoder(shape, latent_dim, width, hidden, num_classes),
+        ConvDecoder(shape, num_parameters, latent_dim, width, hidden, num_classes),
+    )
+
+
+AUTOENCODERS: dict[str, Callable[[Sizes, int], tuple[nn.Module, nn.Module]]] = {"mlp": mlp, "conv": conv}
+
+
+def autoencoder(name: str, sizes: Sizes, num_parameters: int) -> tuple[nn.Module, nn.Module]:
+    """Returns the encoder and the decoder of the architecture called ``name``.
+
+    Raises:
+        ValueError: If there is none of that name, it needs pictures and ``sizes.shape`` is not (C, H, W), or a size
+            is not positive.
+    """
+    if name not in AUTOENCODERS:
+        raise ValueError(f"architecture={name!r} is not one of {', '.join(AUTOENCODERS)}.")
+    if name == "conv" and len(sizes.shape) != 3:
+        raise ValueError(
+            f"architecture='conv' needs pictures (channels, height, width), not shape={list(sizes.shape)}; use mlp."
+        )
+    if min(sizes.shape, default=0) < 1 or min(sizes.latent_dim, sizes.hidden, sizes.width) < 1 or sizes.depth < 0:
+        raise ValueError(
+            f"shape={list(sizes.shape)}, latent_dim={sizes.latent_dim}, hidden={sizes.hidden} and width={sizes.width} "
+            f"must be at least 1, and depth={sizes.depth} at least 0."
+        )
+    if sizes.num_classes is not None and sizes.num_classes < 2:
+        raise ValueError(f"num_classes={sizes.num_classes} must be at least 2, or null for an unconditional model.")
+    return AUTOENCODERS[name](sizes, num_parameters)
