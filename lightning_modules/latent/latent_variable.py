@@ -1,4 +1,4 @@
-"""What models with a Gaussian code z behind the data share: posterior, bounds of any number of samples, sampling.
+"""What models with a Gaussian code z behind the data share: posterior, bounds of any number of draws, sampling.
 
 The posterior is q(z|x) = N(mu(x), diag sigma(x)^2) (eq. 1.33), drawn as z = mu + sigma * eps so that gradients reach
 the encoder. With weights w = p(x, z) / q(z|x) of k draws,

@@ -1,22 +1,14 @@
 """Trainer.fit against a bare PyTorch loop of the same networks, data and optimizers, step by step in alternation."""
 
 import copy
-import logging
-import statistics
-import tempfile
-import time
-import warnings
 
 import torch
-from common import row
-from lightning.pytorch import Callback, LightningModule, Trainer
+from common import beside_the_trainer, row
 from torch import Tensor
 
 from datamodules import FashionMNIST
 from lightning_modules import NonSaturatingGAN
 from lightning_modules.parts.games import NON_SATURATING
-
-WARM_UP, STEPS = 20, 200
 
 
 class BareLoop:
@@ -49,51 +41,17 @@ class BareLoop:
         self.discriminator.requires_grad_(True)
 
 
-class Alternate(Callback):
-    """Runs a bare step after each of the trainer's, and times both; all of Lightning lies in between."""
-
-    def __init__(self, bare: BareLoop) -> None:
-        self.bare = bare
-        self.seconds: dict[str, list[float]] = {"lightning": [], "bare": []}
-        self.resumed = 0.0
-
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: object) -> None:
-        start = time.perf_counter()
-        self.bare.step()
-        end = time.perf_counter()
-        if trainer.global_step > WARM_UP:
-            self.seconds["lightning"].append(start - self.resumed)
-            self.seconds["bare"].append(end - start)
-        self.resumed = time.perf_counter()
-
-
 def main() -> None:
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore")
     torch.manual_seed(0)
     module = NonSaturatingGAN(shape=[1, 28, 28], architecture="dcgan", width=32)
     datamodule = FashionMNIST(batch_size=64)
-    datamodule.prepare_data()
     datamodule.setup("fit")
-    alternate = Alternate(BareLoop(module, datamodule))
-    with tempfile.TemporaryDirectory() as folder:
-        Trainer(
-            max_steps=WARM_UP + STEPS,
-            accelerator="cpu",
-            callbacks=[alternate],
-            default_root_dir=folder,
-            enable_checkpointing=False,
-            enable_model_summary=False,
-            enable_progress_bar=False,
-            limit_val_batches=0,
-        ).fit(module, datamodule=datamodule)
-    seconds = {name: statistics.median(values) for name, values in alternate.seconds.items()}
-    ratio = seconds["lightning"] / seconds["bare"]
+    lightning, bare = beside_the_trainer(module, datamodule, BareLoop(module, datamodule).step)
     row(
         "Trainer.fit / bare PyTorch loop, DCGAN 28x28, batch 64",
         "<= 1.03",
-        f"{ratio:.3f} ({1000 * seconds['lightning']:.1f} ms / {1000 * seconds['bare']:.1f} ms)",
-        ratio <= 1.03,
+        f"{lightning / bare:.3f} ({1000 * lightning:.1f} ms / {1000 * bare:.1f} ms)",
+        lightning / bare <= 1.03,
     )
 
 
