@@ -430,13 +430,13 @@ def annealed_importance_sampling(
         raise ValueError(f"num_chains={num_chains} must be at least 2: a standard error needs two.")
     betas, generator = temperatures(schedule), generator or new_generator()
     state = path.start(num_chains, generator)
-    log_weights, accepted = torch.full((num_chains,), path.base_log_partition, dtype=torch.float64), 0.0
+    log_weights, accepted = torch.full((num_chains,), path.base_log_partition, dtype=torch.float64), torch.zeros(())
     for before, after in progress(list(pairwise(betas)), "AIS"):
         log_weights += path.log_ratio(state, before, after).double().to(log_weights.device)
         check_weights(log_weights, after)
         state, share = path.step(state, after, generator)
         accepted = accepted + share
-    estimate = estimate_from(log_weights, len(betas), float(accepted) / (len(betas) - 1), path.values(state))
+    estimate = estimate_from(log_weights, len(betas), accepted.item() / (len(betas) - 1), path.values(state))
     if not estimate.is_trustworthy:
         warnings.warn(
             f"AIS: only {estimate.effective_sample_size:.1f} of {num_chains} chains count (effective sample size), so "
@@ -497,7 +497,7 @@ def exact_log_partition(
     Args:
         energy: Maps states (N, num_units) in {0, 1} to energies (N,). For an RBM the free energy of the layer with
             fewer units.
-        num_units: At most 25: a third of a million states a second and core make that a matter of minutes.
+        num_units: At most 25: each more doubles the time.
         device: Where to compute.
         dtype: Of the states.
 
@@ -536,11 +536,12 @@ def estimate_from(log_weights: Tensor, num_temperatures: int, acceptance: float,
 
 def check_weights(log_weights: Tensor, beta: float) -> None:
     """Raises FloatingPointError for a weight that is no number or infinite; a weight of zero is one."""
-    wrong = log_weights[~(log_weights < math.inf)]
-    if len(wrong):
+    fine = log_weights < math.inf
+    if not fine.all():
+        wrong = log_weights[~fine][0].item()
         raise FloatingPointError(
-            f"At the inverse temperature {beta:g} a chain has the log-weight {wrong[0].item():g}: the energy is no "
-            "number or falls without bound there. A smaller step_size, or a model that is bounded, is the remedy."
+            f"At the inverse temperature {beta:g} a chain has the log-weight {wrong:g}: the energy is no number or falls "
+            "without bound there. A smaller step_size, or a model that is bounded, is the remedy."
         )
 
 

@@ -203,7 +203,7 @@ class RBM(LikelihoodModule):
         A model whose units start at their rates has only correlations left to learn.
         """
         datamodule = getattr(self.trainer, "datamodule", None)
-        if not hasattr(datamodule, "images"):
+        if datamodule is None or not hasattr(datamodule, "images"):
             return  # the first batch has to do
         pictures = datamodule.images("train")[0]
         if pictures.shape[1:] != torch.Size(self.hparams["shape"]) or pictures.dtype != torch.uint8:
