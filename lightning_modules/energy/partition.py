@@ -540,8 +540,8 @@ def check_weights(log_weights: Tensor, beta: float) -> None:
     if not fine.all():
         wrong = log_weights[~fine][0].item()
         raise FloatingPointError(
-            f"At the inverse temperature {beta:g} a chain has the log-weight {wrong:g}: the energy is no number or falls "
-            "without bound there. A smaller step_size, or a model that is bounded, is the remedy."
+            f"At the inverse temperature {beta:g} a chain has the log-weight {wrong:g}: the energy is no number, "
+            "or falls without bound there. A smaller step_size, or a model that is bounded, is the remedy."
         )
 
 
