@@ -178,15 +178,12 @@ def test_against_the_sum_over_a_million_states() -> None:
     parameters = rbm(64, 20, 0.3, torch.float32)
     weight, a, c = parameters
     truth = exact_log_partition(lambda x: free_energy([weight.T, c, a], x), 20, dtype=torch.float32)
-    errors = {}
-    for num_temperatures in (30, 1000):
-        estimate = annealed_importance_sampling(path_of(parameters), num_temperatures, generator=generator(3))
-        errors[num_temperatures] = abs(estimate.log_partition - truth)
-        assert estimate.num_chains == 100
-        assert estimate.num_temperatures == num_temperatures
-        assert estimate.acceptance == 1
+    estimate = annealed_importance_sampling(path_of(parameters), 1000, generator=generator(3))
+    assert estimate.num_chains == 100
+    assert estimate.num_temperatures == 1000
+    assert estimate.acceptance == 1
     assert estimate.effective_sample_size > 50
-    assert errors[1000] < 0.1
+    assert abs(estimate.log_partition - truth) < 0.1
     lower, upper = estimate.interval()
     assert lower < truth < upper
 
@@ -311,16 +308,16 @@ def four_modes(x: Tensor) -> Tensor:
 def test_log_partition_of_energies_known_in_closed_form(kernel: str, name: str) -> None:
     energy = {"quadratic": quadratic, "four_modes": four_modes}[name]
     truth = {"quadratic": 3.0 + math.log(2 * math.pi) - 0.5 * math.log(PRECISION.det().item()), "four_modes": -2.0}
-    path = EnergyPath(energy, [2], scale=1.5, kernel=kernel, num_leapfrog=5).tuned(150, generator=generator())
+    path = EnergyPath(energy, [2], scale=1.5, kernel=kernel, num_leapfrog=4).tuned(100, generator=generator())
     with torch.inference_mode():  # as in Trainer.test
-        estimate = annealed_importance_sampling(path, 150, num_chains=500, generator=generator(8))
+        estimate = annealed_importance_sampling(path, 100, num_chains=500, generator=generator(8))
     assert estimate.standard_error < 0.06
     assert abs(estimate.log_partition - truth[name]) < 5 * estimate.standard_error  # 5 s.e.
     assert estimate.effective_sample_size > 250
     assert 0.4 < estimate.acceptance < 0.85  # the accept step had something to do, and the pilot run its effect
 
     x = estimate.samples[:200]
-    reverse = reverse_annealed_importance_sampling(path, x, 150, generator=generator(9))
+    reverse = reverse_annealed_importance_sampling(path, x, 100, generator=generator(9))
     exact = (-energy(x) - truth[name]).mean().item()
     assert reverse.mean == pytest.approx(exact, abs=0.3)
 
