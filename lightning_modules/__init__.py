@@ -13,6 +13,7 @@ from lightning_modules.base import GenerativeModule
 from lightning_modules.classifier import Classifier as Classifier
 from lightning_modules.density.gaussian import Gaussian as Gaussian
 from lightning_modules.density.mixture import GaussianMixture as GaussianMixture
+from lightning_modules.density.nce import NCE as NCE
 from lightning_modules.energy.ebm import EBM as EBM
 from lightning_modules.energy.rbm import RBM as RBM
 from lightning_modules.latent.iwae import IWAE as IWAE

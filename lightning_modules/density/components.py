@@ -86,9 +86,18 @@ class Components(nn.Module):
         Its multiple by c, taken off the mean log-likelihood, is what adds 2 c to every variance at the optimum.
         """
 
+    @property
+    def num_normals(self) -> int:
+        """Standard normal numbers that a point is made of."""
+        return self.dim
+
     @abstractmethod
+    def place(self, chosen: Tensor, z: Tensor) -> Tensor:
+        """Makes a point of each of the Gaussians ``chosen``, int64 (N,), of normal draws (N, num_normals): (N, D)."""
+
     def draw(self, chosen: Tensor, generator: Generator) -> Tensor:
         """Draws a point from each of the Gaussians ``chosen``, int64 (N,): shape (N, D)."""
+        return self.place(chosen, draw_normal((len(chosen), self.num_normals), generator, self.mean.device))
 
     @abstractmethod
     def covariances(self) -> Tensor:
@@ -173,9 +182,9 @@ class FullComponents(Components):
         """Half the trace of A^T A."""
         return 0.5 * self.factor().square().sum((1, 2))
 
-    def draw(self, chosen: Tensor, generator: Generator) -> Tensor:
+    def place(self, chosen: Tensor, z: Tensor) -> Tensor:
         """Solves z = A (x - mean) for x."""
-        z = draw_normal((len(chosen), self.dim), generator, self.mean.device).to(self.mean.dtype)
+        z = z.to(self.mean.dtype)
         x, factor = torch.empty_like(z), self.factor()
         for k in chosen.unique().tolist():
             own = chosen == k
@@ -255,10 +264,9 @@ class DiagonalComponents(Components):
         """Half the sum of inverse variances."""
         return 0.5 * (-2 * self.log_scale).exp().sum(1)
 
-    def draw(self, chosen: Tensor, generator: Generator) -> Tensor:
+    def place(self, chosen: Tensor, z: Tensor) -> Tensor:
         """Scales and shifts normal draws."""
-        z = draw_normal((len(chosen), self.dim), generator, self.mean.device).to(self.mean.dtype)
-        return self.mean[chosen] + self.log_scale[chosen].exp() * z
+        return self.mean[chosen] + self.log_scale[chosen].exp() * z.to(self.mean.dtype)
 
     def covariances(self) -> Tensor:
         """Squares of the scales on the diagonal."""
@@ -322,10 +330,14 @@ class LowRankComponents(Components):
         """Half the sum of inverse variances of the noise."""
         return 0.5 * (-2 * self.log_scale).exp().sum(1)
 
-    def draw(self, chosen: Tensor, generator: Generator) -> Tensor:
+    @property
+    def num_normals(self) -> int:
+        """Noise of each dimension and the shared directions."""
+        return self.dim + self.rank
+
+    def place(self, chosen: Tensor, z: Tensor) -> Tensor:
         """Adds shared directions to noise."""
-        z = draw_normal((len(chosen), self.dim + self.rank), generator, self.mean.device).to(self.mean.dtype)
-        noise, h = z.split([self.dim, self.rank], dim=1)
+        noise, h = z.to(self.mean.dtype).split([self.dim, self.rank], dim=1)
         x = torch.empty_like(noise)
         for k in chosen.unique().tolist():
             own = chosen == k

@@ -29,7 +29,7 @@ from torch.optim import Optimizer
 from lightning_modules.density.components import Moments, build_components
 from lightning_modules.density.fitting import batches_of, checked, natural_descent, step_limit, summed_moments
 from lightning_modules.likelihood import LikelihoodModule
-from lightning_modules.parts.noise import new_generator
+from lightning_modules.parts.noise import Noise, new_generator
 from lightning_modules.parts.sampling import CHUNK, check_num_samples, choose_labels, evaluating
 from lightning_modules.parts.schedules import linear_decay
 
@@ -125,6 +125,13 @@ class Gaussian(LikelihoodModule):
             raise ValueError("There are no examples to fit.")
         floors = torch.full((1,), self.hparams["covariance_floor"], dtype=torch.float64, device=self.device)
         self.components.fit_(summed_moments(total), floors, fresh=True, steps=1000)
+
+    @torch.no_grad()
+    def draw(self, noise: Noise, num: int) -> Tensor:
+        """Draws examples (num, *shape) from the density itself, unclipped, out of a training step's noise."""
+        chosen = torch.zeros(num, dtype=torch.int64, device=self.device)
+        z = noise.normal(num, self.components.num_normals, device=self.device)
+        return self.components.place(chosen, z).view(num, *self.shape)
 
     def sample(self, num_samples: int, *, labels: Tensor | None = None, generator: Generator | None = None) -> Tensor:
         """Draws examples, shape (num_samples, *shape); pictures are clipped to [-1, 1], points are not.

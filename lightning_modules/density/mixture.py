@@ -39,7 +39,7 @@ from lightning_modules.density.fitting import (
 from lightning_modules.density.gaussian import check_settings, clipped
 from lightning_modules.likelihood import LikelihoodModule
 from lightning_modules.parts.clustering import k_means
-from lightning_modules.parts.noise import draw_categorical, new_generator
+from lightning_modules.parts.noise import Noise, draw_categorical, new_generator
 from lightning_modules.parts.sampling import CHUNK, check_num_samples, choose_labels, evaluating
 from lightning_modules.parts.schedules import linear_decay
 
@@ -259,6 +259,13 @@ class GaussianMixture(LikelihoodModule):
         return (total[0] / total[1] - self.floor_term().double()).item(), summed_moments(moments)
 
     # Sampling
+
+    @torch.no_grad()
+    def draw(self, noise: Noise, num: int) -> Tensor:
+        """Draws examples (num, *shape) from the density itself, unclipped, out of a training step's noise."""
+        chosen = noise.categorical(self.weights, num)
+        z = noise.normal(num, self.components.num_normals, device=self.device)
+        return self.components.place(chosen, z).view(num, *self.shape)
 
     def sample(self, num_samples: int, *, labels: Tensor | None = None, generator: Generator | None = None) -> Tensor:
         """Draws examples, shape (num_samples, *shape); pictures are clipped to [-1, 1], points are not.

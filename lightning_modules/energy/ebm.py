@@ -30,12 +30,11 @@ from lightning_modules.parts.capabilities import DataSpec
 from lightning_modules.parts.distributed import all_reduce_gradients, gather_objects
 from lightning_modules.parts.mcmc import chain_effective_sample_size, langevin_step
 from lightning_modules.parts.noise import new_generator
-from lightning_modules.parts.plane import grid_divergence, grid_log_integral, mixture_log_density, on_grid, plane_grid
+from lightning_modules.parts.plane import GRID_EXTENT, grid_log_integral, mixture_divergence, on_grid
 from lightning_modules.parts.replay import ReplayBuffer, select_chains
 from lightning_modules.parts.sampling import CHUNK, check_num_samples, evaluating
 from lightning_modules.parts.schedules import linear_decay
 
-GRID_EXTENT, GRID_RESOLUTION = 4.0, 800
 TEST_CHAINS, TEST_STEPS = 64, 200
 
 
@@ -325,7 +324,7 @@ class EBM(LikelihoodModule):
 
     def log_values_on_grid(self) -> Tensor:
         """Returns -E at the cells of the grid, float64."""
-        return on_grid(lambda x: -self.energy(x), GRID_EXTENT, GRID_RESOLUTION, self.device)
+        return on_grid(lambda x: -self.energy(x), self.device)
 
     def negative_log_likelihood(self, x: Tensor, labels: Tensor, indices: Tensor, stage: str) -> dict[str, Tensor]:
         """Returns E(x) + log Z, with Z summed over a grid, for points in the plane; nothing for pictures."""
@@ -356,12 +355,11 @@ class EBM(LikelihoodModule):
         """Logs ``test/ess``, and ``test/kl-grid`` where the law of the data is known."""
         super().on_test_epoch_end()
         self.log("test/ess", self.chain_ess())
-        spec = self.data_spec
-        if self.log_partition is not None and spec is not None and spec.modes and spec.mode_scale:
-            modes = torch.tensor(spec.modes)
-            cells = plane_grid(GRID_EXTENT, GRID_RESOLUTION, self.device)
-            truth = mixture_log_density(modes, spec.mode_scale, cells).double()
-            self.log("test/kl-grid", grid_divergence(truth, self.log_values_on_grid()).float())
+        if self.log_partition is None:
+            return
+        divergence = mixture_divergence(self.log_values_on_grid(), self.data_spec)
+        if divergence is not None:
+            self.log("test/kl-grid", divergence)
 
     def chain_ess(self) -> float:
         """Returns the effective sample size of 64 chains of 200 steps, by the potential; a fixed seed."""

@@ -32,6 +32,25 @@ class Noise:
         return torch.searchsorted(cumulative, draws, right=True).clamp(max=len(probabilities) - 1)
 
 
+class GeneratorNoise(Noise):
+    """Draws from one generator, made on its device and moved: training's seam for sampling and measuring."""
+
+    def __init__(self, generator: torch.Generator) -> None:
+        self.generator = generator
+
+    def normal(self, *shape: int, device: torch.device) -> Tensor:
+        """Returns standard normal draws, float32."""
+        return draw_normal(shape, self.generator, device)
+
+    def uniform(self, *shape: int, device: torch.device) -> Tensor:
+        """Returns draws from [0, 1), float32."""
+        return torch.rand(*shape, generator=self.generator, device=self.generator.device).to(device)
+
+    def integers(self, high: int, num: int, device: torch.device) -> Tensor:
+        """Returns ``num`` draws from {0, ..., high - 1}, int64."""
+        return torch.randint(high, (num,), generator=self.generator, device=self.generator.device).to(device)
+
+
 def new_generator() -> torch.Generator:
     """Returns a CPU generator with a fresh seed from the system; the global random state stays as it is."""
     generator = torch.Generator()

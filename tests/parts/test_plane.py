@@ -11,7 +11,7 @@ DEVICE = torch.device("cpu")
 
 
 def test_a_gaussian_integrates_to_its_constant() -> None:
-    values = on_grid(lambda x: -(x - 0.3).square().sum(1) / (2 * 0.25), 5.0, 400, DEVICE)
+    values = on_grid(lambda x: -(x - 0.3).square().sum(1) / (2 * 0.25), DEVICE, 5.0, 400)
     assert grid_log_integral(values, 5.0).item() == pytest.approx(math.log(2 * math.pi * 0.25), abs=1e-6)
     assert plane_grid(2.0, 4)[:5, 1].tolist() == [-1.5, -0.5, 0.5, 1.5, -1.5]
 
@@ -26,7 +26,7 @@ def test_the_divergence_of_two_gaussians() -> None:
 
 def test_a_mixture_density_integrates_to_one() -> None:
     modes = torch.tensor([[1.0, 0.0], [-1.0, 0.5], [0.0, -1.0]])
-    values = on_grid(lambda x: mixture_log_density(modes, 0.1, x), 3.0, 400, DEVICE)
+    values = on_grid(lambda x: mixture_log_density(modes, 0.1, x), DEVICE, 3.0, 400)
     assert grid_log_integral(values, 3.0).item() == pytest.approx(0, abs=1e-5)
     at_mode = mixture_log_density(modes, 0.1, modes[:1]).item()
     assert at_mode == pytest.approx(-math.log(3) - math.log(2 * math.pi * 0.01), abs=1e-5)
