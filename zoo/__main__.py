@@ -71,6 +71,9 @@ def build_parser() -> argparse.ArgumentParser:
     sampling.add_argument("--num", type=_positive, default=64, help="how many (default: 64)")
     sampling.add_argument("--seed", type=int, default=0, help="seed of the latent noise (default: 0)")
     sampling.add_argument("--labels", type=_labels, help="classes to draw in turn, as 0,1,2")
+    sampling.add_argument(
+        "--temperature", type=float, help="below 1 for more typical, less varied samples, where the method has it"
+    )
     sampling.add_argument("--weights", choices=["ema", "raw"], default="ema", help="averaged or last (default: ema)")
     sampling.add_argument("--out", metavar="FILE", help="PNG file (default: NAME.png)")
 

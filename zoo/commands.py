@@ -1,5 +1,6 @@
 """What each command of ``python -m zoo`` does with its parsed arguments. The heavy imports are inside."""
 
+import inspect
 import re
 import shlex
 from argparse import Namespace
@@ -79,7 +80,11 @@ def sample(arguments: Namespace) -> None:
     labels = None
     if arguments.labels is not None:
         labels = torch.tensor([arguments.labels[i % len(arguments.labels)] for i in range(arguments.num)])
-    picture = draw_samples(module, arguments.num, torch.Generator().manual_seed(arguments.seed), labels)
+    settings = {} if arguments.temperature is None else {"temperature": arguments.temperature}
+    if settings and "temperature" not in inspect.signature(module.sample).parameters:
+        raise ZooError(f"{shown.name} is a {shown.method}, whose samples have no temperature.")
+    generator = torch.Generator().manual_seed(arguments.seed)
+    picture = draw_samples(module, arguments.num, generator, labels, **settings)
     out = Path(arguments.out or f"{_file_name(shown)}.png")
     save_png(picture, out)
     print(f"Wrote {out}")

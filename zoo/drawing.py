@@ -14,7 +14,9 @@ NUM_POINTS = 2000
 MAX_CLASS_COLUMNS = 20
 
 
-def draw_samples(module: Any, num_samples: int, generator: Generator, labels: Tensor | None = None) -> Image:
+def draw_samples(
+    module: Any, num_samples: int, generator: Generator, labels: Tensor | None = None, **settings: float
+) -> Image:
     """Samples a module and draws what came out.
 
     Pictures make a grid, in which a class-conditional model gets a column a class where no labels are asked for; points
@@ -25,6 +27,7 @@ def draw_samples(module: Any, num_samples: int, generator: Generator, labels: Te
         num_samples: How many.
         generator: Source of all randomness.
         labels: Classes to draw, int64 (num_samples,).
+        settings: Further arguments of the method's ``sample``, as ``temperature``.
 
     Raises:
         ZooError: If the samples are neither pictures nor points.
@@ -36,7 +39,7 @@ def draw_samples(module: Any, num_samples: int, generator: Generator, labels: Te
     if num_classes is not None and labels is None:
         columns = min(num_classes, MAX_CLASS_COLUMNS)
         labels = torch.arange(num_samples) % num_classes
-    samples = module.sample(num_samples, labels=labels, generator=generator).float().cpu()
+    samples = module.sample(num_samples, labels=labels, generator=generator, **settings).float().cpu()
     if samples.ndim == 2 and samples.shape[1] == 2:
         return scatter(samples)
     if samples.ndim != 4:

@@ -1,15 +1,18 @@
 """Views of checkpoints: which a module has, and that their pictures show what they say."""
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import PIL.Image
 import pytest
 import torch
 from torch import Tensor
 
 from datamodules import Ring, SyntheticImages
 from lightning_modules.parts.pictures import CANVAS, energy_surface
+from zoo.__main__ import main
 from zoo.errors import ZooError
 from zoo.views import STEPS, Request, check_view, completion, reconstructions, traversal, views_of
 
@@ -92,3 +95,26 @@ def test_an_energy_is_darkest_at_its_least_and_y_points_up() -> None:
     assert abs(row - (1 - 0.625) * CANVAS) < 4
     with pytest.raises(ValueError, match="diverged"):
         energy_surface(lambda x: x[:, 0] / 0, 1.0)
+
+
+def test_the_command_writes_a_picture_or_says_what_there_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "rows.png"
+    assert main(["draw", "vae.fashion_mnist", "traversal", "--num", "2", "--out", str(out)]) == 0
+    assert "Wrote" in capsys.readouterr().out
+    with PIL.Image.open(out) as picture:
+        assert picture.size == (2 + 30 * STEPS, 2 + 30 * 2)
+    assert main(["draw", "gaussian_mixture.grid25", "energy"]) == 1
+    assert "It has samples only" in capsys.readouterr().err
+
+
+def test_samples_have_a_temperature_where_the_method_has_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    drawn = []
+    for heat in ("0.2", "1.0"):
+        out = tmp_path / f"{heat}.png"
+        assert main(["sample", "vae.fashion_mnist", "--num", "4", "--temperature", heat, "--out", str(out)]) == 0
+        drawn.append(out.read_bytes())
+    assert drawn[0] != drawn[1]
+    assert main(["sample", "wgan_gp.ring8", "--temperature", "0.5"]) == 1
+    assert "no temperature" in capsys.readouterr().err
