@@ -81,7 +81,8 @@ def sample(arguments: Namespace) -> None:
     if arguments.labels is not None:
         labels = torch.tensor([arguments.labels[i % len(arguments.labels)] for i in range(arguments.num)])
     settings = {} if arguments.temperature is None else {"temperature": arguments.temperature}
-    if settings and "temperature" not in inspect.signature(module.sample).parameters:
+    sample: Any = module.sample
+    if settings and "temperature" not in inspect.signature(sample).parameters:
         raise ZooError(f"{shown.name} is a {shown.method}, whose samples have no temperature.")
     generator = torch.Generator().manual_seed(arguments.seed)
     picture = draw_samples(module, arguments.num, generator, labels, **settings)
