@@ -73,6 +73,8 @@ class NCE(LikelihoodModule):
 
     value_range = (-1.0, 1.0)
 
+    num_judged = 2000  # each sample is the end of a long chain
+
     def __init__(
         self,
         shape: Sequence[int] = (1, 28, 28),

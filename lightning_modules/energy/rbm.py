@@ -93,6 +93,7 @@ class RBM(LikelihoodModule):
     """
 
     kinds = ("image",)
+    num_judged = 2000  # each sample is the end of a long chain
     value_range = (0.0, 1.0)
     discrete = True
     base_rates: Tensor
