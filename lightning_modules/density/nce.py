@@ -283,8 +283,8 @@ class NCE(LikelihoodModule):
             num_samples: How many, at least 1.
             labels: Must be ``None``: there are no classes.
             generator: Source of all randomness; ``None`` takes a fresh seed from the system.
-            method: ``"importance"``: ``oversampling`` draws of noise for each sample, resampled with weights p / q, with
-                replacement: a small effective sample size means many copies of few draws. ``"mcmc"``: chains from
+            method: ``"importance"``: ``oversampling`` draws of noise for each sample, resampled with weights p / q,
+                with replacement: a small effective sample size means many copies of few draws. ``"mcmc"``: chains from
                 noise, of Metropolis-adjusted Langevin steps and, before every fifth, the proposal of a fresh draw of
                 noise; both leave p invariant.
 

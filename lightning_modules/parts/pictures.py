@@ -89,7 +89,7 @@ def energy_surface(
     Raises:
         ValueError: If an energy is NaN or infinite.
     """
-    values = on_grid(energy, extent, CANVAS, device or torch.device("cpu")).view(CANVAS, CANVAS)
+    values = on_grid(energy, device or torch.device("cpu"), extent, CANVAS).view(CANVAS, CANVAS)
     if not torch.isfinite(values).all():
         raise ValueError("The energy is NaN or infinite somewhere on the square: the model has diverged.")
     relative = values - values.min()
