@@ -24,8 +24,9 @@ from tests.read_wandb import read
 from tests.training import GLOBAL_BATCH, build, train
 
 TIMEOUT_SECONDS = 270
-# Sums of eight numbers in another order, in float32, through six steps of Adam or RMSprop.
-CLOSE = {"atol": 2e-6, "rtol": 2e-5}
+# Sums of eight numbers in another order, in float32, through six steps of Adam or RMSprop. Adam divides by the size of
+# a gradient, so that a weight whose gradient is all rounding differs by a share of a step, of 2e-3 where it is largest.
+CLOSE = {"atol": 2e-5, "rtol": 2e-5}
 
 pytestmark = pytest.mark.filterwarnings("ignore:The dirpath has changed:UserWarning")
 

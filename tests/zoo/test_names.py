@@ -208,6 +208,7 @@ def test_every_checkpoint_of_the_zoo_has_a_readable_card() -> None:
 def test_every_checkpoint_of_the_zoo_loads_and_counts_its_parameters(name: str) -> None:
     module, card = zoo.load(name), zoo.card(name)
     counted = {key: sum(p.numel() for p in child.parameters()) for key, child in module.named_children()}
+    counted["module"] = sum(p.numel() for p in module.parameters(recurse=False))
     assert {key: count for key, count in counted.items() if count} == card.networks
     assert type(module).__name__ == card.method
     assert module.data_spec.name == card.data
