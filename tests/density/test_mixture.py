@@ -202,6 +202,7 @@ def test_bad_input_is_named() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.usefixtures("fashion_mnist")
 def test_ten_full_covariances_on_fashion_mnist() -> None:
     """Three steps of EM are under 5.23 bits/dim on the test split of dequantised pictures, floor 1e-6."""
