@@ -96,6 +96,10 @@ def test_all_samples_and_likelihoods_measure_as_recorded(name: str, fashion_mnis
 )
 def test_cards_hold_the_likelihood_with_its_kind(name: str) -> None:
     metrics = zoo.card(name).metrics
+    if zoo.card(name).method == "EBM":  # its sampler's temperature is not 1: it has no nats to give
+        assert metrics["test/energy_gap"] > 0
+        assert metrics["test/ess"] > 0
+        return
     kinds = [key.removeprefix("test/nll-") for key in metrics if key.startswith("test/nll-")]
     assert kinds
     for kind in kinds:
