@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from lightning_modules.autoregressive.sequence import SequenceModule, SequenceNetwork, mask
+from lightning_modules.autoregressive.sequence import SequenceModule, mask, sequence_network
 
 
 class TeacherForcing(SequenceModule):
@@ -57,7 +57,7 @@ class TeacherForcing(SequenceModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
-        self.network = SequenceNetwork(
+        self.network = sequence_network(
             step_shape, vocabulary_size, architecture, width, num_layers, dropout, output, context
         )
 

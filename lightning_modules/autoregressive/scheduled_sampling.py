@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from lightning_modules.autoregressive.sequence import SequenceModule, SequenceNetwork, mask
+from lightning_modules.autoregressive.sequence import SequenceModule, mask, sequence_network
 from lightning_modules.networks.sequence import State
 from lightning_modules.parts.schedules import TruthProbability
 
@@ -72,7 +72,7 @@ class ScheduledSampling(SequenceModule):
         super().__init__()
         self.save_hyperparameters()
         self.truth_probability = TruthProbability(decay, start, slope, k, floor)
-        self.network = SequenceNetwork(
+        self.network = sequence_network(
             step_shape, vocabulary_size, architecture, width, num_layers, dropout, output, context
         )
 
