@@ -6,6 +6,7 @@ from lightning_modules.adversarial.gan import NonSaturatingGAN as NonSaturatingG
 from lightning_modules.adversarial.spectral_norm import SNGAN as SNGAN
 from lightning_modules.adversarial.wgan import WGAN as WGAN
 from lightning_modules.adversarial.wgan_gp import WGANGP as WGANGP
+from lightning_modules.autoregressive.mixture_density import MixtureDensityRNN as MixtureDensityRNN
 from lightning_modules.autoregressive.pixelcnn_pp import PixelCNNPlusPlus as PixelCNNPlusPlus
 from lightning_modules.autoregressive.recurrent import TeacherForcing as TeacherForcing
 from lightning_modules.autoregressive.scheduled_sampling import ScheduledSampling as ScheduledSampling

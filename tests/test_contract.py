@@ -36,16 +36,18 @@ SMALL = {
 
 
 class TinySequences(SequenceDataModule):
-    """Frames of a piano roll, or of a video, at random."""
+    """Frames of a piano roll, or of a video, or strokes, at random."""
 
     def __init__(self, kind: str) -> None:
         super().__init__(batch_size=16, seed=0)
-        shape = {"piano_roll": (6, 88), "video": (4, 1, 8, 8)}[kind]
-        self.spec = DataSpec(f"tiny_{kind}", kind, shape, (0.0, 1.0))
+        shape = {"piano_roll": (6, 88), "video": (4, 1, 8, 8), "strokes": (6, 3)}[kind]
+        self.spec = DataSpec(f"tiny_{kind}", kind, shape, None if kind == "strokes" else (0.0, 1.0))
 
     def read(self) -> dict[str, Source]:
         draws = torch.rand(64, *self.spec.shape, generator=torch.Generator().manual_seed(0))
         x = (draws < 0.1).float() if self.spec.kind == "piano_roll" else (draws * 255).round() / 255
+        if self.spec.kind == "strokes":
+            x = torch.cat([2 * draws[..., :2] - 1, draws[..., 2:].round()], 2)
         return {split: TensorSource(x, torch.full((64,), x.shape[1])) for split in ("train", "val", "test")}
 
 
@@ -54,7 +56,7 @@ def tiny_data(kind: str, name: str) -> ZooDataModule:
         return Ring(batch_size=16, train_size=64, val_size=32, test_size=32)
     if kind == "tokens":
         return MarkovSource(length=12, batch_size=16, train_size=64, val_size=16, test_size=16)
-    if kind in ("piano_roll", "video"):
+    if kind in ("piano_roll", "video", "strokes"):
         return TinySequences(kind)
     binarize = METHODS[name].value_range == (0.0, 1.0)
     return SyntheticImages(

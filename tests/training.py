@@ -39,18 +39,24 @@ EXAMPLES = 5 * GLOBAL_BATCH + 3  # an epoch has five batches
 
 
 class TinyData(ZooDataModule):
-    """Fixed examples of a given shape: points, pictures of 256 grey values or of bits, two classes; or tokens."""
+    """Fixed examples of a given shape: points, pictures of 256 grey values or of bits, in two classes; or sequences."""
 
     def __init__(
-        self, shape: tuple[int, ...], batch_size: int = GLOBAL_BATCH, binary: bool = False, tokens: bool = False
+        self,
+        shape: tuple[int, ...],
+        batch_size: int = GLOBAL_BATCH,
+        binary: bool = False,
+        sequences: str | None = None,
     ) -> None:
         super().__init__()
         self.batch_size, self.seed = batch_size, 3
         kind = "points" if len(shape) == 1 else "image"
         value_range = None if kind == "points" else (0.0, 1.0) if binary else (-1.0, 1.0)
         self.spec = DataSpec("tiny", kind, shape, value_range, num_classes=2)
-        if tokens:
+        if sequences == "tokens":
             self.spec = DataSpec("tiny", "tokens", shape, vocabulary=("a", "b", "c"))
+        elif sequences == "strokes":
+            self.spec = DataSpec("tiny", "strokes", shape, preprocessing="dequantized", scale=2.0)
 
     def setup(self, stage: str | None = None) -> None:
         examples = torch.rand(EXAMPLES, *self.spec.shape, generator=torch.Generator().manual_seed(1))
@@ -63,6 +69,9 @@ class TinyData(ZooDataModule):
         labels = torch.arange(EXAMPLES) % 2
         if self.spec.kind == "tokens":
             examples, labels = (examples * 1.5 + 1.5).long(), torch.full((EXAMPLES,), self.spec.shape[0])
+        elif self.spec.kind == "strokes":
+            examples[..., 2] = (examples[..., 2] > 0).float()
+            labels = labels + self.spec.shape[0] - 1  # the last step of every other drawing is padding
         source = TensorSource(examples, labels)
         self.sources = {"train": source, "val": source, "test": source}
 
@@ -128,17 +137,25 @@ class GlobalNoise:
         return self._part(lambda n, g: torch.multinomial(probabilities, n, True, generator=g), num)
 
 
-def data_of(method: str) -> dict[str, bool]:
+SEQUENCES = {"tokens": (6,), "strokes": (6, 3)}
+"""Kinds of sequences that the tiny data has, and the shape of one."""
+
+
+def data_of(method: str) -> dict[str, Any]:
     """Which form of the tiny data a method models."""
-    return {"binary": METHODS[method].value_range == (0.0, 1.0), "tokens": "tokens" in METHODS[method].kinds}
+    kinds = METHODS[method].kinds
+    return {
+        "binary": METHODS[method].value_range == (0.0, 1.0),
+        "sequences": next((kind for kind in SEQUENCES if kind in kinds), None),
+    }
 
 
 def build(
     method: str, shape: tuple[int, ...] | None = None, **overrides: Any
 ) -> tuple[GenerativeModule, tuple[int, ...]]:
     """Builds a method for a shape; without one for points, or for pictures if it is for pictures only."""
-    if shape is None and "tokens" in METHODS[method].kinds:
-        shape = (6,)
+    if shape is None and (sequences := data_of(method)["sequences"]):
+        shape = SEQUENCES[sequences]
     if shape is not None:
         return METHODS[method].for_data(TinyData(shape, **data_of(method)).spec, **overrides), shape
     try:

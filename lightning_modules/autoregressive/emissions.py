@@ -7,6 +7,7 @@ draws one step. All share one interface, so that every sequence method works wit
     start(num, device)                what is read before the first step, (num, 1, ...)
     log_prob(features, x)             nats, (N, T)
     sample(features, uniform, ...)    one step (N, 1, ...); ``uniform(*shape)`` gives draws from [0, 1)
+    problem_with(x)                   a sentence on the first value that is no step of this kind, or None
 """
 
 import math
@@ -16,7 +17,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_modules.parts.likelihoods import MIN_LOG_SCALE, discretized_logistic_log_prob
+from lightning_modules.parts.likelihoods import (
+    MIN_LOG_SCALE,
+    discretized_logistic_log_prob,
+    not_binary,
+    not_on_256_bins,
+)
 
 Uniform = Callable[..., Tensor]
 
@@ -62,6 +68,12 @@ class Categorical(nn.Module):
         cumulative = logits.double().softmax(1).cumsum(1)
         draws = uniform(len(features), 1).double() * cumulative[:, -1:]
         return torch.searchsorted(cumulative, draws, right=True).clamp(max=self.size - 1)
+
+    def problem_with(self, x: Tensor) -> str | None:
+        """Says which numbers are no symbols, if any are."""
+        if not x.is_floating_point() and x.min() >= 0 and x.max() < self.size:
+            return None
+        return f"it was built for {self.size} symbols, but a batch of {x.dtype} spans [{x.min()}, {x.max()}]."
 
 
 def restricted(logits: Tensor, top_k: int | None = None, top_p: float | None = None) -> Tensor:
@@ -120,6 +132,10 @@ class IndependentNotes(nn.Module):
         on = torch.sigmoid(self.head(features[:, -1:]) / temperature)
         return (uniform(*on.shape) < on).float()
 
+    def problem_with(self, x: Tensor) -> str | None:
+        """Says which value is neither silence nor a note, if one is."""
+        return not_binary(x)
+
 
 class NADENotes(nn.Module):
     """The notes of a frame one after the other: NADE whose biases come from the past (RNN-NADE).
@@ -173,6 +189,10 @@ class NADENotes(nn.Module):
             notes.append(note)
         return torch.stack(notes, 1).unsqueeze(1)
 
+    def problem_with(self, x: Tensor) -> str | None:
+        """Says which value is neither silence nor a note, if one is."""
+        return not_binary(x)
+
 
 class GreyFrames(nn.Module):
     """Frames of a video: every pixel has a discretised logistic law of the 256 grey values v / 255, given the past.
@@ -218,3 +238,7 @@ class GreyFrames(nn.Module):
         u = uniform(*mean.shape).clamp(1e-5, 1 - 1e-5)
         x = mean + temperature * log_scale.clamp(min=MIN_LOG_SCALE).exp() * (u.log() - torch.log1p(-u))
         return ((x.clamp(-1, 1) + 1) * 127.5).round() / 255
+
+    def problem_with(self, x: Tensor) -> str | None:
+        """Says which value is no grey value, if one is."""
+        return not_on_256_bins(2 * x - 1)

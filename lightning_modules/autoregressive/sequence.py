@@ -14,18 +14,18 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from lightning_modules.autoregressive.emissions import Categorical, GreyFrames, IndependentNotes, NADENotes
+from lightning_modules.autoregressive.strokes_emission import StrokeMixture
 from lightning_modules.base import fused_if_possible
 from lightning_modules.likelihood import LikelihoodModule
 from lightning_modules.networks.sequence import CausalTransformer, ConvLSTM, Recurrent, State, detached
 from lightning_modules.parts.capabilities import DataSpec
-from lightning_modules.parts.likelihoods import not_binary, not_on_256_bins
 from lightning_modules.parts.noise import new_generator
 from lightning_modules.parts.sampling import check_num_samples, choose_labels, evaluating
 from lightning_modules.parts.schedules import warmup_and_cosine
 
 ARCHITECTURES = ("lstm", "gru", "transformer", "conv_lstm")
 OUTPUTS = ("independent", "nade")
-Emission = Categorical | IndependentNotes | NADENotes | GreyFrames
+Emission = Categorical | IndependentNotes | NADENotes | GreyFrames | StrokeMixture
 CHUNK = 250
 
 
@@ -114,7 +114,8 @@ class SequenceModule(LikelihoodModule):
 
     Logged are ``val/nats_per_step-exact`` (all nats over all steps; ``bits_per_step`` in bits) and, where every example
     is one whole sequence of the default length, ``val/nll-exact`` per sequence; ``-exact_state_carried`` instead of
-    ``-exact`` where rows go on from batch to batch, and each step is predicted from all before it.
+    ``-exact`` where rows go on from batch to batch, and each step is predicted from all before it. The kind also names
+    the units of a density, see ``units``; bits are of probabilities only.
     """
 
     kinds = ("tokens", "piano_roll", "video")
@@ -139,26 +140,23 @@ class SequenceModule(LikelihoodModule):
             ValueError: Naming the module's value and the data's.
         """
         self.check_kind(spec)
-        expected = self.hyperparameters_for(spec)
-        for key in ("step_shape", "vocabulary_size"):  # a model of steps takes sequences of any length
-            own, value = self.hparams[key], expected[key]
+        for key, value in self.hyperparameters_for(spec).items():
+            if key == "length":  # a model of steps takes sequences of any length
+                continue
+            own = self.hparams[key]
             if (list(own) if isinstance(own, (list, tuple)) else own) != value:
                 raise ValueError(f"{type(self).__name__} was built for {key}={own}, but {spec.name} has {key}={value}.")
 
     def problem_with(self, batch: Sequence[Tensor]) -> str | None:
         """Returns what is wrong with a batch, in a sentence."""
-        x, name, size = batch[0], type(self).__name__, self.hparams["vocabulary_size"]
-        step_shape = list(self.hparams["step_shape"])
+        x, name, emission = batch[0], type(self).__name__, self.network.emission
+        step_shape = list(emission.start(1, x.device).shape[2:])
         if list(x.shape[2:]) != step_shape:
             return f"{name} was built for step_shape={step_shape}, but a batch is {list(x.shape)}."
-        if size is not None and (x.is_floating_point() or x.min() < 0 or x.max() >= size):
-            return f"{name} was built for {size} symbols, but a batch of {x.dtype} spans [{x.min()}, {x.max()}]."
+        if wrong := emission.problem_with(x):
+            return f"{name}: {wrong}"
         if len(batch) < 2 or batch[1].shape != x.shape[:1] or batch[1].min() < 1 or batch[1].max() > x.shape[1]:
             return f"{name}: a batch must be (x, lengths) with lengths in 1..{x.shape[1]}, shape ({len(x)},)."
-        if size is None and len(x.shape) == 3 and (wrong := not_binary(x)):
-            return f"{name}: {wrong}"
-        if len(x.shape) == 5 and (wrong := not_on_256_bins(2 * x - 1)):
-            return f"{name}: {wrong}"
         return None
 
     # Likelihood
@@ -232,6 +230,10 @@ class SequenceModule(LikelihoodModule):
 
     # Measures
 
+    def units(self) -> tuple[str, float]:
+        """Returns what the kind of a number says of its units, and the nats a step that they add to -log p."""
+        return "", 0.0
+
     def add_held_out(self, batch: Sequence[Tensor], batch_idx: int, stage: str) -> None:
         """Adds examples, nats, their squares, steps and whether all are whole sequences, to the sums of a kind."""
         if batch_idx == 0:
@@ -239,8 +241,9 @@ class SequenceModule(LikelihoodModule):
         x, lengths = batch[0], batch[1]
         values, state = self.step_log_prob(x, self.carried_into(batch, stage))
         self.carry(batch, state, stage)
-        nll = -(values * mask(lengths, x.shape[1])).sum(1).double()
-        kind = "exact" if len(batch) < 3 else "exact_state_carried"
+        units, per_step = self.units()
+        nll = ((per_step - values) * mask(lengths, x.shape[1])).sum(1).double()
+        kind = ("exact" if len(batch) < 3 else "exact_state_carried") + units
         parts = (lengths != self.hparams["length"]).sum() if len(batch) < 3 else torch.tensor(len(x))
         sums = torch.stack([torch.ones_like(nll).sum(), nll.sum(), nll.square().sum(), lengths.sum(), parts.to(nll)])
         self.held_out_sums[kind] = self.held_out_sums[kind] + sums if kind in self.held_out_sums else sums
@@ -251,10 +254,9 @@ class SequenceModule(LikelihoodModule):
             zeros = torch.zeros(5, dtype=torch.float64, device=self.device)
             sums = self.trainer.strategy.reduce(self.held_out_sums.get(kind, zeros).clone(), reduce_op="sum")
             count, total, squares, steps, parts = sums.tolist()
-            values = {
-                f"{stage}/nats_per_step-{kind}": total / steps,
-                f"{stage}/bits_per_step-{kind}": total / steps / math.log(2),
-            }
+            values = {f"{stage}/nats_per_step-{kind}": total / steps}
+            if self.discrete:
+                values[f"{stage}/bits_per_step-{kind}"] = total / steps / math.log(2)
             if parts == 0:
                 values[f"{stage}/nll-{kind}"] = total / count
                 if stage == "test":
@@ -376,7 +378,7 @@ class SequenceModule(LikelihoodModule):
             raise ValueError(f"top_k={top_k} must be at least 1.")
         if top_p is not None and not 0 < top_p <= 1:
             raise ValueError(f"top_p={top_p} must lie in (0, 1].")
-        if self.hparams["vocabulary_size"] is not None:
+        if isinstance(self.network.emission, Categorical):
             return {"temperature": temperature, "top_k": top_k, "top_p": top_p}
         if top_k is not None or top_p is not None:
             raise ValueError("top_k and top_p choose among symbols, and these steps are none: use temperature.")
