@@ -62,7 +62,8 @@ class SequenceSource:
             starts += range(position, position + len(sequence), step)
             lengths += [min(step, len(sequence) - begin) for begin in range(0, len(sequence), step)]
             position += len(sequence)
-        return cls(torch.cat(list(sequences)), torch.tensor(starts), torch.tensor(lengths), padding)
+        indices = torch.tensor([starts, lengths], dtype=torch.int64)
+        return cls(torch.cat(list(sequences)), indices[0], indices[1], padding)
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -149,7 +150,13 @@ class Streams(SequenceSource):
     def whole(cls, values: Tensor, window: int, rows: int) -> "Streams":
         """Every step of a record exactly once, in as few windows as hold at most ``window`` steps.
 
-        Rows differ by one step at most, and so do windows.
+        Rows differ by one step at most. The windows of a batch are equally long, but for the last: a state that is
+        carried over has never read padding.
+
+        Args:
+            values: The record, shape (total, ...).
+            window: Steps of a window at most, at least 2.
+            rows: How many rows to cut.
 
         Raises:
             ValueError: If there are fewer steps than rows.
@@ -158,8 +165,10 @@ class Streams(SequenceSource):
             raise ValueError(f"{len(values)} steps cannot be cut into {rows} streams: take fewer streams or more data.")
         row_bounds = torch.arange(rows + 1) * len(values) // rows
         row_lengths = row_bounds.diff()
-        num = -(-int(row_lengths.max()) // window)
-        bounds = row_bounds[:-1] + torch.arange(num + 1)[:, None] * row_lengths // num  # (num + 1, rows)
+        longest = int(row_lengths.max())
+        num = -(-longest // window)
+        cuts = torch.arange(num)[:, None] * longest // num
+        bounds = row_bounds[:-1] + torch.cat([cuts.expand(-1, rows), row_lengths[None]])  # (num + 1, rows)
         return cls(values, bounds[:-1].flatten(), bounds.diff(dim=0).flatten(), rows)
 
     def order(self, generator: torch.Generator, size: int) -> Tensor:
@@ -172,7 +181,9 @@ class Streams(SequenceSource):
 
 
 class TrainingStreams(Streams):
-    """Streams of whole windows, which begin at another step in every epoch: windows are then not always cut alike.
+    """Streams of whole windows, which begin at another step in every epoch.
+
+    Windows are then not always cut alike, and what one epoch leaves over at either end belongs to others.
 
     Args:
         values: The record, shape (total, ...).
@@ -197,7 +208,8 @@ class TrainingStreams(Streams):
 
     def for_epoch(self, epoch: int) -> Streams:
         """The streams of this epoch, a function of (seed, epoch)."""
-        offset = int(torch.randint(self.window, (), generator=seeded(DRAWS, self.seed, 0, epoch)))
+        spare = len(self.values) - len(self) * self.window
+        offset = int(torch.randint(spare + 1, (), generator=seeded(DRAWS, self.seed, 0, epoch)))
         return Streams(self.values, self.starts + offset, self.lengths, self.rows)
 
 
