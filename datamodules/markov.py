@@ -87,7 +87,13 @@ class MarkovSource(SequenceDataModule):
         self.order, self.length, self.fresh = order, length, fresh
         self.sizes = dict(zip(SPLITS, (train_size, val_size, test_size), strict=True))
         self.transitions = random_transitions(num_symbols, order, concentration, seed)
-        self.stationary = stationary_law(self.transitions)
+        try:
+            self.stationary = stationary_law(self.transitions)
+        except torch.linalg.LinAlgError as error:
+            raise ValueError(
+                f"concentration={concentration} makes a chain that never leaves a part of its contexts (in float64) "
+                "and so has no one stationary law: take a larger one."
+            ) from error
         rate = float((self.stationary[:, None] * torch.special.entr(self.transitions)).sum())
         self.entropy = float(torch.special.entr(self.stationary).sum()) + (length - order) * rate
         self.spec = DataSpec(
@@ -149,6 +155,9 @@ def stationary_law(transitions: Tensor) -> Tensor:
 
     Args:
         transitions: Shape (S ** k, S): probabilities of the next symbol, contexts in order of (x_{t-k}, ..., x_{t-1}).
+
+    Raises:
+        torch.linalg.LinAlgError: If it is not unique.
     """
     num_contexts, num_symbols = transitions.shape
     contexts = torch.arange(num_contexts)

@@ -38,12 +38,12 @@ class Clips:
         self.pictures, self.num_objects, self.key, self.fresh = pictures, num_objects, key, fresh
         self.labels = torch.full((num_clips,), NUM_FRAMES)
         self.shape: tuple[int, ...] = (NUM_FRAMES, 1, CANVAS, CANVAS)
-        generator = seeded(DRAWS, *key, epoch)
-        self.chosen = torch.randint(len(pictures), (num_clips, num_objects), generator=generator)
-        start = torch.rand(num_clips, num_objects, 1, 2, generator=generator)
-        angle = 2 * math.pi * torch.rand(num_clips, num_objects, 1, generator=generator)
+        # One row of draws a clip: it then does not depend on how many clips there are.
+        draws = torch.rand(num_clips, num_objects, 4, dtype=torch.float64, generator=seeded(DRAWS, *key, epoch))
+        self.chosen = (draws[..., 0] * len(pictures)).to(torch.int64)
+        angle = 2 * math.pi * draws[..., 1:2]
         velocity = SPEED * torch.stack([angle.sin(), angle.cos()], -1)
-        path = reflected(start + velocity * torch.arange(NUM_FRAMES)[:, None])
+        path = reflected(draws[..., None, 2:] + velocity * torch.arange(NUM_FRAMES)[:, None])
         self.places = (path * (CANVAS - SIDE)).round().to(torch.int64)  # (num_clips, num_objects, 20, 2): row, column
 
     def __len__(self) -> int:

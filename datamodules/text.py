@@ -36,10 +36,14 @@ def encode(text: str, vocabulary: tuple[str, ...]) -> Tensor:
         Shape (T,), int64.
 
     Raises:
-        ValueError: If a character is not in the vocabulary; the message names it.
+        ValueError: If a character is not in the vocabulary, which the message names, or there is no vocabulary.
     """
+    if not vocabulary:
+        raise ValueError("The vocabulary is empty: a text file's is known once the datamodule has been set up.")
     if vocabulary == BYTES:
-        return torch.from_numpy(np.frombuffer(text.encode(), np.uint8).astype(np.int64))
+        # A terminal hands on bytes that are no UTF-8 as lone surrogates, which stand for those bytes.
+        content = text.encode(errors="surrogateescape")
+        return torch.from_numpy(np.frombuffer(content, np.uint8).astype(np.int64))
     points = _code_points(text)
     known = np.array([ord(symbol) for symbol in vocabulary], np.uint32)
     order = known.argsort()
@@ -318,7 +322,7 @@ def read_text(path: Path, symbols: str = "characters") -> str | bytes:
         ValueError: If there is no such file, or it is empty or, where characters are wanted, no UTF-8.
     """
     if not path.is_file():
-        raise ValueError(f"path={str(path)!r} is not a file.")
+        raise ValueError(f"path={str(path)!r} is not a file: give the path of a text.")
     content = path.read_bytes()
     if not content:
         raise ValueError(f"{path} is empty: a text needs at least one character.")

@@ -3,11 +3,15 @@
 import os
 import random
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from datamodules.public_files import PublicDataset
 
 # Set before torch, wandb or huggingface_hub are imported by any test; child processes inherit them.
 os.environ.update(
@@ -72,12 +76,22 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def fashion_mnist() -> None:
-    """Skips what needs the real pictures where they are not; nothing is fetched for a test."""
+def real_files() -> "Callable[[PublicDataset], list[Path]]":
+    """Finds the files of a public data set, or skips and names them; nothing is fetched for a test."""
     from datamodules.find import DataNotFoundError, find
+
+    def found(dataset: "PublicDataset") -> list[Path]:
+        try:
+            return find(replace(dataset, mirrors=(), debian_package=""))
+        except DataNotFoundError as error:
+            pytest.skip(str(error))
+
+    return found
+
+
+@pytest.fixture(scope="session")
+def fashion_mnist(real_files: "Callable[[PublicDataset], list[Path]]") -> None:
+    """Skips what needs the real pictures where they are not."""
     from datamodules.public_files import FASHION_MNIST
 
-    try:
-        find(replace(FASHION_MNIST, mirrors=(), debian_package=""))
-    except DataNotFoundError as error:
-        pytest.skip(str(error))
+    real_files(FASHION_MNIST)
