@@ -17,11 +17,13 @@ PADDING = 2
 CANVAS = 400
 REAL_COLOUR = (190, 200, 215)
 FAKE_COLOUR = (200, 60, 30)
+GIVEN_COLOUR = (130, 140, 155)  # of what a model was given to go on from
+INK = (25, 25, 25)
 LEVEL, MAX_LEVEL = 2.0, 20.0  # nats between level lines, and where they end
 
 
 def image_grid(
-    images: Tensor, value_range: tuple[float, float] = (-1.0, 1.0), columns: int | None = None
+    images: Tensor, value_range: tuple[float, float] = (-1.0, 1.0), columns: int | None = None, ground: int = 255
 ) -> Image.Image:
     """Lays pictures out in rows on white.
 
@@ -29,6 +31,7 @@ def image_grid(
         images: (N, C, H, W) with one or three channels.
         value_range: The values that become black and white; others are clamped.
         columns: Pictures a row; by default as many as make the grid about square.
+        ground: Grey value around the pictures in place of white, 0 to 255.
 
     Raises:
         ValueError: If there is no picture, a wrong number of channels, or a value is NaN or infinite.
@@ -37,7 +40,7 @@ def image_grid(
         raise ValueError(f"A grid needs pictures (N, 1 or 3, H, W), but got shape {tuple(images.shape)}.")
     columns = columns or math.ceil(math.sqrt(len(images)))
     levels = to_uint8(images.cpu(), value_range)
-    grid = make_grid(levels, nrow=columns, padding=PADDING, pad_value=255)
+    grid = make_grid(levels, nrow=columns, padding=PADDING, pad_value=ground)
     return Image.fromarray(grid.permute(1, 2, 0).contiguous().numpy())
 
 
