@@ -8,6 +8,7 @@ from lightning_modules.adversarial.wgan import WGAN as WGAN
 from lightning_modules.adversarial.wgan_gp import WGANGP as WGANGP
 from lightning_modules.autoregressive.mixture_density import MixtureDensityRNN as MixtureDensityRNN
 from lightning_modules.autoregressive.pixelcnn_pp import PixelCNNPlusPlus as PixelCNNPlusPlus
+from lightning_modules.autoregressive.professor_forcing import ProfessorForcing as ProfessorForcing
 from lightning_modules.autoregressive.recurrent import TeacherForcing as TeacherForcing
 from lightning_modules.autoregressive.scheduled_sampling import ScheduledSampling as ScheduledSampling
 from lightning_modules.base import GenerativeModule

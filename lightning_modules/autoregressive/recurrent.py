@@ -30,6 +30,7 @@ class TeacherForcing(SequenceModule):
         dropout: In [0, 1).
         output: ``"independent"`` or ``"nade"`` for the notes of a frame.
         context: Steps that a transformer sees.
+        embedding: Size of the embedding of a token or frame; ``None`` for the width, at most 256.
         lr: AdamW's learning rate.
         weight_decay: AdamW's weight decay, on matrices.
         warmup_steps: Batches over which the learning rate rises.
@@ -50,6 +51,7 @@ class TeacherForcing(SequenceModule):
         dropout: float = 0.0,
         output: str = "independent",
         context: int = 256,
+        embedding: int | None = None,
         lr: float = 2e-3,
         weight_decay: float = 0.01,
         warmup_steps: int = 0,
@@ -58,7 +60,7 @@ class TeacherForcing(SequenceModule):
         super().__init__()
         self.save_hyperparameters()
         self.network = sequence_network(
-            step_shape, vocabulary_size, architecture, width, num_layers, dropout, output, context
+            step_shape, vocabulary_size, architecture, width, num_layers, dropout, output, context, embedding
         )
 
     def training_step(self, batch: Sequence[Tensor], batch_idx: int) -> Tensor:

@@ -34,6 +34,7 @@ class ScheduledSampling(SequenceModule):
         dropout: In [0, 1).
         output: ``"independent"`` or ``"nade"`` for the notes of a frame.
         context: Steps that a transformer sees.
+        embedding: Size of the embedding of a token or frame; ``None`` for the width, at most 256.
         decay: How epsilon falls: ``"linear"``, ``"exponential"``, ``"inverse_sigmoid"`` or ``"constant"``.
         start: epsilon_0 of ``"linear"`` and the value of ``"constant"``.
         slope: What ``"linear"`` falls by in a batch.
@@ -59,6 +60,7 @@ class ScheduledSampling(SequenceModule):
         dropout: float = 0.0,
         output: str = "independent",
         context: int = 256,
+        embedding: int | None = None,
         decay: str = "inverse_sigmoid",
         start: float = 1.0,
         slope: float = 0.0,
@@ -73,7 +75,7 @@ class ScheduledSampling(SequenceModule):
         self.save_hyperparameters()
         self.truth_probability = TruthProbability(decay, start, slope, k, floor)
         self.network = sequence_network(
-            step_shape, vocabulary_size, architecture, width, num_layers, dropout, output, context
+            step_shape, vocabulary_size, architecture, width, num_layers, dropout, output, context, embedding
         )
 
     def training_step(self, batch: Sequence[Tensor], batch_idx: int) -> Tensor:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from tqdm.auto import tqdm
 
 from lightning_modules.autoregressive.emissions import Categorical, GreyFrames, IndependentNotes, NADENotes
@@ -61,6 +62,7 @@ def sequence_network(
     dropout: float,
     output: str,
     context: int,
+    embedding: int | None = None,
 ) -> SequenceNetwork:
     """Builds the network that fits the steps: tokens, frames of a piano roll, or video.
 
@@ -68,11 +70,12 @@ def sequence_network(
         step_shape: Shape of one step: () for tokens, (88,) for frames of a piano roll, (C, H, W) for video.
         vocabulary_size: Symbols of a token, or ``None`` for other steps.
         architecture: ``"lstm"``, ``"gru"``, ``"transformer"``, or ``"conv_lstm"`` for video.
-        width: Size of the hidden state; the embedding has as many numbers, at most 256.
+        width: Size of the hidden state.
         num_layers: Layers.
         dropout: In [0, 1).
         output: ``"independent"`` or ``"nade"`` for the notes of a frame.
         context: Steps that a transformer sees.
+        embedding: Size of the embedding of a token or frame; ``None`` for the width, at most 256.
 
     Raises:
         ValueError: If the parts do not fit together.
@@ -92,10 +95,14 @@ def sequence_network(
             f"architecture={architecture!r} does not fit steps of shape {list(step_shape)}: "
             "conv_lstm is for video (C, H, W), and the others are for tokens and frames."
         )
+    if video and embedding is not None:
+        raise ValueError(f"embedding={embedding} is for tokens and frames of notes: video is read as it is.")
     if video:
         channels, height, length = step_shape
         return SequenceNetwork(ConvLSTM(channels, width, num_layers), GreyFrames(channels, height, length, width))
-    embedding = min(width, 256)
+    embedding = min(width, 256) if embedding is None else embedding
+    if embedding < 1:
+        raise ValueError(f"embedding={embedding} must be at least 1.")
     emission: Emission
     if vocabulary_size is not None:
         emission = Categorical(vocabulary_size, embedding, width)
@@ -161,15 +168,19 @@ class SequenceModule(LikelihoodModule):
 
     # Likelihood
 
-    def step_log_prob(self, x: Tensor, carried: tuple[Tensor, State] | None = None) -> tuple[Tensor, State]:
-        """Returns log p(x_t | x_<t) of every step, nats (N, T), and the state after the last.
+    def read(self, x: Tensor, carried: tuple[Tensor, State] | None = None) -> tuple[Tensor, State]:
+        """Returns the features (N, T, ...) that each step of ``x`` is predicted by, and the state after the last.
 
         Args:
             x: Sequences (N, T, ...).
             carried: The step before the first, (N, 1, ...), and the state before it is read; ``None`` at the start.
         """
         before, state = (None, None) if carried is None else carried
-        features, after = self.network(self.network.inputs(x, before), state)
+        return self.network(self.network.inputs(x, before), state)
+
+    def step_log_prob(self, x: Tensor, carried: tuple[Tensor, State] | None = None) -> tuple[Tensor, State]:
+        """Returns log p(x_t | x_<t) of every step, nats (N, T), and the state after the last; arguments as ``read``."""
+        features, after = self.read(x, carried)
         return self.network.emission.log_prob(features, x), after
 
     def log_prob(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
@@ -392,16 +403,20 @@ class SequenceModule(LikelihoodModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW, with linear warm-up and, where ``decay_steps`` says so, a cosine down to zero."""
+        optimizer = self.build_optimizer()
+        factor = warmup_and_cosine(self.hparams["warmup_steps"], self.hparams["decay_steps"])
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def build_optimizer(self) -> Optimizer:
+        """Returns AdamW over the network, whose weight decay is on matrices alone."""
         decayed = [p for p in self.network.parameters() if p.ndim > 1]
         others = [p for p in self.network.parameters() if p.ndim <= 1]
         groups = [
             {"params": decayed, "weight_decay": self.hparams["weight_decay"]},
             {"params": others, "weight_decay": 0.0},
         ]
-        optimizer = fused_if_possible(torch.optim.AdamW, groups, lr=self.hparams["lr"], betas=(0.9, 0.99))
-        factor = warmup_and_cosine(self.hparams["warmup_steps"], self.hparams["decay_steps"])
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return fused_if_possible(torch.optim.AdamW, groups, lr=self.hparams["lr"], betas=(0.9, 0.99))
 
 
 def mask(lengths: Tensor, steps: int) -> Tensor:

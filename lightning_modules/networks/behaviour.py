@@ -1,0 +1,36 @@
+"""Tells two ways of running a sequence model apart by what its hidden state does over time."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence
+
+
+class BehaviourDiscriminator(nn.Module):
+    """A bidirectional GRU over the features of a sequence, and a perceptron on its last states.
+
+    Args:
+        features: Size of the features of a step.
+        width: Units of each direction, and of the perceptron's hidden layers.
+
+    Shapes: features (N, T, features) and lengths (N,) to logits (N,).
+    """
+
+    def __init__(self, features: int, width: int) -> None:
+        super().__init__()
+        self.read = nn.GRU(features, width, batch_first=True, bidirectional=True)
+        self.judge = nn.Sequential(
+            nn.Linear(2 * width, width),
+            nn.LeakyReLU(0.2),
+            nn.Linear(width, width),
+            nn.LeakyReLU(0.2),
+            nn.Linear(width, 1),
+        )
+
+    def forward(self, behaviour: Tensor, lengths: Tensor) -> Tensor:
+        """Returns logits, positive for behaviour taken to be teacher-forced."""
+        if bool((lengths == behaviour.shape[1]).all()):
+            _, last = self.read(behaviour)
+        else:  # the backward direction must start at a sequence's own end, not in the padding
+            packed = pack_padded_sequence(behaviour, lengths.cpu(), batch_first=True, enforce_sorted=False)
+            _, last = self.read(packed)
+        return self.judge(torch.cat([last[0], last[1]], 1)).squeeze(1)
