@@ -171,11 +171,18 @@ class NADENotes(nn.Module):
         return self.frames(x)
 
     def log_prob(self, features: Tensor, x: Tensor) -> Tensor:
-        """Returns log p of each frame, nats, (N, T)."""
-        contributions = x.unsqueeze(3) * self.encode  # of each note to the notes after it
-        before = contributions.cumsum(2) - contributions
-        h = torch.sigmoid(self.hidden_bias(features).unsqueeze(2) + before)
-        logits = self.visible_bias(features) + (h * self.decode).sum(3)
+        """Returns log p of each frame, nats, (N, T).
+
+        h_d changes only at a note that sounds. A frame has few of these, so few h are computed, all logits of each in
+        one product, and each note's logit is looked up in the row of the notes that sound below it.
+        """
+        below = x.cumsum(2) - x
+        rank = torch.arange(self.notes, 0, -1, device=x.device)
+        sounding, notes = (x * rank).topk(int(x.sum(2).max()), dim=2)  # from the lowest note to the highest
+        steps = F.embedding(notes, self.encode) * (sounding > 0).unsqueeze(3)
+        bias = self.hidden_bias(features).unsqueeze(2)
+        h = torch.sigmoid(torch.cat([bias, bias + steps.cumsum(2)], 2))  # (N, T, sounding + 1, hidden)
+        logits = self.visible_bias(features) + (h @ self.decode.t()).gather(2, below.long().unsqueeze(2)).squeeze(2)
         return (x * logits - F.softplus(logits)).sum(2)
 
     def sample(self, features: Tensor, uniform: Uniform, temperature: float = 1.0) -> Tensor:
