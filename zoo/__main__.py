@@ -66,23 +66,42 @@ def build_parser() -> argparse.ArgumentParser:
     training.add_argument("recipe", metavar="RECIPE", help="name of a recipe, or a YAML file")
     training.add_argument("--save-to", metavar="FOLDER", help="folder of the checkpoint (default: runs/RECIPE/zoo)")
 
-    sampling = command("sample", "draw samples and write them as a picture")
+    sampling = command(
+        "sample",
+        "draw samples: pictures, text, music, drawings or video",
+        epilog="Models of sequences also go on from a beginning:\n"
+        "  --prefix \"ROMEO:\"   a text\n"
+        "  --prime 16           the first 16 steps of held-out examples, which needs the data",
+    )
     sampling.add_argument("name", help=NAME_HELP)
-    sampling.add_argument("--num", type=_positive, default=64, help="how many (default: 64)")
-    sampling.add_argument("--seed", type=int, default=0, help="seed of the latent noise (default: 0)")
+    sampling.add_argument("--num", type=_positive, help="how many (default: a number that fits the kind of data)")
+    sampling.add_argument("--seed", type=int, default=0, help="seed of all randomness (default: 0)")
     sampling.add_argument("--labels", type=_labels, help="classes to draw in turn, as 0,1,2")
+    beginning = sampling.add_mutually_exclusive_group()
+    beginning.add_argument("--prefix", metavar="TEXT", help="text to go on from")
+    beginning.add_argument(
+        "--prime", type=_positive, metavar="N", help="go on from the first N steps of held-out examples"
+    )
+    sampling.add_argument("--length", type=_positive, help="steps of a sequence to draw, after its beginning if any")
     sampling.add_argument(
         "--temperature", type=float, help="below 1 for more typical, less varied samples, where the method has it"
     )
+    sampling.add_argument("--top-k", type=int, help="draw each symbol among the k likeliest")
+    sampling.add_argument("--top-p", type=float, help="draw each symbol among the fewest that hold probability p")
     sampling.add_argument("--weights", choices=["ema", "raw"], default="ema", help="averaged or last (default: ema)")
-    sampling.add_argument("--out", metavar="FILE", help="PNG file (default: NAME.png)")
+    sampling.add_argument("--data-dir", metavar="FOLDER", help="where the data are, for --prime (default: searched)")
+    sampling.add_argument(
+        "--out",
+        metavar="FILE",
+        help="PNG, or TXT, MID, SVG or GIF of sequences (default: NAME with the ends that fit the kind of data)",
+    )
 
     drawing = command("draw", "draw reconstructions, completions, filters and other views of a checkpoint")
     drawing.add_argument("name", help=NAME_HELP)
     drawing.add_argument(
         "view",
-        help="reconstructions, interpolation, traversal, completion, filters, fantasies or energy, where the method "
-        "has it",
+        help="reconstructions, interpolation, traversal, completion, continuation, filters, fantasies or energy, where "
+        "the method has it",
     )
     drawing.add_argument("--num", type=_positive, help="rows, or pictures (default: a number that fits the view)")
     drawing.add_argument("--seed", type=int, default=0, help="seed of all randomness (default: 0)")

@@ -24,6 +24,7 @@ WEIGHTS_FILE, CONFIG_FILE, README_FILE, SAMPLES_FILE = (
     "README.md",
     "samples.png",
 )
+SAMPLE_FILES = (SAMPLES_FILE, "samples.txt", "samples.mid", "samples.svg", "samples.gif")
 STATISTICS_FOLDER = "statistics"
 MAX_CONFIG_BYTES = 1 << 20
 MAX_DEPTH = 16

@@ -1,8 +1,8 @@
 """What each command of ``python -m zoo`` does with its parsed arguments. The heavy imports are inside."""
 
-import inspect
 import re
 import shlex
+import sys
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatch
@@ -18,6 +18,7 @@ HEADINGS = (
     "accuracy",
     "modes",
     "bits_per_dim",
+    "nats_per_step",
     "nll",
 )  # a list shows one number: the first of these that was measured
 COUNT = "10k"  # samples that published FIDs are of; numbers of other counts cannot be compared with them
@@ -66,29 +67,32 @@ def train(arguments: Namespace) -> None:
 
 
 def sample(arguments: Namespace) -> None:
-    """Draws samples and writes a picture."""
+    """Draws samples, or goes on from a beginning, and writes what came out; text is printed, too."""
     shown = card(arguments.name)
-    import torch
-
-    from lightning_modules.parts.pictures import save_png
-    from zoo.drawing import draw_samples
+    from zoo.drawing import shown_as
+    from zoo.exhibits import BETWEEN_TEXTS
     from zoo.loading import load
+    from zoo.sampling import drawn, targets, write
 
     module = load(arguments.name, weights=arguments.weights)
-    if not hasattr(module, "sample"):
-        raise ZooError(f"{shown.name} is a {shown.method}, which does not sample.")
-    labels = None
-    if arguments.labels is not None:
-        labels = torch.tensor([arguments.labels[i % len(arguments.labels)] for i in range(arguments.num)])
-    settings = {} if arguments.temperature is None else {"temperature": arguments.temperature}
-    sample: Any = module.sample
-    if settings and "temperature" not in inspect.signature(sample).parameters:
-        raise ZooError(f"{shown.name} is a {shown.method}, whose samples have no temperature.")
-    generator = torch.Generator().manual_seed(arguments.seed)
-    picture = draw_samples(module, arguments.num, generator, labels, **settings)
-    out = Path(arguments.out or f"{_file_name(shown)}.png")
-    save_png(picture, out)
-    print(f"Wrote {out}")
+    paths = targets(shown, shown_as(module), arguments.out, _file_name(shown))
+    settings = {name: getattr(arguments, name) for name in ("length", "temperature", "top_k", "top_p")}
+    exhibit = drawn(
+        shown,
+        module,
+        num=arguments.num,
+        seed=arguments.seed,
+        labels=arguments.labels,
+        prefix=arguments.prefix,
+        prime=arguments.prime,
+        settings={name: value for name, value in settings.items() if value is not None},
+        data_dir=arguments.data_dir,
+    )
+    if exhibit.texts:
+        print(_printable(BETWEEN_TEXTS.join(exhibit.texts)))
+    for path in paths:
+        write(exhibit, path)
+        print(f"Wrote {path}")
 
 
 def draw(arguments: Namespace) -> None:
@@ -97,15 +101,15 @@ def draw(arguments: Namespace) -> None:
     import torch
 
     from lightning_modules.parts.pictures import save_png
-    from zoo.evaluation import held_out_pictures
     from zoo.loading import load
-    from zoo.views import Request, check_view
+    from zoo.views import Request, check_view, with_held_out
 
     module = load(arguments.name)
     view = check_view(module, shown.name, arguments.view)
-    num = arguments.num or view.num
-    real = held_out_pictures(shown, num, arguments.data_dir) if view.shows_data else torch.empty(0)
-    picture = view.draw(Request(module, num, torch.Generator().manual_seed(arguments.seed), real))
+    request = Request(module, arguments.num or view.num, torch.Generator().manual_seed(arguments.seed))
+    if view.shows_data:
+        request = with_held_out(request, shown, arguments.data_dir)
+    picture = view.draw(request)
     out = Path(arguments.out or f"{_file_name(shown)}.{arguments.view}.png")
     save_png(picture, out)
     print(f"Wrote {out}")
@@ -167,11 +171,16 @@ def fine_tune(arguments: Namespace) -> None:
 def _meaning(metric: str) -> str:
     """Says what a likelihood is: its unit, and whether it is exact, a bound or an estimate."""
     measure, *kind = metric.rpartition("/")[2].split("-")
-    units = {"nll": "-log p, nats an example", "bits_per_dim": "-log2 p, bits a dimension"}
+    units = {
+        "nll": "-log p, nats an example",
+        "bits_per_dim": "-log2 p, bits a dimension",
+        "nats_per_step": "-log p, nats a step",
+        "bits_per_step": "-log2 p, bits a step",
+    }
     if measure not in units or not kind:
         return ""
-    if kind[0] == "exact":
-        return f"{units[measure]}, exact"
+    if found := re.fullmatch(r"exact(?:_(\w+))?", kind[0]):
+        return f"{units[measure]}, exact" + (f" ({found[1].replace('_', ' ')})" if found[1] else "")
     if found := re.fullmatch(r"upper_bound_k(\d+)", kind[0]):
         return f"{units[measure]}, upper bound: log p is bounded below with k = {found[1]} samples"
     return f"{units[measure]}, estimate: see its standard error"
@@ -217,3 +226,10 @@ def _pairs(values: Mapping[str, Any]) -> str:
 def _file_name(shown: Card) -> str:
     # The name may be a Hub id or come out of somebody's config: no part of it may become a folder.
     return re.sub(r"[^\w.-]", "_", shown.name).lstrip(".") or "checkpoint"
+
+
+def _printable(text: str) -> str:
+    """Returns a text without what would steer a terminal, or what it cannot show."""
+    shown = "".join(letter if letter.isprintable() or letter in "\n\t" else "\ufffd" for letter in text)
+    encoding = sys.stdout.encoding or "utf-8"
+    return shown.encode(encoding, errors="replace").decode(encoding)

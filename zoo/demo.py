@@ -33,8 +33,6 @@ def main(overrides: list[str]) -> None:
     """Runs the demo; ``overrides`` are arguments of LightningCLI."""
     print(INTRODUCTION, flush=True)  # before torch and Lightning take their seconds to import
 
-    import torch
-
     from lightning_modules.parts.pictures import save_png
     from zoo.cli import train
     from zoo.drawing import draw_samples
@@ -43,7 +41,7 @@ def main(overrides: list[str]) -> None:
     train(PACKAGE / "demo.yaml", overrides, save_to=folder)
 
     gan = load(str(folder))
-    save_png(draw_samples(gan, 64, torch.Generator().manual_seed(0)), picture)
+    save_png(draw_samples(gan).picture, picture)
     print()
     for name, value in card(str(folder)).metrics.items():
         print(f"{name:40} {value:.4g}")

@@ -105,6 +105,21 @@ def held_out_pictures(card: Card, num: int, data_dir: str | None = None) -> Tens
     return next(iter(datamodule.test_dataloader()))[0]
 
 
+def held_out_sequences(card: Card, num: int, longer_than: int = 0, data_dir: str | None = None) -> list[Tensor]:
+    """Returns the first test sequences of a checkpoint's data that have more steps than asked, (T, ...) each.
+
+    Raises:
+        ZooError: If there is none.
+    """
+    x, lengths = _datamodule(card, data_dir).sequences(SPLIT)
+    if not len(chosen := (lengths > longer_than).nonzero().flatten()[:num]):
+        raise ZooError(
+            f"The longest test sequence of {card.data} has {int(lengths.max())} steps: to go on from {longer_than} it "
+            "must be longer. Give fewer."
+        )
+    return [x[i, : int(lengths[i])] for i in chosen.tolist()]
+
+
 def _test(module: LightningModule, datamodule: LightningDataModule, device: str) -> dict[str, float]:
     place = torch.device(device)
     with _without_advice():

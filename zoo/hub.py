@@ -8,7 +8,8 @@ from zoo.errors import UnknownNameError, ZooError
 from zoo.paths import NAME, checkpoint_names, checkpoints_dir, listed, recipe_names
 
 HUB_ID = re.compile(r"(?:hf://)?(?P<repo>\w[\w.-]*/\w[\w.-]*)(?:@(?P<revision>\w[\w./-]*))?")
-FILES = ["model.safetensors", "config.json", "README.md", "samples.png", "statistics/*"]
+SAMPLES = [f"samples.{kind}" for kind in ("png", "txt", "mid", "svg", "gif")]
+FILES = ["model.safetensors", "config.json", "README.md", *SAMPLES, "statistics/*"]
 
 
 def find(name: str | Path) -> tuple[str | None, Path]:

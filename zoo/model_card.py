@@ -2,24 +2,44 @@
 
 import inspect
 import json
+import re
 import shlex
 import sys
+from collections.abc import Sequence
 
 import yaml
 
+from datamodules.spec import DataSpec
+from datamodules.text import BYTES
 from zoo.cards import SAMPLES_FILE, Card
+from zoo.exhibits import SEQUENCES, is_text, medium_for
 from zoo.paths import checkpoints_dir
 
 LICENCE = "apache-2.0"
+BESIDE = {
+    "samples.txt": "[More of it](samples.txt).",
+    "samples.mid": "To listen to: [samples.mid](samples.mid).",
+    "samples.svg": "As lines: [samples.svg](samples.svg).",
+    "samples.gif": "![moving samples](samples.gif)",
+}
+BEGINNING = "The "  # of a text that the model is to go on with
 
 
-def readme(card: Card, *, with_samples: bool) -> str:
-    """Returns the text of ``README.md``: YAML front matter, then what a user must know to use and judge the weights."""
+def readme(card: Card, *, samples: Sequence[str] = (), quoted: str = "") -> str:
+    """Returns the text of ``README.md``: YAML front matter, then what a user must know to use and judge the weights.
+
+    Args:
+        card: The facts.
+        samples: Names of the files of samples that lie beside it.
+        quoted: A sample of a model of text.
+    """
     sections = [
         f"---\n{yaml.safe_dump(_front_matter(card), sort_keys=False, allow_unicode=True)}---",
         f"# {card.name}",
         _about(card),
-        f"![samples]({SAMPLES_FILE})" if with_samples else "",
+        _fenced("text", quoted.strip("\n")) if quoted else "",
+        f"![samples]({SAMPLES_FILE})" if SAMPLES_FILE in samples else "",
+        *(sentence for name, sentence in BESIDE.items() if name in samples),
         "## Use",
         _use(card),
         "## Training",
@@ -73,12 +93,39 @@ def _about(card: Card) -> str:
     return f"**Method:** `{card.method}` (`{method.__module__}`)\n\n{source}"
 
 
+def _fenced(language: str, text: str) -> str:
+    longest = max((len(run) for run in re.findall("`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}{language}\n{text}\n{fence}"
+
+
 def _use(card: Card) -> str:
-    draw = "" if card.method == "Classifier" else "samples = module.sample(64)\n"
-    raw = '\nmodule = zoo.load("NAME", weights="raw")  # the last step instead of the average' if card.averaged else ""
-    return f'```python\nimport zoo\n\nmodule = zoo.load("NAME")\n{draw}{raw.lstrip()}\n```'.replace(
-        "NAME", _reference(card)
-    ).replace("\n\n```", "\n```")
+    spec = None if card.data_spec is None else DataSpec.from_json(card.data_spec)
+    imports, draw, command = "import zoo\n", "samples = module.sample(64)\n", ""
+    if card.method == "Classifier":
+        draw = ""
+    elif spec is not None and is_text(spec):
+        begin = BEGINNING if spec.vocabulary == BYTES or set(BEGINNING) <= set(spec.vocabulary) else spec.vocabulary[0]
+        imports += "from datamodules.text import decode, encode\n"
+        draw = (
+            "vocabulary = module.data_spec.vocabulary\n"
+            "print(decode(module.sample(1, length=200)[0], vocabulary))\n"
+            f"prefix = encode({json.dumps(begin)}, vocabulary)[None]\n"
+            "print(decode(module.continue_sequence(prefix, 200, temperature=0.8)[0], vocabulary))\n"
+        )
+        command = f"--prefix {shlex.quote(begin)} --temperature 0.8"
+    elif spec is not None and spec.kind in SEQUENCES:
+        medium = medium_for(spec)
+        given, length = medium.given(spec), medium.length(spec) or spec.shape[0]
+        draw = (
+            f"samples = module.sample(4, length={length})\n"
+            f"continued = module.continue_sequence(samples[:, :{given}], {length - given})\n"
+        )
+        command = f"--prime {given}"
+    raw = 'module = zoo.load("NAME", weights="raw")  # the last step instead of the average\n' if card.averaged else ""
+    name = _reference(card)
+    code = _fenced("python", f'{imports}\nmodule = zoo.load("NAME")\n{draw}{raw}'.replace("NAME", name).strip("\n"))
+    return "\n\n".join([code, _fenced("bash", f"python -m zoo sample {name} {command}")] if command else [code])
 
 
 def _reference(card: Card) -> str:

@@ -21,15 +21,15 @@ from torch import Tensor
 
 import lightning_modules
 from lightning_modules.callbacks.ema import EMA
-from lightning_modules.parts.pictures import save_png
-from zoo.cards import CONFIG_FILE, README_FILE, SAMPLES_FILE, WEIGHTS_FILE, Card, not_plain, read_card
+from zoo.cards import CONFIG_FILE, README_FILE, SAMPLE_FILES, WEIGHTS_FILE, Card, checked_file, not_plain, read_card
 from zoo.drawing import draw_samples
 from zoo.errors import ZooError
+from zoo.exhibits import BETWEEN_TEXTS, medium_of
 from zoo.loading import AVERAGED, build, file_digest, layout, load_folder
 from zoo.model_card import readme
 
 CLI_KEYS = ("_class_path", "_instantiator")  # LightningCLI writes these into hparams; they name code
-NUM_SAMPLES = 64
+MAX_TEXT_BYTES = 1 << 20
 
 
 def save(
@@ -61,7 +61,8 @@ def save(
         training: What the training cost, as ``{"examples": 512000, "minutes": 15.2}``.
         notes: Limitations, for the reader of the model card.
         curve: Rows of the training curve for the model card, as ``{"batches": 1000, "fid": 40.1}``.
-        samples: Whether to draw ``samples.png``; skipped for a module that cannot sample.
+        samples: Whether to draw ``samples.png`` and, of sequences, to write the file that is natural to them beside it;
+            skipped for a module that cannot sample, and for sequences whose data are not recorded.
         trainer: The trainer whose EMA callback to ask; the module's own by default.
 
     Raises:
@@ -136,10 +137,10 @@ def save_state(
         card = replace(card, sha256=file_digest(temporary / WEIGHTS_FILE))
         _write_config(temporary, card)
         loaded = load_folder(temporary)
-        if samples and hasattr(loaded, "sample"):
-            picture = draw_samples(loaded, NUM_SAMPLES, torch.Generator().manual_seed(0))
-            save_png(picture, temporary / SAMPLES_FILE)
-            _sync(temporary / SAMPLES_FILE)
+        if samples and hasattr(loaded, "sample") and (medium := medium_of(loaded)) is not None:
+            exhibit = draw_samples(loaded)
+            for extension in medium.extensions:
+                _write_file(temporary / f"samples{extension}", exhibit.content(extension))
         _write_readme(temporary, card)
     return read_card(folder)
 
@@ -296,7 +297,12 @@ def _write_config(folder: Path, card: Card) -> None:
 
 
 def _write_readme(folder: Path, card: Card) -> None:
-    _write_file(folder / README_FILE, readme(card, with_samples=(folder / SAMPLES_FILE).is_file()).encode())
+    samples = [name for name in SAMPLE_FILES if (folder / name).is_file()]
+    quoted = ""
+    if "samples.txt" in samples:
+        content = checked_file(folder, "samples.txt", MAX_TEXT_BYTES).read_bytes()
+        quoted = content.decode(errors="replace").split(BETWEEN_TEXTS)[0]
+    _write_file(folder / README_FILE, readme(card, samples=samples, quoted=quoted).encode())
 
 
 def _write_file(path: Path, content: bytes) -> None:

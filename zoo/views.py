@@ -1,7 +1,7 @@
 """Pictures of what a checkpoint has learnt beyond its samples, each by the capability that it needs."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -10,7 +10,11 @@ from torch import Generator, Tensor
 
 from lightning_modules.parts.interpolation import spherical_interpolation
 from lightning_modules.parts.pictures import energy_surface, image_grid
+from zoo.cards import Card
+from zoo.drawing import continue_held_out, shown_as
 from zoo.errors import ZooError
+from zoo.evaluation import held_out_pictures, held_out_sequences
+from zoo.exhibits import SEQUENCES
 
 STEPS = 10
 MARGIN = 1.5  # of the pictured plane, around the furthest mode
@@ -27,12 +31,14 @@ class Request:
         num: Rows (or pictures) of the view.
         generator: Source of all randomness.
         real: Held-out pictures (num, C, H, W); empty for views that need none.
+        sequences: Held-out sequences (T, ...), instead of pictures.
     """
 
     module: Any
     num: int
     generator: Generator
-    real: Tensor
+    real: Tensor = field(default_factory=lambda: torch.empty(0))
+    sequences: Sequence[Tensor] = ()
 
     @property
     def value_range(self) -> tuple[float, float]:
@@ -74,6 +80,12 @@ def completion(request: Request) -> Image:
     return image_grid(rows.flatten(0, 1), request.value_range, columns=STEPS)
 
 
+def continuation(request: Request) -> Image:
+    """Held-out sequences, and how the model goes on from their beginnings."""
+    given = shown_as(request.module).given(request.module.data_spec)
+    return continue_held_out(request.module, request.sequences, given, request.generator).picture
+
+
 def filters(request: Request) -> Image:
     """Weights of hidden units, grey for zero."""
     return image_grid(request.module.filters()[: request.num].cpu(), (-1.0, 1.0))
@@ -97,7 +109,7 @@ class View:
 
     draw: Callable[[Request], Image]
     needs: tuple[str, ...]
-    kind: str = "image"
+    kinds: tuple[str, ...] = ("image",)
     shows_data: bool = False
     num: int = 8
 
@@ -107,9 +119,10 @@ VIEWS = {
     "interpolation": View(interpolation, ("sample_latent", "decode")),
     "traversal": View(traversal, ("sample_latent", "traverse")),
     "completion": View(completion, ("complete",), shows_data=True),
+    "continuation": View(continuation, ("continue_sequence",), kinds=SEQUENCES, shows_data=True, num=4),
     "filters": View(filters, ("filters",), num=100),
     "fantasies": View(fantasies, ("fantasy_particles",), num=100),
-    "energy": View(energy, ("energy",), kind="points"),
+    "energy": View(energy, ("energy",), kinds=("points",)),
 }
 
 
@@ -117,7 +130,7 @@ def views_of(module: Any) -> list[str]:
     """Returns the names of the views that a module has."""
     kind = None if module.data_spec is None else module.data_spec.kind
     return [
-        name for name, view in VIEWS.items() if view.kind == kind and all(hasattr(module, need) for need in view.needs)
+        name for name, view in VIEWS.items() if kind in view.kinds and all(hasattr(module, need) for need in view.needs)
     ]
 
 
@@ -131,3 +144,12 @@ def check_view(module: Any, name: str, view: str) -> View:
         have = f"It has {', '.join(found)}." if found else "It has samples only: python -m zoo sample."
         raise ZooError(f"{name} is a {type(module).__name__}, which has no view {view!r}. {have}")
     return VIEWS[view]
+
+
+def with_held_out(request: Request, card: Card, data_dir: str | None = None) -> Request:
+    """Returns the request with the first test examples of a checkpoint's data; sequences are long enough to go on."""
+    spec = request.module.data_spec
+    if spec.kind not in SEQUENCES:
+        return replace(request, real=held_out_pictures(card, request.num, data_dir))
+    given = shown_as(request.module).given(spec)
+    return replace(request, sequences=held_out_sequences(card, request.num, given, data_dir))

@@ -56,6 +56,7 @@ def numbers(metrics: dict[str, float]) -> str:
     leading = (
         "nll-",
         "bits_per_dim",
+        "nats_per_step",
         "fid",
         "inception_score-",
         "inception_score_of",

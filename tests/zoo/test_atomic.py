@@ -21,7 +21,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize(
-    "step", ["to_bytes", "file_digest", "load_folder", "draw_samples", "save_png", "readme", "_sync"]
+    "step", ["to_bytes", "file_digest", "load_folder", "draw_samples", "_write_file", "readme", "_sync"]
 )
 @pytest.mark.parametrize("existing", [True, False])
 def test_failures_leave_no_trace(
