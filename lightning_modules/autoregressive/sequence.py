@@ -125,7 +125,7 @@ class SequenceModule(LikelihoodModule):
     the units of a density, see ``units``; bits are of probabilities only.
     """
 
-    kinds = ("tokens", "piano_roll", "video")
+    kinds: tuple[str, ...] = ("tokens", "piano_roll", "video")
     discrete = True
     network: SequenceNetwork
 
