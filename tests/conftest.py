@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from lightning.pytorch import LightningDataModule
+
     from datamodules.public_files import PublicDataset
 
 # Set before torch, wandb or huggingface_hub are imported by any test; child processes inherit them.
@@ -95,3 +97,18 @@ def fashion_mnist(real_files: "Callable[[PublicDataset], list[Path]]") -> None:
     from datamodules.public_files import FASHION_MNIST
 
     real_files(FASHION_MNIST)
+
+
+@pytest.fixture
+def on_disk(monkeypatch: pytest.MonkeyPatch) -> "Callable[[LightningDataModule], None]":
+    """Skips what needs the files of a datamodule where they are not; nothing is fetched for a test."""
+    from datamodules import find
+
+    def found(datamodule: "LightningDataModule") -> None:
+        monkeypatch.setattr(find, "_fetch", lambda *arguments: False)
+        try:
+            datamodule.prepare_data()
+        except find.DataNotFoundError as error:
+            pytest.skip(str(error))
+
+    return found

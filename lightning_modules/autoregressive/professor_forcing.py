@@ -9,8 +9,9 @@ The discriminator learns while it is right on less than 99 % of a batch, and is 
 than 75 %. No gradient flows through a draw; it flows through the states that read it.
 
 NOTE: Behaviour is the sequence of hidden states; the drawn symbols themselves enter through the states that read them.
-Held-out numbers are of teacher forcing, so that they compare. One batch is one step of the model, and at most one of
-the discriminator.
+The discriminator judges the mean of its own states, where the authors' judges the last. In streams a free run begins
+where the batch does, from the true past. Held-out numbers are of teacher forcing, so that they compare. One batch is
+one step of the model, and at most one of the discriminator.
 
 Professor Forcing: A New Algorithm for Training Recurrent Networks (Lamb et al., 2016), https://arxiv.org/abs/1610.09038
 """

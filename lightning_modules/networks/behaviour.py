@@ -1,12 +1,13 @@
 """Tells two ways of running a sequence model apart by what its hidden state does over time."""
 
-import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 
 class BehaviourDiscriminator(nn.Module):
-    """A bidirectional GRU over the features of a sequence, and a perceptron on its last states.
+    """A bidirectional GRU over the features of a sequence, and a perceptron on the mean of its states.
+
+    The two ways differ a little at every step, and a mean over steps adds that up: last states alone forget it.
 
     Args:
         features: Size of the features of a step.
@@ -29,8 +30,8 @@ class BehaviourDiscriminator(nn.Module):
     def forward(self, behaviour: Tensor, lengths: Tensor) -> Tensor:
         """Returns logits, positive for behaviour taken to be teacher-forced."""
         if bool((lengths == behaviour.shape[1]).all()):
-            _, last = self.read(behaviour)
+            states, _ = self.read(behaviour)
         else:  # the backward direction must start at a sequence's own end, not in the padding
             packed = pack_padded_sequence(behaviour, lengths.cpu(), batch_first=True, enforce_sorted=False)
-            _, last = self.read(packed)
-        return self.judge(torch.cat([last[0], last[1]], 1)).squeeze(1)
+            states, _ = pad_packed_sequence(self.read(packed)[0], batch_first=True)
+        return self.judge(states.sum(1) / lengths[:, None]).squeeze(1)

@@ -1,11 +1,13 @@
 """Every recipe runs: what stands in the file is what is tested, for two batches."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from lightning.pytorch import LightningDataModule
 
 import zoo
 from datamodules import DATAMODULES
@@ -35,14 +37,16 @@ def test_recipes_name_public_classes_and_say_how_long_they_take(name: str) -> No
 @pytest.mark.parametrize("name", RECIPES)
 @pytest.mark.filterwarnings("ignore")
 def test_recipes_train(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+    name: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    on_disk: Callable[[LightningDataModule], None],
 ) -> None:
     judges = set(re.findall(r"name: (classifier\.\w+)", recipe_path(name).read_text(encoding="utf-8")))
     if missing := judges - set(zoo.names()):
         pytest.skip(f"{', '.join(missing)} has no checkpoint here")
     recipe = read(name)
-    if recipe["data"]["class_path"] == "datamodules.FashionMNIST":
-        request.getfixturevalue("fashion_mnist")
+    on_disk(DATAMODULES[recipe["data"]["class_path"].rpartition(".")[2]](**recipe["data"].get("init_args", {})))
     monkeypatch.setenv("WANDB_MODE", "disabled")
     overrides = ["--trainer.max_steps", "2", "--trainer.limit_val_batches", "0", "--trainer.accelerator", "cpu"]
     card = train(recipe_path(name), [*overrides, "--trainer.enable_progress_bar", "false"])
