@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from lightning_modules.autoregressive.sequence import SequenceModule, SequenceNetwork, mask
+from lightning_modules.autoregressive.build import SequenceNetwork
+from lightning_modules.autoregressive.sequence import SequenceModule, mask
 from lightning_modules.autoregressive.strokes_emission import StrokeMixture
 from lightning_modules.networks.sequence import Recurrent
 from lightning_modules.parts.capabilities import DataSpec

@@ -25,7 +25,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lightning_modules.adversarial.loop import in_full_precision
-from lightning_modules.autoregressive.sequence import SequenceModule, mask, sequence_network
+from lightning_modules.autoregressive.build import sequence_network
+from lightning_modules.autoregressive.sequence import SequenceModule, mask
 from lightning_modules.base import count_batches_by, fused_if_possible
 from lightning_modules.networks.behaviour import BehaviourDiscriminator
 from lightning_modules.networks.sequence import State

@@ -14,7 +14,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from lightning_modules.autoregressive.sequence import SequenceModule, mask, sequence_network
+from lightning_modules.autoregressive.build import sequence_network
+from lightning_modules.autoregressive.sequence import SequenceModule, mask
 
 
 class TeacherForcing(SequenceModule):

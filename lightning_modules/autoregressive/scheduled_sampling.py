@@ -16,7 +16,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from lightning_modules.autoregressive.sequence import SequenceModule, mask, sequence_network
+from lightning_modules.autoregressive.build import sequence_network
+from lightning_modules.autoregressive.sequence import SequenceModule, mask
 from lightning_modules.networks.sequence import State
 from lightning_modules.parts.schedules import TruthProbability
 

@@ -5,7 +5,7 @@ go on from one batch to the next, ``(x, lengths, continues)``. Padding enters ne
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,106 +14,17 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from tqdm.auto import tqdm
 
-from lightning_modules.autoregressive.emissions import Categorical, GreyFrames, IndependentNotes, NADENotes
-from lightning_modules.autoregressive.strokes_emission import StrokeMixture
+from lightning_modules.autoregressive.build import SequenceNetwork
+from lightning_modules.autoregressive.emissions import Categorical
 from lightning_modules.base import fused_if_possible
 from lightning_modules.likelihood import LikelihoodModule
-from lightning_modules.networks.sequence import CausalTransformer, ConvLSTM, Recurrent, State, detached
+from lightning_modules.networks.sequence import State, detached
 from lightning_modules.parts.capabilities import DataSpec
 from lightning_modules.parts.noise import new_generator
 from lightning_modules.parts.sampling import check_num_samples, choose_labels, evaluating
 from lightning_modules.parts.schedules import warmup_and_cosine
 
-ARCHITECTURES = ("lstm", "gru", "transformer", "conv_lstm")
-OUTPUTS = ("independent", "nade")
-Emission = Categorical | IndependentNotes | NADENotes | GreyFrames | StrokeMixture
 CHUNK = 250
-
-
-class SequenceNetwork(nn.Module):
-    """A core that reads the past and an emission that says the law of the next step.
-
-    Args:
-        core: Maps embedded steps and a state to features and a state, as the cores of ``networks.sequence``.
-        emission: One of ``autoregressive.emissions``, built for the core's features.
-    """
-
-    def __init__(self, core: nn.Module, emission: Emission) -> None:
-        super().__init__()
-        self.emission, self.core = emission, core
-
-    def forward(self, inputs: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        """Reads steps and returns the features, of which each is of all steps read so far, and the state."""
-        features, after = self.core(self.emission.embed(inputs), state)
-        return features, after
-
-    def inputs(self, x: Tensor, before: Tensor | None = None) -> Tensor:
-        """Returns what is read when ``x`` is predicted: the start, or the step before, and all steps but the last."""
-        first = self.emission.start(len(x), x.device) if before is None else before
-        return torch.cat([first.to(x.dtype), x[:, :-1]], 1)
-
-
-def sequence_network(
-    step_shape: Sequence[int],
-    vocabulary_size: int | None,
-    architecture: str,
-    width: int,
-    num_layers: int,
-    dropout: float,
-    output: str,
-    context: int,
-    embedding: int | None = None,
-) -> SequenceNetwork:
-    """Builds the network that fits the steps: tokens, frames of a piano roll, or video.
-
-    Args:
-        step_shape: Shape of one step: () for tokens, (88,) for frames of a piano roll, (C, H, W) for video.
-        vocabulary_size: Symbols of a token, or ``None`` for other steps.
-        architecture: ``"lstm"``, ``"gru"``, ``"transformer"``, or ``"conv_lstm"`` for video.
-        width: Size of the hidden state.
-        num_layers: Layers.
-        dropout: In [0, 1).
-        output: ``"independent"`` or ``"nade"`` for the notes of a frame.
-        context: Steps that a transformer sees.
-        embedding: Size of the embedding of a token or frame; ``None`` for the width, at most 256.
-
-    Raises:
-        ValueError: If the parts do not fit together.
-    """
-    if architecture not in ARCHITECTURES:
-        raise ValueError(f"architecture={architecture!r} is not one of {', '.join(ARCHITECTURES)}.")
-    if output not in OUTPUTS:
-        raise ValueError(f"output={output!r} is not one of {', '.join(OUTPUTS)}.")
-    if width < 1 or num_layers < 1 or context < 1 or not 0 <= dropout < 1:
-        raise ValueError(
-            f"width={width}, num_layers={num_layers} and context={context} must be at least 1, "
-            f"and dropout={dropout} in [0, 1)."
-        )
-    video = len(step_shape) == 3
-    if video != (architecture == "conv_lstm"):
-        raise ValueError(
-            f"architecture={architecture!r} does not fit steps of shape {list(step_shape)}: "
-            "conv_lstm is for video (C, H, W), and the others are for tokens and frames."
-        )
-    if video and embedding is not None:
-        raise ValueError(f"embedding={embedding} is for tokens and frames of notes: video is read as it is.")
-    if video:
-        channels, height, length = step_shape
-        return SequenceNetwork(ConvLSTM(channels, width, num_layers), GreyFrames(channels, height, length, width))
-    embedding = min(width, 256) if embedding is None else embedding
-    if embedding < 1:
-        raise ValueError(f"embedding={embedding} must be at least 1.")
-    emission: Emission
-    if vocabulary_size is not None:
-        emission = Categorical(vocabulary_size, embedding, width)
-    elif output == "nade":
-        emission = NADENotes(step_shape[0], embedding, width)
-    else:
-        emission = IndependentNotes(step_shape[0], embedding, width)
-    if architecture == "transformer":
-        heads = max((head for head in (1, 2, 4, 6) if width % (2 * head) == 0), default=1)
-        return SequenceNetwork(CausalTransformer(embedding, width, num_layers, heads, context, dropout), emission)
-    return SequenceNetwork(Recurrent(architecture, embedding, width, num_layers, dropout), emission)
 
 
 class SequenceModule(LikelihoodModule):
@@ -165,6 +76,10 @@ class SequenceModule(LikelihoodModule):
         if len(batch) < 2 or batch[1].shape != x.shape[:1] or batch[1].min() < 1 or batch[1].max() > x.shape[1]:
             return f"{name}: a batch must be (x, lengths) with lengths in 1..{x.shape[1]}, shape ({len(x)},)."
         return None
+
+    def averaged_networks(self) -> Mapping[str, nn.Module]:
+        """Sampling uses the whole network."""
+        return {"network": self.network}
 
     # Likelihood
 
