@@ -4,8 +4,12 @@ import math
 
 import pytest
 import torch
+from lightning.pytorch import Trainer
 
+from datamodules import DataSpec, ZooDataModule
+from datamodules.loader import TensorSource
 from lightning_modules import ScheduledSampling, TeacherForcing
+from lightning_modules.autoregressive.sequence import SequenceModule
 from lightning_modules.parts.schedules import TruthProbability
 
 SETTINGS = {"length": 10, "vocabulary_size": 5, "width": 16, "architecture": "gru"}
@@ -80,6 +84,64 @@ def test_schedules_are_those_of_the_paper() -> None:
     assert TruthProbability("linear", slope=0.1, floor=0.25)(99) == 0.25
     assert TruthProbability("inverse_sigmoid", k=2)(10**9) == pytest.approx(0.0)
     assert TruthProbability("constant", start=0.4)(7) == 0.4
+
+
+class Counter(ZooDataModule):
+    """0 1 2 ... 7 0 1 2 ... of 16 steps, always from 0: what has been read and the time say the next step alike."""
+
+    truth = torch.arange(16) % 8
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.batch_size, self.seed = 32, 0
+        self.spec = DataSpec("counter", "tokens", (16,), vocabulary=tuple("01234567"))
+
+    def setup(self, stage: str | None = None) -> None:
+        source = TensorSource(self.truth.expand(64, -1).contiguous(), torch.full((64,), 16))
+        self.sources = {"train": source, "val": source, "test": source}
+
+
+@torch.no_grad()
+def free_running_error(module: SequenceModule, noise: float) -> float:
+    """The share of wrong steps in 1 000 free runs that read a random label in the place of their own with ``noise``."""
+    generator = torch.Generator().manual_seed(0)
+    step, state, wrong = module.network.emission.start(1000, module.device), None, []
+    for truth in Counter.truth:
+        features, state = module.network(step, state)
+        step = module.network.emission.sample(features, lambda *shape: torch.rand(shape, generator=generator))
+        wrong.append((step != truth).double().mean())
+        hit = torch.rand(1000, 1, generator=generator) < noise
+        step = torch.where(hit, torch.randint(8, (1000, 1), generator=generator), step)
+    return torch.stack(wrong).mean().item()
+
+
+def test_exposure_bias_on_a_counter_whose_labels_are_noisy() -> None:
+    """Teacher forcing counts on from whatever it reads and loses its place; scheduled sampling has learnt to keep time.
+
+    Without noise both are right. With it, their errors over five seeds were 0.37 to 0.40 and 0.15 to 0.20 (0.36 to
+    0.39 and 0.04 to 0.13 after twice the updates); the standard error of their difference is below 0.025, so 0.1 lies
+    some 4 of them from what is usual.
+    """
+    errors = {}
+    for method in (TeacherForcing, ScheduledSampling):
+        torch.manual_seed(0)
+        schedule = {"decay": "linear", "slope": 1 / 200} if method is ScheduledSampling else {}
+        settings = {"length": 16, "vocabulary_size": 8, "width": 32, "architecture": "gru", "lr": 1e-2}
+        module = method(**settings, **schedule)
+        trainer = Trainer(
+            accelerator="cpu",
+            max_steps=200,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            limit_val_batches=0,
+        )
+        trainer.fit(module, Counter())
+        module.eval()
+        assert free_running_error(module, 0.0) < 0.1
+        errors[method] = free_running_error(module, 0.1)
+    assert errors[ScheduledSampling] < errors[TeacherForcing] - 0.1
 
 
 @pytest.mark.parametrize(

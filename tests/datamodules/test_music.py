@@ -40,8 +40,10 @@ def test_each_song_is_shifted_by_its_own_number_of_semitones() -> None:
     source = TransposedRolls(plain, 5, seed=1)
     seen = []
     for epoch in range(100):
-        shifted = source.for_epoch(epoch).padded(everything)
+        of_epoch = source.for_epoch(epoch)
+        shifted = of_epoch.padded(everything)
         lowest = shifted[:, 0].argmax(1) - 5  # the first step of each song has the key 5 as its lowest
+        assert torch.equal(lowest, of_epoch.shifts)  # upwards where positive
         for song, before, shift in zip(shifted, original, lowest.tolist(), strict=True):
             moved = torch.zeros_like(before)
             moved[:, max(shift, 0) : 88 + min(shift, 0)] = before[:, max(-shift, 0) : 88 - max(shift, 0)]
