@@ -25,7 +25,8 @@ from datamodules.points import Grid, Ring, SwissRoll, TwoMoons
 from datamodules.spec import DataSpec
 from datamodules.strokes import Strokes
 from datamodules.synthetic import SyntheticImages
-from datamodules.text import TextFile, TinyShakespeare, decode, encode
+from datamodules.text import TextFile, TinyShakespeare
+from datamodules.vocabulary import decode, encode
 
 DATAMODULES: dict[str, type[ZooDataModule]] = {
     "FashionMNIST": FashionMNIST,

@@ -11,7 +11,7 @@ from PIL.Image import Image
 from torch import Tensor
 
 from datamodules.spec import DataSpec
-from datamodules.text import decode
+from datamodules.vocabulary import decode
 from lightning_modules.parts.clips import animation, strips
 from lightning_modules.parts.music import midi, roll_picture
 from lightning_modules.parts.pen_drawings import Sheet

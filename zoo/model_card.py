@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import yaml
 
 from datamodules.spec import DataSpec
-from datamodules.text import BYTES
+from datamodules.vocabulary import BYTES
 from zoo.cards import SAMPLES_FILE, Card
 from zoo.exhibits import SEQUENCES, is_text, medium_for
 from zoo.paths import checkpoints_dir
@@ -106,7 +106,7 @@ def _use(card: Card) -> str:
         draw = ""
     elif spec is not None and is_text(spec):
         begin = BEGINNING if spec.vocabulary == BYTES or set(BEGINNING) <= set(spec.vocabulary) else spec.vocabulary[0]
-        imports += "from datamodules.text import decode, encode\n"
+        imports += "from datamodules import decode, encode\n"
         draw = (
             "vocabulary = module.data_spec.vocabulary\n"
             "print(decode(module.sample(1, length=200)[0], vocabulary))\n"

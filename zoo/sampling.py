@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Generator
 
-from datamodules.text import encode
+from datamodules.vocabulary import encode
 from zoo.cards import Card
 from zoo.drawing import continue_held_out, continue_prefix, draw_samples, shown_as
 from zoo.errors import ZooError

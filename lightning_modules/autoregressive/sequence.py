@@ -1,7 +1,8 @@
 """What every autoregressive model of sequences shares: likelihood step by step, carried state, continuation.
 
 p(x_1:T) = p(x_1) prod_t=2^T p(x_t | x_<t). Batches are ``(x, lengths)``, padded at the end, or, in streams whose rows
-go on from one batch to the next, ``(x, lengths, continues)``. Padding enters neither a loss nor a measure.
+go on from one batch to the next, ``(x, lengths, continues)``, of which only a row's last window may be padded. Padding
+enters neither a loss nor a measure.
 """
 
 import math
@@ -21,6 +22,7 @@ from lightning_modules.likelihood import LikelihoodModule
 from lightning_modules.networks.sequence import State, detached
 from lightning_modules.parts.capabilities import DataSpec
 from lightning_modules.parts.noise import new_generator
+from lightning_modules.parts.recorded_spec import RecordedSpec
 from lightning_modules.parts.sampling import check_num_samples, choose_labels, evaluating
 from lightning_modules.parts.schedules import warmup_and_cosine
 
@@ -58,12 +60,33 @@ class SequenceModule(LikelihoodModule):
             ValueError: Naming the module's value and the data's.
         """
         self.check_kind(spec)
+        self.check_vocabulary(self.data_spec, spec)
         for key, value in self.hyperparameters_for(spec).items():
             if key == "length":  # a model of steps takes sequences of any length
                 continue
             own = self.hparams[key]
             if (list(own) if isinstance(own, (list, tuple)) else own) != value:
                 raise ValueError(f"{type(self).__name__} was built for {key}={own}, but {spec.name} has {key}={value}.")
+
+    def check_vocabulary(self, learnt: DataSpec | None, spec: DataSpec | None) -> None:
+        """Compares data symbol by symbol with those trained on: a token of another text would mean another letter.
+
+        Raises:
+            ValueError: Naming the first symbol that differs.
+        """
+        pairs = zip(getattr(learnt, "vocabulary", ()), getattr(spec, "vocabulary", ()), strict=False)
+        for token, (own, other) in enumerate(pairs):
+            if own != other:
+                raise ValueError(
+                    f"{type(self).__name__} has learnt that token {token} is {own!r}, but it is {other!r} in the data: "
+                    "train a new model for another vocabulary."
+                )
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Compares the vocabulary of a run that goes on with that of the data at hand."""
+        if checkpoint.get("data_spec") is not None:
+            self.check_vocabulary(RecordedSpec.from_json(checkpoint["data_spec"]), self.data_spec)
+        super().on_load_checkpoint(checkpoint)
 
     def problem_with(self, batch: Sequence[Tensor]) -> str | None:
         """Returns what is wrong with a batch, in a sentence."""

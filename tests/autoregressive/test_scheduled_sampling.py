@@ -118,7 +118,7 @@ def free_running_error(module: SequenceModule, noise: float) -> float:
 def test_exposure_bias_on_a_counter_whose_labels_are_noisy() -> None:
     """Teacher forcing counts on from whatever it reads and loses its place; scheduled sampling has learnt to keep time.
 
-    Without noise both are right. With it, their errors over five seeds were 0.37 to 0.40 and 0.15 to 0.20 (0.36 to
+    Without noise both are right. With it, their errors over four seeds were 0.37 to 0.40 and 0.15 to 0.20 (0.36 to
     0.39 and 0.04 to 0.13 after twice the updates); the standard error of their difference is below 0.025, so 0.1 lies
     some 4 of them from what is usual.
     """

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from lightning.pytorch import Trainer
 from torch import Tensor
 
-from datamodules import MarkovSource
+from datamodules import MarkovSource, TextFile
 from lightning_modules import TeacherForcing
 from lightning_modules.autoregressive.emissions import NADENotes, restricted
 from lightning_modules.autoregressive.sequence import mask
@@ -262,3 +263,23 @@ def test_a_markov_source_is_learnt_to_within_a_percent_of_its_entropy_rate(archi
     assert -5 * excess.std().item() / len(x) ** 0.5 < excess.mean().item() < 0.01 * rate
     assert measured["test/nats_per_step-exact"] == pytest.approx(nats.mean().item(), rel=1e-5)
     assert measured["test/nats_per_step-exact"] == pytest.approx(data.entropy / 64, rel=0.01)
+
+
+def test_another_text_with_as_many_symbols_is_refused(tmp_path: Path) -> None:
+    """Token 1 would be another letter, in silence: when a trained model is trained on, and when a run is resumed."""
+    data = {}
+    for name, letters in (("first", "abc"), ("second", "axc")):
+        (tmp_path / name).write_text(letters * 400)
+        data[name] = TextFile(str(tmp_path / name), window=8, batch_size=4, evaluation_streams=1)
+        data[name].setup()
+    settings: dict[str, Any] = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    settings |= {"accelerator": "cpu", "limit_val_batches": 0, "default_root_dir": tmp_path}
+    module = TeacherForcing.for_data(data["first"].spec, width=4)
+    trainer = Trainer(max_steps=2, **settings)
+    trainer.fit(module, data["first"])
+    trainer.save_checkpoint(tmp_path / "run.ckpt")
+    with pytest.raises(ValueError, match="token 1 is 'b', but it is 'c'"):
+        Trainer(max_steps=4, **settings).fit(module, data["second"])
+    anew = TeacherForcing.for_data(data["second"].spec, width=4)
+    with pytest.raises(ValueError, match="token 1 is 'b', but it is 'c'"):
+        Trainer(max_steps=4, **settings).fit(anew, data["second"], ckpt_path=tmp_path / "run.ckpt", weights_only=True)

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from datamodules import DamagedDataError, DataSpec, TextFile, TinyShakespeare, decode, encode
 from datamodules.public_files import TINY_SHAKESPEARE, PublicDataset
-from datamodules.text import BYTES, TextDataModule, vocabulary_of
+from datamodules.text import TextDataModule
+from datamodules.vocabulary import BYTES, vocabulary_of
 
 POEM = "Über allen Gipfeln\r\nist Ruh’,\tin allen Wipfeln 🌲 spürest du\n" * 40
 """2 400 characters of one to four bytes."""

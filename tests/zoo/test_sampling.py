@@ -14,7 +14,7 @@ from torch import Tensor
 import zoo
 import zoo.evaluation
 from datamodules import DataSpec, Ring, decode
-from datamodules.text import BYTES, encode
+from datamodules.vocabulary import BYTES, encode
 from lightning_modules import WGANGP, MixtureDensityRNN, TeacherForcing
 from tests.zoo.tiny import TinyGAN
 from zoo.__main__ import main
