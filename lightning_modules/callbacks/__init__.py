@@ -2,6 +2,7 @@
 
 from lightning_modules.callbacks.ema import EMA, averaged_weights, synchronize_buffers
 from lightning_modules.callbacks.evaluation import evaluate_classes, evaluate_samples, train_fid
+from lightning_modules.callbacks.exposure_bias import ExposureBias, exposure_curves
 from lightning_modules.callbacks.fid import FrechetInceptionDistance
 from lightning_modules.callbacks.inception_score import InceptionScore
 from lightning_modules.callbacks.interpolation import LatentInterpolation
@@ -14,6 +15,7 @@ from lightning_modules.callbacks.samples import SampleGrid
 
 __all__ = [
     "EMA",
+    "ExposureBias",
     "FrechetInceptionDistance",
     "InceptionScore",
     "KernelInceptionDistance",
@@ -26,6 +28,7 @@ __all__ = [
     "evaluate_classes",
     "evaluate_points",
     "evaluate_samples",
+    "exposure_curves",
     "real_statistics",
     "ship_statistics",
     "synchronize_buffers",
