@@ -100,8 +100,8 @@ def build_parser() -> argparse.ArgumentParser:
     drawing.add_argument("name", help=NAME_HELP)
     drawing.add_argument(
         "view",
-        help="reconstructions, interpolation, traversal, completion, continuation, filters, fantasies or energy, where "
-        "the method has it",
+        help="reconstructions, interpolation, traversal, completion, continuation, exposure_bias, filters, fantasies "
+        "or energy, where the method has it",
     )
     drawing.add_argument("--num", type=_positive, help="rows, or pictures (default: a number that fits the view)")
     drawing.add_argument("--seed", type=int, default=0, help="seed of all randomness (default: 0)")

@@ -102,13 +102,13 @@ def draw(arguments: Namespace) -> None:
 
     from lightning_modules.parts.pictures import save_png
     from zoo.loading import load
-    from zoo.views import Request, check_view, with_held_out
+    from zoo.views import Request, check_view
 
     module = load(arguments.name)
     view = check_view(module, shown.name, arguments.view)
     request = Request(module, arguments.num or view.num, torch.Generator().manual_seed(arguments.seed))
-    if view.shows_data:
-        request = with_held_out(request, shown, arguments.data_dir)
+    if view.gather is not None:
+        request = view.gather(request, shown, arguments.data_dir)
     picture = view.draw(request)
     out = Path(arguments.out or f"{_file_name(shown)}.{arguments.view}.png")
     save_png(picture, out)
@@ -177,6 +177,8 @@ def _meaning(metric: str) -> str:
         "nats_per_step": "-log p, nats a step",
         "bits_per_step": "-log2 p, bits a step",
     }
+    if measure.startswith("js_"):
+        return "Jensen-Shannon divergence, nats" + (", of real from real" if measure.endswith("_floor") else "")
     if measure not in units or not kind:
         return ""
     if found := re.fullmatch(r"exact(?:_(\w+))?", kind[0]):

@@ -3,7 +3,7 @@
 import logging
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,6 +14,9 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor
 
 import datamodules
+from datamodules.pixel_sequence import PixelSequence
+from datamodules.text import TextDataModule
+from lightning_modules.autoregressive.sequence import SequenceModule
 from lightning_modules.callbacks.evaluation import evaluate_classes, evaluate_samples, train_fid
 from lightning_modules.callbacks.generation_measure import metric_name
 from lightning_modules.callbacks.mode_coverage import evaluate_points
@@ -22,6 +25,7 @@ from zoo.cards import Card
 from zoo.errors import ZooError
 from zoo.loading import load, load_folder
 from zoo.paths import NAME, checkpoint_names, recipe_names, recipe_path
+from zoo.sequence_evaluation import AsPictures, compared, evaluate_sequences
 
 SPLIT = "test"
 NUM_PICTURES, NUM_POINTS = 10_000, 2500
@@ -44,11 +48,13 @@ def evaluate(
     A classifier: accuracy, and what FIDs and Inception Scores under it are to be compared with: the FID of 10 000
     training pictures (where there are so many) and the score of the real pictures. A sampler of pictures: FID,
     Inception Score, KID, precision and recall under a judge, and if it is class-conditional how often the judge names
-    the class it was asked for. A sampler of points from a mixture: which modes it finds.
+    the class it was asked for. A sampler of points from a mixture: which modes it finds. Sequences: see
+    ``evaluate_sequences``; those of pixels are judged as pictures.
 
     Args:
         card: The checkpoint.
-        num_samples: Samples judged; by default 10 000 pictures, 2 000 of a slow sampler, or 2 500 points.
+        num_samples: Samples judged; by default 10 000 pictures, 2 000 of a slow sampler, 2 500 points, 100 texts, or
+            as many songs as there are real ones.
         judge: Checkpoint of the classifier that looks at the pictures; ``classifier.<data>`` by default.
         data_dir: Where the data are, if they are needed; searched by default.
         seed: Seed of the samples.
@@ -61,7 +67,7 @@ def evaluate(
     Raises:
         ZooError: If it cannot be measured, with what is missing.
     """
-    module = load_folder(card.path, card.name, device=device)
+    module: Any = load_folder(card.path, card.name, device=device)
     if hasattr(module, "extract"):
         datamodule = _datamodule(card, data_dir)
         return _test(module, datamodule, device) | _references(module.to(device).eval(), datamodule)
@@ -70,8 +76,18 @@ def evaluate(
     spec = module.data_spec
     values: dict[str, float] = {}
     if likelihood and is_overridden("test_step", module, LightningModule):
-        values = _test(module, _datamodule(card, data_dir), device)
+        datamodule = _datamodule(card, data_dir)
+        if isinstance(datamodule, TextDataModule):  # the state is carried over the whole split
+            datamodule.evaluation, datamodule.evaluation_streams = "streams", 1
+        values = _test(module, datamodule, device)
         module = module.to(device).eval()
+        if isinstance(module, SequenceModule):
+            values |= evaluate_sequences(module, datamodule, split=SPLIT, num_samples=num_samples, seed=seed)
+    if isinstance(module, SequenceModule):
+        if spec.name != PixelSequence.name:
+            return values
+        spec = _pictures(card, data_dir).spec
+        module = AsPictures(module, spec.shape)
     if spec.kind == "points":
         if not spec.modes:
             return values
@@ -83,7 +99,7 @@ def evaluate(
     try:
         statistics = real_statistics(extractor, spec, SPLIT)
     except ValueError:  # neither shipped nor cached: the data are needed
-        statistics = real_statistics(extractor, spec, SPLIT, _datamodule(card, data_dir), progress=True)
+        statistics = real_statistics(extractor, spec, SPLIT, _pictures(card, data_dir), progress=True)
     values |= evaluate_samples(
         module,
         extractor,
@@ -120,6 +136,11 @@ def held_out_sequences(card: Card, num: int, longer_than: int = 0, data_dir: str
     return [x[i, : int(lengths[i])] for i in chosen.tolist()]
 
 
+def compared_sequences(card: Card, num: int, data_dir: str | None = None) -> Sequence[Tensor]:
+    """Returns the test sequences of which exposure bias is measured, (T, ...) each, twice ``num`` at most."""
+    return compared(_datamodule(card, data_dir), SPLIT, num).unbind()
+
+
 def _test(module: LightningModule, datamodule: LightningDataModule, device: str) -> dict[str, float]:
     place = torch.device(device)
     with _without_advice():
@@ -152,6 +173,12 @@ def _references(judge: LightningModule, datamodule: Any) -> dict[str, float]:
                 progress=sys.stdout.isatty(),
             )
     return values
+
+
+def _pictures(card: Card, data_dir: str | None) -> Any:
+    """Builds the datamodule of the pictures that a checkpoint's data are, also where it takes them pixel by pixel."""
+    datamodule = _datamodule(card, data_dir)
+    return datamodule.pictures.binarized() if isinstance(datamodule, PixelSequence) else datamodule
 
 
 def _default_judge(data: str) -> str:

@@ -11,10 +11,12 @@ from torch import Generator, Tensor
 from lightning_modules.parts.interpolation import spherical_interpolation
 from lightning_modules.parts.pictures import energy_surface, image_grid
 from zoo.cards import Card
+from zoo.curves import draw_curves
 from zoo.drawing import continue_held_out, shown_as
 from zoo.errors import ZooError
-from zoo.evaluation import held_out_pictures, held_out_sequences
+from zoo.evaluation import compared_sequences, held_out_pictures, held_out_sequences
 from zoo.exhibits import SEQUENCES
+from zoo.sequence_evaluation import EXPOSURE, exposure
 
 STEPS = 10
 MARGIN = 1.5  # of the pictured plane, around the furthest mode
@@ -103,23 +105,46 @@ def energy(request: Request) -> Image:
     return energy_surface(request.module.energy, MARGIN * max(reach))
 
 
+def exposure_bias(request: Request) -> Image:
+    """How far the model drifts from held-out sequences, by the steps that it has run freely."""
+    curves = exposure(request.module, torch.stack(list(request.sequences)), request.generator.initial_seed())
+    return draw_curves({type(request.module).__name__: curves})
+
+
+def with_held_out(request: Request, card: Card, data_dir: str | None = None) -> Request:
+    """Returns the request with the first test examples of a checkpoint's data; sequences are long enough to go on."""
+    spec = request.module.data_spec
+    if spec.kind not in SEQUENCES:
+        return replace(request, real=held_out_pictures(card, request.num, data_dir))
+    given = shown_as(request.module).given(spec)
+    return replace(request, sequences=held_out_sequences(card, request.num, given, data_dir))
+
+
+def with_compared(request: Request, card: Card, data_dir: str | None = None) -> Request:
+    """Returns the request with the test sequences of which exposure bias is measured, twice ``num`` at most."""
+    return replace(request, sequences=compared_sequences(card, request.num, data_dir))
+
+
 @dataclass(frozen=True)
 class View:
-    """A picture that can be drawn, of modules that have all of ``needs``."""
+    """A picture that can be drawn, of modules that have all of ``needs``; ``gather`` finds the data that it shows."""
 
     draw: Callable[[Request], Image]
     needs: tuple[str, ...]
     kinds: tuple[str, ...] = ("image",)
-    shows_data: bool = False
+    gather: Callable[[Request, Card, str | None], Request] | None = None
     num: int = 8
 
 
 VIEWS = {
-    "reconstructions": View(reconstructions, ("encode", "reconstruct"), shows_data=True, num=40),
+    "reconstructions": View(reconstructions, ("encode", "reconstruct"), gather=with_held_out, num=40),
     "interpolation": View(interpolation, ("sample_latent", "decode")),
     "traversal": View(traversal, ("sample_latent", "traverse")),
-    "completion": View(completion, ("complete",), shows_data=True),
-    "continuation": View(continuation, ("continue_sequence",), kinds=SEQUENCES, shows_data=True, num=4),
+    "completion": View(completion, ("complete",), gather=with_held_out),
+    "continuation": View(continuation, ("continue_sequence",), kinds=SEQUENCES, gather=with_held_out, num=4),
+    "exposure_bias": View(
+        exposure_bias, ("continue_sequence", "network"), kinds=tuple(EXPOSURE), gather=with_compared, num=250
+    ),
     "filters": View(filters, ("filters",), num=100),
     "fantasies": View(fantasies, ("fantasy_particles",), num=100),
     "energy": View(energy, ("energy",), kinds=("points",)),
@@ -144,12 +169,3 @@ def check_view(module: Any, name: str, view: str) -> View:
         have = f"It has {', '.join(found)}." if found else "It has samples only: python -m zoo sample."
         raise ZooError(f"{name} is a {type(module).__name__}, which has no view {view!r}. {have}")
     return VIEWS[view]
-
-
-def with_held_out(request: Request, card: Card, data_dir: str | None = None) -> Request:
-    """Returns the request with the first test examples of a checkpoint's data; sequences are long enough to go on."""
-    spec = request.module.data_spec
-    if spec.kind not in SEQUENCES:
-        return replace(request, real=held_out_pictures(card, request.num, data_dir))
-    given = shown_as(request.module).given(spec)
-    return replace(request, sequences=held_out_sequences(card, request.num, given, data_dir))

@@ -1,0 +1,152 @@
+"""Measures of sequence checkpoints: both protocols of text, copying, music, pixels as pictures, and the command."""
+
+import math
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Generator, Tensor, nn
+
+import zoo
+from datamodules import MarkovSource, TextFile
+from datamodules.spec import DataSpec
+from lightning_modules import TeacherForcing
+from lightning_modules.callbacks.exposure_bias import exposure_curves, real_sequences
+from lightning_modules.parts.sequence_metrics import Curve
+from zoo import evaluation, sequence_evaluation
+from zoo.__main__ import main
+from zoo.cards import card
+from zoo.curves import PANEL, draw_curves
+from zoo.sequence_evaluation import AsPictures, evaluate_sequences, music, text_windows
+
+
+def random_text() -> TextFile:
+    letters = torch.randint(4, (9000,), generator=torch.Generator().manual_seed(0)).tolist()
+    Path("text.txt").write_text("".join("abcd"[letter] for letter in letters))
+    return TextFile("text.txt", window=64, val_fraction=0.2, test_fraction=0.4, batch_size=4)
+
+
+@pytest.fixture
+def text() -> TextFile:
+    return random_text()
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A protocol that random texts of a few thousand letters are long enough for."""
+    settings = {"prefix": 8, "steps": 40, "window": 20, "orders": (1, 2)}
+    monkeypatch.setitem(sequence_evaluation.EXPOSURE, "tokens", settings)
+
+
+def built(text: TextFile) -> TeacherForcing:
+    text.setup()
+    torch.manual_seed(1)
+    return TeacherForcing.for_data(text.spec, width=8).eval()
+
+
+def windows_by_hand(module: TeacherForcing, record: Tensor) -> float:
+    """Each prediction on its own, of a window that was read from its first step."""
+    losses = []
+    with torch.no_grad():
+        for i in range(0, len(record) - 256, 256):
+            window = record[i : i + 257][None].long()
+            losses.append(-module.log_prob(window) + module.log_prob(window[:, :1]))
+    return float(torch.cat(losses).mean() / 256)
+
+
+def test_windows_of_text_are_nano_gpts(text: TextFile) -> None:
+    module = built(text)
+    values = text_windows(module, text, "test")
+    expected = windows_by_hand(module, text.tokens["test"])
+    assert values["nats_per_step-exact_windows_256"] == pytest.approx(expected, rel=1e-5)
+    assert values["bits_per_step-exact_windows_256"] == pytest.approx(expected / math.log(2), rel=1e-5)
+
+
+def test_a_text_checkpoint_is_measured_by_both_protocols(
+    text: TextFile, short: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = built(text)
+    zoo.save(module, "text", recipe=None)
+    monkeypatch.setattr(evaluation, "_datamodule", lambda card, data_dir: random_text())
+    values = evaluation.evaluate(card("./text"), num_samples=20)
+    with torch.no_grad():  # the whole split as one sequence
+        whole = -module.log_prob(text.tokens["test"].long()[None]) / len(text.tokens["test"])
+    assert values["test/nats_per_step-exact_state_carried"] == pytest.approx(whole.item(), rel=1e-5)
+    assert values["test/nats_per_step-exact_windows_256"] != values["test/nats_per_step-exact_state_carried"]
+    # Four letters, each as likely as the others: of 4^10 10-grams the training text holds 3600.
+    assert values["test/copied_10grams-20x512"] == pytest.approx(3600 / 4**10, abs=3e-3)
+    num = 3600 // 48 // 2
+    assert values[f"test/js_2gram_floor-prefix8-steps20to40-{num}"] > 0
+    assert all(math.isfinite(value) for value in values.values())
+    assert evaluation.evaluate(card("./text"), likelihood=False) == {}
+
+
+def test_a_song_book_has_no_distance_from_itself() -> None:
+    generator = torch.Generator().manual_seed(0)
+    lengths = torch.randint(20, 40, (12,), generator=generator)
+    songs = (torch.rand(12, 40, 88, generator=generator) < 0.04).float()
+
+    class Remembers(nn.Module):
+        def sample(self, num: int, *, length: int, generator: Generator) -> Tensor:
+            return songs[:num, :length]
+
+    data = SimpleNamespace(sequences=lambda split: (songs, lengths))
+    values = music(Remembers(), data, "test", None, 0)
+    assert values["copied_melody_8grams-12"] == values["copied_melody_8grams_of_real"] == 1
+    for name, value in values.items():
+        if "distance" in name:
+            assert value == 0
+    assert values["notes_per_frame-12"] == values["notes_per_frame_of_real"] > 3
+    fewer = music(Remembers(), data, "test", 5, 0)
+    assert fewer["pitch_distance-5"] > 0 == fewer["pitch_distance_of_real-12"]
+
+
+def test_pixels_are_judged_as_pictures() -> None:
+    module = TeacherForcing(length=36, vocabulary_size=2, width=4)
+    pictures = AsPictures(module, (1, 6, 6)).sample(3, generator=torch.Generator().manual_seed(0))
+    tokens = module.sample(3, generator=torch.Generator().manual_seed(0))
+    assert pictures.shape == (3, 1, 6, 6)
+    assert pictures.dtype == torch.float32
+    assert torch.equal(pictures[:, 0, 2], tokens[:, 12:18].float())
+
+
+def test_a_pixel_checkpoint_has_an_fid_under_the_judge_of_its_pictures() -> None:
+    spec = DataSpec("fashion_mnist_pixels", "tokens", (784,), vocabulary=("0", "1"), preprocessing="binarized")
+    module = TeacherForcing.for_data(spec, architecture="gru", width=4)
+    zoo.save(module, "pixels")
+    values = evaluation.evaluate(card("./pixels"), num_samples=260, likelihood=False)
+    assert values["test/fid-fashion_mnist_binarized-260"] > 10  # noise is no clothing
+    assert "test/inception_score-fashion_mnist_binarized-260" in values
+
+
+def test_the_command_draws_the_curve_of_a_checkpoint(short: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    zoo.save(built(random_text()), "text")
+    monkeypatch.setattr(evaluation, "_datamodule", lambda card, data_dir: random_text())
+    assert main(["draw", "./text", "exposure_bias", "--num", "9", "--out", "curve.png"]) == 0
+    with Image.open("curve.png") as picture:
+        assert picture.size == (round(300 * PANEL[0]), round(100 * PANEL[1]))  # two orders, and the hidden states
+
+
+def test_other_sequences_have_their_likelihood_only() -> None:
+    data = MarkovSource(length=10, test_size=8)
+    assert evaluate_sequences(TeacherForcing.for_data(data.spec, width=4), data) == {}
+
+
+def test_curves_are_drawn_a_panel_a_measure_and_a_line_a_checkpoint() -> None:
+    data = MarkovSource(length=24, test_size=40, order=1)
+    real = real_sequences(data, "test", 24)
+    torch.manual_seed(0)
+    module = TeacherForcing.for_data(data.spec, width=8)
+    curves = exposure_curves(module, real, prefix=4, window=10, orders=(1, 2), components=4)
+    picture = np.asarray(draw_curves({"one": curves}))
+    assert picture.shape == (round(100 * PANEL[1]), round(300 * PANEL[0]), 3)
+    both = np.asarray(draw_curves({"one": curves, "two": {"js_1gram": curves["js_2gram"]}}))
+    third = picture.shape[1] // 3
+    assert not np.array_equal(picture[:, :third], both[:, :third])
+    lower = Curve(torch.arange(2), 1, torch.tensor([0.1, 0.2]), torch.zeros(2))
+    assert draw_curves({"x": {"hidden_frechet": lower}}).size[0] == round(100 * PANEL[0])
+    with pytest.raises(ValueError, match="no curve"):
+        draw_curves({})

@@ -1,0 +1,138 @@
+"""What is measured of sequences beyond what the trainer's test does: protocols of the field, drift, copying, music."""
+
+import math
+import sys
+from typing import Any
+
+import torch
+from torch import Generator, Tensor, nn
+
+from datamodules.text import TextDataModule
+from lightning_modules.callbacks.exposure_bias import exposure_curves, last_of_curves, real_sequences
+from lightning_modules.callbacks.judged_blocks import block_generator, device_of, undisturbed
+from lightning_modules.parts.music_statistics import music_histograms, music_rates, top_voice
+from lightning_modules.parts.sequence_metrics import Curve, nats_in_windows, share_seen, total_variation
+
+EXPOSURE: dict[str, dict[str, Any]] = {
+    "tokens": {"prefix": 32, "steps": 512, "window": 64, "orders": (1, 2, 3, 4)},
+    "piano_roll": {"prefix": 8, "steps": 32, "window": 8, "orders": (1, 2)},
+}
+"""The protocol of exposure bias by kind of data: half of the chorales end before 60 frames."""
+WINDOW = 256  # nanoGPT's
+NUM_TEXTS, TEXT_LENGTH, COPIED = 100, 512, 10
+MELODY_COPIED = 8
+
+
+def evaluate_sequences(
+    module: Any, datamodule: Any, *, split: str = "test", num_samples: int | None = None, seed: int = 0
+) -> dict[str, float]:
+    """Measures a model of text or of piano rolls against a split.
+
+    Text: nats and bits a character in windows of 256 predictions that know nothing of one another, as nanoGPT has them;
+    exposure bias; the share of 10-grams that occur in the training text, beside that of the split itself.
+
+    Piano rolls: exposure bias; total variation of histograms of generated songs, as long as the real ones, from those
+    of the split, beside that of validation songs; rates, beside the split's; the share of 8-grams of the melody that
+    occur in training songs.
+
+    Args:
+        module: A ``SequenceModule``.
+        datamodule: Yields its data.
+        split: The real sequences compared with; also the first word of the names.
+        num_samples: Sequences drawn; by default 100 texts, or as many songs as the split has.
+        seed: Seed of the samples.
+
+    Returns:
+        Values by names that carry the protocol; none for other data.
+    """
+    if isinstance(datamodule, TextDataModule):
+        values = text_windows(module, datamodule, split) | copied_text(
+            module, datamodule, split, num_samples or NUM_TEXTS, seed
+        )
+    elif datamodule.spec.kind == "piano_roll":
+        values = music(module, datamodule, split, num_samples, seed)
+    else:
+        return {}
+    real = compared(datamodule, split)
+    start = f"prefix{EXPOSURE[datamodule.spec.kind]['prefix']}"
+    values |= last_of_curves(exposure(module, real, seed), start, len(real) // 2)
+    return {f"{split}/{name}": value for name, value in values.items()}
+
+
+def compared(datamodule: Any, split: str = "test", num: int = 250) -> Tensor:
+    """Returns the sequences of which exposure bias is measured, (2 N, T, ...), N at most ``num``."""
+    protocol = EXPOSURE[datamodule.spec.kind]
+    return real_sequences(datamodule, split, protocol["prefix"] + protocol["steps"], num)
+
+
+def exposure(module: Any, real: Tensor, seed: int = 0) -> dict[str, Curve]:
+    """Returns the curves of exposure bias by name, by the protocol of the module's kind of data."""
+    protocol = {key: value for key, value in EXPOSURE[module.data_spec.kind].items() if key != "steps"}
+    return exposure_curves(module, real, seed=seed, progress=sys.stdout.isatty(), **protocol)
+
+
+def text_windows(module: Any, datamodule: TextDataModule, split: str) -> dict[str, float]:
+    """Returns nats and bits a character by nanoGPT's protocol; see ``nats_in_windows``."""
+    datamodule.source(split)
+    device = device_of(module)
+    with undisturbed(module):
+        nats = nats_in_windows(
+            lambda x: module.step_log_prob(x.to(device).long())[0].cpu(), datamodule.tokens[split], WINDOW
+        )
+    kind = f"exact_windows_{WINDOW}"
+    return {f"nats_per_step-{kind}": nats, f"bits_per_step-{kind}": nats / math.log(2)}
+
+
+def copied_text(module: Any, datamodule: TextDataModule, split: str, num_samples: int, seed: int) -> dict[str, float]:
+    """Returns the share of 10-grams of drawn texts, and of the split, that occur in the training text."""
+    datamodule.source(split)
+    with undisturbed(module):
+        drawn = module.sample(num_samples, length=TEXT_LENGTH, generator=block_generator(seed, 0)).cpu()
+    training, real = datamodule.tokens["train"].long()[None], datamodule.tokens[split].long()[None]
+    return {
+        f"copied_{COPIED}grams-{num_samples}x{TEXT_LENGTH}": share_seen(drawn, training, COPIED),
+        f"copied_{COPIED}grams_of_real": share_seen(real, training, COPIED),
+    }
+
+
+def music(module: Any, datamodule: Any, split: str, num_samples: int | None, seed: int) -> dict[str, float]:
+    """Returns statistics of drawn songs, which have the lengths of the split's songs in turn."""
+    songs, lengths = datamodule.sequences(split)
+    num = num_samples or len(songs)
+    asked = lengths[torch.arange(num) % len(lengths)]
+    with undisturbed(module):
+        drawn = module.sample(num, length=int(asked.max()), generator=block_generator(seed, 0)).cpu()
+    others, training = datamodule.sequences("val"), datamodule.sequences("train")
+    real, made, held_out = (music_histograms(*x) for x in ((songs, lengths), (drawn, asked), others))
+    values: dict[str, float] = {}
+    for name, counts in real.items():
+        values[f"{name}_distance-{num}"] = total_variation(made[name], counts)
+        values[f"{name}_distance_of_real-{len(others[0])}"] = total_variation(held_out[name], counts)
+    rates = music_rates(songs, lengths)
+    for name, rate in music_rates(drawn, asked).items():
+        values[f"{name}-{num}"] = rate
+        values[f"{name}_of_real"] = rates[name]
+    known = top_voice(*training)
+    values[f"copied_melody_{MELODY_COPIED}grams-{num}"] = share_seen(top_voice(drawn, asked), known, MELODY_COPIED)
+    values[f"copied_melody_{MELODY_COPIED}grams_of_real"] = share_seen(top_voice(songs, lengths), known, MELODY_COPIED)
+    return values
+
+
+class AsPictures(nn.Module):
+    """A model of pixels one after another as one that draws pictures, to be judged like others.
+
+    Args:
+        module: Draws tokens (N, H W) in {0, 1}.
+        shape: (1, H, W).
+    """
+
+    num_judged = 2000  # a pixel at a time, 10 000 take over half an hour
+
+    def __init__(self, module: nn.Module, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.module, self.shape = module, shape
+
+    def sample(self, num_samples: int, *, labels: Tensor | None = None, generator: Generator | None = None) -> Tensor:
+        """Draws pictures of zeros and ones, float32 (num_samples, 1, H, W)."""
+        tokens = self.module.sample(num_samples, labels=labels, generator=generator)  # type: ignore[operator]
+        return tokens.view(num_samples, *self.shape).float()
