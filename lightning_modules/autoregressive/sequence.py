@@ -66,7 +66,9 @@ class SequenceModule(LikelihoodModule):
                 continue
             own = self.hparams[key]
             if (list(own) if isinstance(own, (list, tuple)) else own) != value:
-                raise ValueError(f"{type(self).__name__} was built for {key}={own}, but {spec.name} has {key}={value}.")
+                raise ValueError(
+                    f"{type(self).__name__} was built for {key}={own}, but {spec.name} has {key}={value}: give it that."
+                )
 
     def check_vocabulary(self, learnt: DataSpec | None, spec: DataSpec | None) -> None:
         """Compares data symbol by symbol with those trained on: a token of another text would mean another letter.
