@@ -4,10 +4,10 @@ One Gaussian fitted to "left or right" puts the pen in between; a mixture of Gau
 correlations a recurrent network gives at every step, does not. So the network draws what nobody has drawn.
 
 NOTE: The law says nothing of where a drawing ends: draw as many steps as you want. The layers have no skip connections,
-and AdamW under a bound of the gradient's norm stands for RMSProp with clipped derivatives.
+and AdamW under a bound of the gradient's norm stands for RMSProp with clipped derivatives. The mixtures are Bishop's
+(1994, https://publications.aston.ac.uk/id/eprint/373/).
 
-Generating Sequences With Recurrent Neural Networks (Graves, 2013), https://arxiv.org/abs/1308.0850;
-Mixture Density Networks (Bishop, 1994), https://publications.aston.ac.uk/id/eprint/373/
+Generating Sequences With Recurrent Neural Networks (Graves, 2013), https://arxiv.org/abs/1308.0850
 """
 
 import math
