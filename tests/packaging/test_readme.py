@@ -20,7 +20,7 @@ def test_tables_are_up_to_date() -> None:
     assert written(TEXT) == TEXT, "run `make readme`"
 
 
-@pytest.mark.parametrize("code", PYTHON, ids=["load", "train"])
+@pytest.mark.parametrize("code", PYTHON, ids=["load", "train", "continue"])
 @pytest.mark.usefixtures("fashion_mnist")
 def test_python_runs(code: str, tmp_path: Path) -> None:
     short = code.replace("max_steps=20_000", 'max_steps=2, accelerator="cpu"')
@@ -31,7 +31,7 @@ def test_python_runs(code: str, tmp_path: Path) -> None:
 
 
 def test_python_is_found() -> None:
-    assert len(PYTHON) == 2
+    assert len(PYTHON) == 3
     assert "max_steps=20_000" in PYTHON[1]
 
 
