@@ -5,11 +5,12 @@ from collections.abc import Mapping
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from PIL import Image
 
 from lightning_modules.parts.sequence_metrics import Curve
 
-PANEL = (3.2, 2.6)  # inches
+PANEL = (3.2, 2.8)  # inches
 DOTS = 100  # an inch
 
 
@@ -30,14 +31,15 @@ def draw_curves(curves: Mapping[str, Mapping[str, Curve]]) -> Image.Image:
     canvas = FigureCanvasAgg(figure)
     for axes, measure in zip(figure.subplots(1, len(measures), squeeze=False)[0], measures, strict=True):
         axes.axhline(0, color="0.6", linewidth=1, linestyle="dotted")
-        for name, found in curves.items():
+        for index, found in enumerate(curves.values()):
             if measure in found:
                 curve = found[measure]
-                axes.plot(curve.starts + curve.window / 2, curve.excess, marker=".", label=name)
+                axes.plot(curve.starts + curve.window / 2, curve.excess, marker=".", color=f"C{index}")
         axes.set_title(_title(measure), fontsize="small")
         axes.set_xlabel("steps after the last true one", fontsize="small")
         axes.tick_params(labelsize="small")
-    axes.legend(fontsize="x-small")
+    handles = [Line2D([], [], marker=".", color=f"C{index}") for index in range(len(curves))]
+    figure.legend(handles, list(curves), loc="outside lower center", ncols=len(curves), fontsize="small")
     canvas.draw()
     return Image.frombytes("RGBA", canvas.get_width_height(), bytes(canvas.buffer_rgba())).convert("RGB")
 

@@ -10,7 +10,7 @@ from torch import Generator, Tensor, nn
 from datamodules.text import TextDataModule
 from lightning_modules.callbacks.exposure_bias import exposure_curves, last_of_curves, real_sequences
 from lightning_modules.callbacks.judged_blocks import block_generator, device_of, undisturbed
-from lightning_modules.parts.music_statistics import music_histograms, music_rates, top_voice
+from lightning_modules.parts.music_statistics import melodic_intervals, music_histograms, music_rates
 from lightning_modules.parts.sequence_metrics import Curve, nats_in_windows, share_seen, total_variation
 
 EXPOSURE: dict[str, dict[str, Any]] = {
@@ -32,8 +32,9 @@ def evaluate_sequences(
     exposure bias; the share of 10-grams that occur in the training text, beside that of the split itself.
 
     Piano rolls: exposure bias; total variation of histograms of generated songs, as long as the real ones, from those
-    of the split, beside that of validation songs; rates, beside the split's; the share of 8-grams of the melody that
-    occur in training songs.
+    of the split, beside that of validation songs; rates, beside the split's; the share of 8-grams of the melody's
+    intervals that occur in training songs. A model that was trained on transposed songs plays in other keys than the
+    data, which ``pitch_distance`` and ``pitch_class_distance`` show and all else does not.
 
     Args:
         module: A ``SequenceModule``.
@@ -112,9 +113,11 @@ def music(module: Any, datamodule: Any, split: str, num_samples: int | None, see
     for name, rate in music_rates(drawn, asked).items():
         values[f"{name}-{num}"] = rate
         values[f"{name}_of_real"] = rates[name]
-    known = top_voice(*training)
-    values[f"copied_melody_{MELODY_COPIED}grams-{num}"] = share_seen(top_voice(drawn, asked), known, MELODY_COPIED)
-    values[f"copied_melody_{MELODY_COPIED}grams_of_real"] = share_seen(top_voice(songs, lengths), known, MELODY_COPIED)
+    known = melodic_intervals(*training)
+    for name, melody in ((f"-{num}", (drawn, asked)), ("_of_real", (songs, lengths))):
+        values[f"copied_melody_{MELODY_COPIED}grams{name}"] = share_seen(
+            melodic_intervals(*melody), known, MELODY_COPIED
+        )
     return values
 
 

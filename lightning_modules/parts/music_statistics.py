@@ -41,15 +41,14 @@ def music_histograms(rolls: Tensor, lengths: Tensor) -> dict[str, Tensor]:
     inside = torch.arange(rolls.shape[1], device=rolls.device) < lengths[:, None]
     pitch = rolls.sum((0, 1))
     classes = (torch.arange(notes, device=rolls.device) + LOWEST_NOTE) % OCTAVE
-    melody = top_voice(rolls, lengths)
-    before, after = melody[:, :-1], melody[:, 1:]
-    heard = (before >= 0) & (before < notes) & (after >= 0) & (after < notes)
+    intervals = melodic_intervals(rolls, lengths)
+    heard = intervals[(intervals >= 0) & (intervals < 2 * notes - 1)]
     return {
         "polyphony": rolls.sum(2)[inside].bincount(minlength=notes + 1),
         "pitch": pitch,
         "pitch_class": torch.zeros(OCTAVE, dtype=torch.int64, device=rolls.device).index_add_(0, classes, pitch),
         "note_length": _note_lengths(rolls),
-        "melodic_interval": ((after - before)[heard] + notes - 1).bincount(minlength=2 * notes - 1),
+        "melodic_interval": heard.bincount(minlength=2 * notes - 1),
     }
 
 
@@ -101,6 +100,26 @@ def top_voice(rolls: Tensor, lengths: Tensor) -> Tensor:
     highest = torch.where(rolls.any(2), notes - 1 - rolls.flip(2).argmax(2), notes)
     ended = torch.arange(rolls.shape[1], device=rolls.device) >= lengths[:, None]
     return highest.masked_fill(ended, PADDING)
+
+
+def melodic_intervals(rolls: Tensor, lengths: Tensor) -> Tensor:
+    """Returns the steps of the melody from one frame to the next, which are the same in every key.
+
+    Args:
+        rolls: (N, T, 88).
+        lengths: int64 (N,).
+
+    Returns:
+        int64 (N, T - 1): semitones + 87, in 0 to 174; 175 into or out of silence; ``PADDING`` where a song has ended.
+
+    Raises:
+        ValueError: If the shapes do not fit.
+    """
+    notes, melody = rolls.shape[2], top_voice(rolls, lengths)
+    before, after = melody[:, :-1], melody[:, 1:]
+    silent = (before == notes) | (after == notes)
+    intervals = torch.where(silent, 2 * notes - 1, after - before + notes - 1)
+    return intervals.masked_fill(after == PADDING, PADDING)
 
 
 def _without_padding(rolls: Tensor, lengths: Tensor) -> Tensor:

@@ -12,7 +12,13 @@ from torch import Tensor
 from datamodules import JSBChorales
 from datamodules.public_files import JSB_CHORALES, PublicDataset
 from lightning_modules import TeacherForcing
-from lightning_modules.parts.music_statistics import LONGEST, music_histograms, music_rates, top_voice
+from lightning_modules.parts.music_statistics import (
+    LONGEST,
+    melodic_intervals,
+    music_histograms,
+    music_rates,
+    top_voice,
+)
 
 C4, E4, G4, C5 = (midi - 21 for midi in (60, 64, 67, 72))
 
@@ -65,6 +71,9 @@ def test_rates_are_those_counted_by_hand() -> None:
 def test_the_melody_is_the_highest_voice() -> None:
     x, lengths = songs()
     assert top_voice(x, lengths).tolist() == [[E4, E4, G4, 88, C5, C5, -1, -1], [C4, E4, *[-1] * 6]]
+    intervals = [[87, 87 + 3, 175, 175, 87, -1, -1], [87 + 4, *[-1] * 6]]
+    assert melodic_intervals(x, lengths).tolist() == intervals
+    assert melodic_intervals(x.roll(5, 2), lengths).tolist() == intervals  # in another key
 
 
 def test_a_note_that_never_ends_is_counted_with_the_longest() -> None:
