@@ -14,12 +14,10 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
-from torch.optim import Optimizer
 
 from lightning_modules.autoregressive.build import SequenceNetwork
-from lightning_modules.autoregressive.sequence import SequenceModule, mask
+from lightning_modules.autoregressive.sequence import SequenceModule, check_clip_norm, mask
 from lightning_modules.autoregressive.strokes_emission import StrokeMixture
 from lightning_modules.networks.sequence import Recurrent
 from lightning_modules.parts.capabilities import DataSpec
@@ -77,8 +75,7 @@ class MixtureDensityRNN(SequenceModule):
                 f"length={length}, width={width}, num_layers={num_layers} and num_components={num_components} must be "
                 f"at least 1, and dropout={dropout} in [0, 1)."
             )
-        if clip_norm is not None and not clip_norm > 0:
-            raise ValueError(f"clip_norm={clip_norm} must be positive, or null for no bound.")
+        check_clip_norm(clip_norm)
         self.save_hyperparameters()
         emission = StrokeMixture(num_components, width)
         self.network = SequenceNetwork(
@@ -108,9 +105,3 @@ class MixtureDensityRNN(SequenceModule):
         self.carry(batch, state, "train")
         nll = self.units()[1] - values
         return self.objective({"nats_per_step": self.mean_over_steps(nll, mask(lengths, x.shape[1]))})
-
-    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Stops at what is not finite, then shortens the gradient, which is equal on all processes."""
-        super().on_before_optimizer_step(optimizer)
-        if self.hparams["clip_norm"] is not None and self.gradient_norm(self.parameters()):
-            torch.nn.utils.clip_grad_norm_(self.parameters(), self.hparams["clip_norm"])

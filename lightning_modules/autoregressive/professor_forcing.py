@@ -26,7 +26,7 @@ from torch.nn import functional as F
 
 from lightning_modules.adversarial.loop import in_full_precision
 from lightning_modules.autoregressive.build import sequence_network
-from lightning_modules.autoregressive.sequence import SequenceModule, mask
+from lightning_modules.autoregressive.sequence import SequenceModule, check_clip_norm, mask
 from lightning_modules.base import count_batches_by, fused_if_possible
 from lightning_modules.networks.behaviour import BehaviourDiscriminator
 from lightning_modules.networks.sequence import State
@@ -55,6 +55,7 @@ class ProfessorForcing(SequenceModule):
         lr: AdamW's learning rate for the model.
         discriminator_lr: Adam's for the discriminator.
         weight_decay: AdamW's weight decay, on the model's matrices.
+        clip_norm: Bound of the gradient's norm, or ``None``; not applied under 16-bit gradient scaling.
         warmup_steps: Batches over which the model's learning rate rises.
         decay_steps: Batches after which it has fallen to zero along a cosine, or ``None``.
 
@@ -82,6 +83,7 @@ class ProfessorForcing(SequenceModule):
         lr: float = 2e-3,
         discriminator_lr: float = 2e-4,
         weight_decay: float = 0.01,
+        clip_norm: float | None = None,
         warmup_steps: int = 0,
         decay_steps: int | None = None,
     ) -> None:
@@ -96,6 +98,7 @@ class ProfessorForcing(SequenceModule):
             raise ValueError(
                 f"listen_above={listen_above} and teach_below={teach_below} are shares of right answers: in [0, 1]."
             )
+        check_clip_norm(clip_norm)
         self.save_hyperparameters()
         self.network = sequence_network(
             step_shape, vocabulary_size, architecture, width, num_layers, dropout, output, context, embedding

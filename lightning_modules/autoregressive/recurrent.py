@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from lightning_modules.autoregressive.build import sequence_network
-from lightning_modules.autoregressive.sequence import SequenceModule, mask
+from lightning_modules.autoregressive.sequence import SequenceModule, check_clip_norm, mask
 
 
 class TeacherForcing(SequenceModule):
@@ -34,6 +34,7 @@ class TeacherForcing(SequenceModule):
         embedding: Size of the embedding of a token or frame; ``None`` for the width, at most 256.
         lr: AdamW's learning rate.
         weight_decay: AdamW's weight decay, on matrices.
+        clip_norm: Bound of the gradient's norm, or ``None``; not applied under 16-bit gradient scaling.
         warmup_steps: Batches over which the learning rate rises.
         decay_steps: Batches after which it has fallen to zero along a cosine, or ``None``.
 
@@ -55,10 +56,12 @@ class TeacherForcing(SequenceModule):
         embedding: int | None = None,
         lr: float = 2e-3,
         weight_decay: float = 0.01,
+        clip_norm: float | None = None,
         warmup_steps: int = 0,
         decay_steps: int | None = None,
     ) -> None:
         super().__init__()
+        check_clip_norm(clip_norm)
         self.save_hyperparameters()
         self.network = sequence_network(
             step_shape, vocabulary_size, architecture, width, num_layers, dropout, output, context, embedding

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from lightning_modules.autoregressive.build import sequence_network
-from lightning_modules.autoregressive.sequence import SequenceModule, mask
+from lightning_modules.autoregressive.sequence import SequenceModule, check_clip_norm, mask
 from lightning_modules.networks.sequence import State
 from lightning_modules.parts.schedules import TruthProbability
 
@@ -43,6 +43,7 @@ class ScheduledSampling(SequenceModule):
         floor: Least epsilon.
         lr: AdamW's learning rate.
         weight_decay: AdamW's weight decay, on matrices.
+        clip_norm: Bound of the gradient's norm, or ``None``; not applied under 16-bit gradient scaling.
         warmup_steps: Batches over which the learning rate rises.
         decay_steps: Batches after which it has fallen to zero along a cosine, or ``None``.
 
@@ -69,10 +70,12 @@ class ScheduledSampling(SequenceModule):
         floor: float = 0.0,
         lr: float = 2e-3,
         weight_decay: float = 0.01,
+        clip_norm: float | None = None,
         warmup_steps: int = 0,
         decay_steps: int | None = None,
     ) -> None:
         super().__init__()
+        check_clip_norm(clip_norm)
         self.save_hyperparameters()
         self.truth_probability = TruthProbability(decay, start, slope, k, floor)
         self.network = sequence_network(

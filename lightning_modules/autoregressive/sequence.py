@@ -341,6 +341,12 @@ class SequenceModule(LikelihoodModule):
 
     # Training
 
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Stops at what is not finite, then shortens the network's gradient, which is equal on all processes."""
+        super().on_before_optimizer_step(optimizer)
+        if self.hparams["clip_norm"] is not None and getattr(self.trainer.precision_plugin, "scaler", None) is None:
+            torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.hparams["clip_norm"])
+
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW, with linear warm-up and, where ``decay_steps`` says so, a cosine down to zero."""
         optimizer = self.build_optimizer()
@@ -357,6 +363,12 @@ class SequenceModule(LikelihoodModule):
             {"params": others, "weight_decay": 0.0},
         ]
         return fused_if_possible(torch.optim.AdamW, groups, lr=self.hparams["lr"], betas=(0.9, 0.99))
+
+
+def check_clip_norm(clip_norm: float | None) -> None:
+    """Raises ValueError unless a bound of the gradient's norm is positive, or there is none."""
+    if clip_norm is not None and not clip_norm > 0:
+        raise ValueError(f"clip_norm={clip_norm} must be positive, or null for no bound.")
 
 
 def mask(lengths: Tensor, steps: int) -> Tensor:

@@ -11,7 +11,7 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 
 from datamodules import MarkovSource, TextFile
-from lightning_modules import TeacherForcing
+from lightning_modules import METHODS, TeacherForcing
 from lightning_modules.autoregressive.emissions import NADENotes, restricted
 from lightning_modules.autoregressive.sequence import mask
 
@@ -211,6 +211,9 @@ def test_bad_requests_are_named(arguments: dict[str, Any], message: str) -> None
         ({"output": "rbm"}, "output='rbm'"),
         ({"width": 0}, "width=0"),
         ({"dropout": 1.0}, "dropout=1.0"),
+        ({"clip_norm": 0.0}, "clip_norm=0.0"),
+        ({"embedding": 0}, "embedding=0"),
+        ({"architecture": "conv_lstm", "step_shape": [1, 8, 8], "embedding": 4}, "embedding=4"),
         ({"architecture": "transformer", "width": 7}, "width=7"),
     ],
 )
@@ -283,3 +286,27 @@ def test_another_text_with_as_many_symbols_is_refused(tmp_path: Path) -> None:
     anew = TeacherForcing.for_data(data["second"].spec, width=4)
     with pytest.raises(ValueError, match="token 1 is 'b', but it is 'c'"):
         Trainer(max_steps=4, **settings).fit(anew, data["second"], ckpt_path=tmp_path / "run.ckpt", weights_only=True)
+
+
+@pytest.mark.parametrize("method", ["TeacherForcing", "ProfessorForcing"])
+def test_no_step_is_longer_than_the_bound_of_the_gradient_allows(method: str) -> None:
+    """With SGD of rate 1 a step of the network is its gradient; the discriminator's is not bounded."""
+    data = MarkovSource(num_symbols=4, length=12, batch_size=16, train_size=64, val_size=16, test_size=16)
+    steps = {}
+    for bound in (None, 1e-3):
+        torch.manual_seed(0)
+        module = METHODS[method].for_data(data.spec, width=8, clip_norm=bound)
+        module.build_optimizer = lambda module=module: torch.optim.SGD(module.network.parameters(), lr=1.0)  # type: ignore
+        before = torch.cat([p.detach().flatten().clone() for p in module.network.parameters()])
+        Trainer(
+            accelerator="cpu",
+            max_steps=1,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            limit_val_batches=0,
+        ).fit(module, data)
+        steps[bound] = (torch.cat([p.detach().flatten() for p in module.network.parameters()]) - before).norm().item()
+    assert steps[None] > 1e-2
+    assert steps[1e-3] == pytest.approx(1e-3, rel=1e-2)
