@@ -83,7 +83,10 @@ def sequence_network(
         raise ValueError(f"embedding={embedding} is for tokens and frames of notes: video is read as it is.")
     if video:
         channels, height, length = step_shape
-        return SequenceNetwork(ConvLSTM(channels, width, num_layers), GreyFrames(channels, height, length, width))
+        if height % 2 or length % 2:
+            raise ValueError(f"step_shape={list(step_shape)}: frames are halved in size, so both sides must be even.")
+        core = ConvLSTM(channels, width, num_layers)
+        return SequenceNetwork(core, GreyFrames(channels, height, length, core.out_features))
     embedding = min(width, 256) if embedding is None else embedding
     if embedding < 1:
         raise ValueError(f"embedding={embedding} must be at least 1.")

@@ -103,7 +103,7 @@ class ProfessorForcing(SequenceModule):
         self.network = sequence_network(
             step_shape, vocabulary_size, architecture, width, num_layers, dropout, output, context, embedding
         )
-        self.discriminator = BehaviourDiscriminator(width, discriminator_width)
+        self.discriminator = BehaviourDiscriminator(self.network.core.out_features, discriminator_width)
         self.learning_rate_factor = warmup_and_cosine(warmup_steps, decay_steps)
 
     def training_step(self, batch: Sequence[Tensor], batch_idx: int) -> None:

@@ -153,21 +153,23 @@ def rotated(x: Tensor, position: int) -> Tensor:
 class ConvLSTM(nn.Module):
     """LSTM whose maps are convolutions (Shi et al., 2015, https://arxiv.org/abs/1506.04214), without peepholes.
 
-    Frames are halved in size on the way in, by a strided convolution; features are of that half size.
+    Frames are halved in size on the way in, by a strided convolution; features are of that half size. Beside the hidden
+    state they hold the frame itself, its pixels two by two as channels: what the next frame shows is mostly what this
+    one shows, somewhere else, and the state need not remember it.
 
     Args:
         channels: Channels of a frame.
         width: Channels of the hidden state.
         num_layers: Layers.
 
-    Shapes: (N, T, C, H, W) to (N, T, width, H/2, W/2); the state holds h and c of each layer.
+    Shapes: (N, T, C, H, W) to (N, T, width + 4 C, H/2, W/2); the state holds h and c of each layer.
     """
 
     def __init__(self, channels: int, width: int, num_layers: int = 1) -> None:
         super().__init__()
         self.shrink = nn.Conv2d(channels, width, 4, stride=2, padding=1)
         self.gates = nn.ModuleList(nn.Conv2d(2 * width, 4 * width, 3, padding=1) for _ in range(num_layers))
-        self.width, self.out_features = width, width
+        self.width, self.out_features = width, width + 4 * channels
         for layer in self.gates:
             nn.init.ones_(layer.bias.data[width : 2 * width])  # type: ignore[index]
 
@@ -185,5 +187,5 @@ class ConvLSTM(nn.Module):
                 cell = torch.sigmoid(forget) * cell + torch.sigmoid(enter) * torch.tanh(candidate)
                 h = torch.sigmoid(leave) * torch.tanh(cell)
                 memory[2 * layer], memory[2 * layer + 1] = h, cell
-            features.append(h)
+            features.append(torch.cat([h, F.pixel_unshuffle(x[:, t], 2).to(h.dtype)], 1))
         return torch.stack(features, 1), tuple(memory)

@@ -214,6 +214,7 @@ def test_bad_requests_are_named(arguments: dict[str, Any], message: str) -> None
         ({"clip_norm": 0.0}, "clip_norm=0.0"),
         ({"embedding": 0}, "embedding=0"),
         ({"architecture": "conv_lstm", "step_shape": [1, 8, 8], "embedding": 4}, "embedding=4"),
+        ({"architecture": "conv_lstm", "step_shape": [1, 7, 8]}, r"\[1, 7, 8\]"),
         ({"architecture": "transformer", "width": 7}, "width=7"),
     ],
 )
