@@ -45,7 +45,7 @@ def tolerances(card: Card) -> tuple[float, float]:
     """How far FID and Inception Score of equal seeds may lie apart, relatively, on two machines.
 
     Products differ in the last bits. A long Markov chain makes other samples of that (one coin that falls otherwise is
-    enough), so that of an energy only the law is the same: on two machines the FID of an RBM's thousand differed by 4 %.
+    enough), so only the law of an energy's samples is the same: two machines differed by 4 % in an RBM's FID of 1 000.
     """
     chains = METHODS[card.method].__module__.startswith("lightning_modules.energy.")
     return (0.2, 0.1) if chains else (2e-3, 1e-3)
