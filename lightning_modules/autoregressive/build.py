@@ -11,6 +11,7 @@ from lightning_modules.networks.sequence import CausalTransformer, ConvLSTM, Rec
 
 ARCHITECTURES = ("lstm", "gru", "transformer", "conv_lstm")
 OUTPUTS = ("independent", "nade")
+Core = Recurrent | CausalTransformer | ConvLSTM
 Emission = Categorical | IndependentNotes | NADENotes | GreyFrames | StrokeMixture
 
 
@@ -22,7 +23,7 @@ class SequenceNetwork(nn.Module):
         emission: One of ``autoregressive.emissions``, built for the core's features.
     """
 
-    def __init__(self, core: nn.Module, emission: Emission) -> None:
+    def __init__(self, core: Core, emission: Emission) -> None:
         super().__init__()
         self.emission, self.core = emission, core
 
