@@ -62,7 +62,7 @@ def test_checkpoints_are_small(wheel: Path) -> None:
     size = sum(
         entry.file_size for entry in zipfile.ZipFile(wheel).infolist() if entry.filename.startswith("zoo/checkpoints/")
     )
-    assert size < 90e6
+    assert size < 90 * 2**20
 
 
 def test_installed_away_from_the_sources(wheel: Path, tmp_path: Path) -> None:

@@ -489,5 +489,5 @@ def test_ctrl_c_is_130(trained: Path, tmp_path: Path) -> None:
     finally:
         process.kill()
     assert process.returncode == 130, error
-    assert error.rstrip().endswith("Interrupted.")
+    assert "Interrupted." in error.splitlines()  # W&B may have a last word of its own
     assert not (tmp_path / "runs/tiny/zoo").exists()
