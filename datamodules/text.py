@@ -4,6 +4,7 @@ The vocabulary is part of the data spec, and with that of every checkpoint: what
 ``decode(tokens, spec.vocabulary)``, and a prefix is given to it as ``encode(prefix, spec.vocabulary)``.
 """
 
+from abc import abstractmethod
 from dataclasses import replace
 from pathlib import Path
 
@@ -87,9 +88,9 @@ class TextDataModule(SequenceDataModule):
         compact = tokens.to(torch.uint8 if len(self.spec.vocabulary) <= 256 else torch.int32)
         return {split: compact[part] for split, part in self.bounds(len(compact)).items()}
 
+    @abstractmethod
     def bounds(self, total: int) -> dict[str, slice]:
-        """Where each split lies among ``total`` tokens."""
-        raise NotImplementedError
+        """Returns where each split lies among ``total`` tokens."""
 
     def arranged(self, path: Path) -> dict[str, Source]:
         """The sources of the splits.
