@@ -3,16 +3,17 @@
 #   PYTHON=python3.12      the interpreter (>= 3.10) that .venv is made from
 #   TORCH_INDEX=URL        where torch and torchvision come from, for instance the address of CPU-only wheels
 #   PIP_EXTRA_ARGS="..."   more arguments for pip
+#   PARALLEL=              runs the tests one after the other, in one process
 
 PYTHON ?= python3
 VENV ?= .venv
 TORCH_INDEX ?=
 PIP_EXTRA_ARGS ?=
 PYTEST_ARGS ?=
+PARALLEL ?= --numprocesses auto --dist worksteal
 
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
-RECIPES := $(sort $(basename $(notdir $(wildcard zoo/recipes/*.yaml))))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-all lint bench checkpoints readme clean
@@ -24,7 +25,7 @@ help:
 	@echo "make lint         ruff and mypy"
 	@echo "make bench        the table of benchmarks"
 	@echo "make checkpoints  train every checkpoint again from its recipe (hours)"
-	@echo "make readme       bring the numbers and pictures of the checkpoints into the README"
+	@echo "make readme       bring the numbers and images of the checkpoints into the README"
 	@echo "make clean        remove .venv, caches and build products; runs/ and checkpoints/ stay"
 
 setup: $(STAMP)
@@ -50,10 +51,10 @@ demo: $(STAMP)
 	$(PY) -m zoo.demo
 
 test: lint
-	$(PY) -m pytest -m "not slow" $(PYTEST_ARGS)
+	$(PY) -m pytest $(PARALLEL) -m "not slow" $(PYTEST_ARGS)
 
 test-all: lint
-	$(PY) -m pytest $(PYTEST_ARGS)
+	$(PY) -m pytest $(PARALLEL) $(PYTEST_ARGS)
 
 lint: $(STAMP)
 	$(PY) -m ruff check .
@@ -63,14 +64,14 @@ bench: $(STAMP)
 	@echo "| benchmark | goal | measured | met |"; echo "|---|---|---|---|"
 	@for script in tests/benchmarks/bench_*.py; do $(PY) $$script || exit 1; done
 
-# Judges come first, by the alphabet: the other recipes measure with them.
+# A recipe comes after the checkpoints that it is trained from or measured with.
 checkpoints: $(STAMP)
-	@set -e; for name in $(RECIPES); do \
+	@set -e; for name in $$($(PY) -m zoo.recipe); do \
 	    $(PY) -m zoo train $$name --save-to checkpoints/$$name; \
-	    case $$name in classifier.*) $(PY) -m zoo.judge_statistics $$name;; esac; \
+	    case $$name in classifier.*) $(PY) -m zoo.ship_statistics $$name;; esac; \
 	    case $$name in *.ring8|*.grid25|classifier.*) ;; *) \
 	        $(PY) -m zoo evaluate $$name --num-samples 1000 --write;; esac; \
-	    $(PY) -m zoo evaluate $$name --write; \
+	    $(PY) -m zoo evaluate $$name --speed --write; \
 	done
 	$(PY) tests/packaging/readme_tables.py
 

@@ -1,8 +1,8 @@
 """Loaders that slice whole batches out of a source: seeded, sharded, of known length, resumable.
 
-A picture data set of this library fits in memory as one uint8 tensor, and then a batch is one indexing
-operation: no per-sample Python, no workers, no collation. The price is that there is no per-sample
-augmentation. Sources that read files (``datamodules.streaming``) go through the same two loaders, so that
+A typical image data set of this library fits in memory as one uint8 tensor. A batch is then one indexing
+operation: no Python per example, no workers, no collation. The price is that there is no augmentation per
+example. Sources that read files (``datamodules.images.streaming``) go through the same two loaders, so that
 order, sharding and resuming are the same for both.
 
 Neither loader is a ``torch.utils.data.DataLoader``. That is deliberate: Lightning replaces the sampler of a
@@ -16,20 +16,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from datamodules.spec import Batch
+
 NOISE_BLOCK = 256
-"""Examples whose fixed noise is drawn together; part of the meaning of a seed, so it never changes."""
+"""Examples whose fixed noise is drawn together. What a seed means depends on it, so it never changes."""
 
-ORDER, FRESH_NOISE, FIXED_NOISE, SPLIT, DRAWS = range(5)
-"""First number of every generator's key, so that draws for different purposes never share a stream."""
+ORDER, FRESH_NOISE, FIXED_NOISE, SPLIT, SAMPLES = range(5)
+"""First number of every generator's key: what the random numbers are for. No two purposes share a stream."""
 
-Batch = tuple[Tensor, ...]
 Transform = Callable[[Tensor, Tensor | None], Tensor]
 
 
 class Source(Protocol):
-    """Where examples come from. ``labels`` has shape (N,), int64; examples have ``shape``.
+    """Where examples come from.
 
-    Where examples differ in length, ``shape`` is that of the longest.
+    Attributes:
+        labels: One whole number per example, int64 (N,): its class, or its length where it is a sequence.
+        shape: Shape of one example, without N; that of the longest where examples differ in length.
     """
 
     labels: Tensor
@@ -38,19 +41,19 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     def for_epoch(self, epoch: int) -> "Source":
-        """The source to read in this epoch: itself, or fresh draws of the same length."""
+        """Returns the source to read in this epoch: itself, or as many fresh samples."""
         ...
 
     def order(self, generator: torch.Generator, size: int) -> Tensor:
-        """Returns all indices in the order in which an epoch of training takes them, ``size`` at a time."""
+        """Returns all N indices, int64, in the order in which training takes them, ``size`` at a time."""
         ...
 
     def stream(self, batches: Sequence[Tensor]) -> Iterator[Tensor]:
-        """Yields the raw examples at each of these indices, in order; may read ahead."""
+        """Yields the raw examples at each tensor of indices, in order, shape (n, ...); may read ahead."""
         ...
 
-    def beside(self, indices: Tensor) -> tuple[Tensor, ...]:
-        """Returns what a batch holds after its examples: their labels."""
+    def targets(self, indices: Tensor) -> dict[str, Tensor]:
+        """Returns the fields of a ``Batch`` other than ``x``, by name, of examples at ``indices``; each (n, ...)."""
         ...
 
 
@@ -60,17 +63,18 @@ class TensorSource:
     Args:
         data: All examples, shape (N, ...), any dtype.
         labels: Their labels, shape (N,), int64.
+        field: The field of a batch that the labels go to: ``"labels"``, or ``"lengths"`` of sequences.
 
     Raises:
-        ValueError: If there is not one label an example, or a value is no number.
+        ValueError: If there is not one label per example, or a value is not a finite number.
     """
 
-    def __init__(self, data: Tensor, labels: Tensor) -> None:
+    def __init__(self, data: Tensor, labels: Tensor, field: str = "labels") -> None:
         if labels.shape != data.shape[:1]:
             raise ValueError(f"{len(data)} examples need as many labels, got shape {tuple(labels.shape)}.")
         if data.is_floating_point() and not data.isfinite().all():
-            raise ValueError("The data holds values that are no numbers (NaN or infinity).")
-        self.data, self.labels = data, labels
+            raise ValueError("The data has values that are not finite numbers (NaN or infinity).")
+        self.data, self.labels, self.field = data, labels, field
         self.shape = tuple(data.shape[1:])
 
     def __len__(self) -> int:
@@ -89,21 +93,27 @@ class TensorSource:
         # index_select copies whole examples and is eight times as fast as indexing.
         return (self.data.index_select(0, indices) for indices in batches)
 
-    def beside(self, indices: Tensor) -> tuple[Tensor, ...]:
-        """Returns the labels."""
-        return (self.labels.index_select(0, indices),)
+    def targets(self, indices: Tensor) -> dict[str, Tensor]:
+        """Returns the labels, or the lengths."""
+        return {self.field: self.labels.index_select(0, indices)}
 
 
 def seeded(*key: int) -> torch.Generator:
-    """A CPU generator that is a function of non-negative integers, independent for different keys."""
+    """Returns a CPU generator seeded by a key of non-negative integers; different keys give independent streams."""
     return torch.Generator().manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0]))
 
 
 def fixed_noise(start: int, stop: int, shape: tuple[int, ...], *key: int) -> Tensor:
-    """Uniform draws in [0, 1) that belong to the examples ``start:stop``, however these are batched.
+    """Returns the uniform noise of the examples ``start:stop``, which does not depend on how these are batched.
+
+    Args:
+        start: Index of the first example.
+        stop: Index after the last example.
+        shape: Shape of one example.
+        *key: Non-negative integers; see ``ZooDataModule.noise_key``.
 
     Returns:
-        Shape (stop - start, *shape), float32.
+        Values in [0, 1), shape (stop - start, *shape), float32.
     """
     first = start // NOISE_BLOCK
     last = -(-stop // NOISE_BLOCK)
@@ -113,28 +123,28 @@ def fixed_noise(start: int, stop: int, shape: tuple[int, ...], *key: int) -> Ten
 
 
 class TrainingLoader:
-    """Endless epochs of shuffled batches; equal on any number of processes, resumable at any batch.
+    """Shuffled batches, epoch after epoch; equal on any number of processes, resumable at any batch.
 
-    Epoch e visits the examples in the source's order, drawn from (seed, e): a permutation. Global batch k is its slice
-    ``[k * batch_size * world_size, (k + 1) * batch_size * world_size)``, of which process r takes the r-th part;
+    Epoch e takes the examples in the order that the source gives for (seed, e), a permutation. Global batch k is its
+    slice ``[k * batch_size * world_size, (k + 1) * batch_size * world_size)``, of which process r takes the r-th part;
     an incomplete last global batch is dropped. Noise for the transform is drawn for the global batch from
     (seed, e, k), so one process at batch 128 and two at batch 64 see the same examples with the same noise.
 
     Each iterator that yields a batch starts the next epoch, except the first one after construction or
-    ``load_state_dict``, which goes on where the state stands. The epoch begins with the first batch that is taken,
-    not with ``iter``: Lightning calls ``iter`` once or twice before an epoch, depending on how it was resumed.
+    ``load_state_dict``, which continues at the position of the state. The epoch begins with the first batch that is
+    taken, not with ``iter``: Lightning calls ``iter`` once or twice before an epoch, depending on how it was resumed.
 
     Args:
         source: The examples.
         batch_size: Examples per process and batch.
-        seed: Seed of order and noise, not negative.
-        transform: Maps (raw examples, uniform noise or None) to what is yielded; None yields them as they are.
-        noise: Whether the transform wants noise, uniform in [0, 1) and of the examples' shape.
-        rank: Which process this is.
-        world_size: How many processes share the batches.
-        start_epoch: Number of the first epoch.
-        limit: Batches that are really taken of an epoch (``Trainer.limit_train_batches``); a state saved
-            there belongs to the start of the next epoch.
+        seed: Seed of order and noise, at least 0.
+        transform: Maps (raw examples, uniform noise or None) to the examples of a batch; None leaves them as they are.
+        noise: Whether the transform needs noise, uniform in [0, 1) and of the examples' shape.
+        rank: Index of this process.
+        world_size: Number of processes that share the batches.
+        start_epoch: Index of the first epoch.
+        limit: Number of batches that a training epoch takes (``Trainer.limit_train_batches``), or None for all of
+            them. A state saved after that many belongs to the start of the next epoch.
 
     Raises:
         ValueError: If the source is empty, smaller than one global batch, or an argument is out of range.
@@ -167,7 +177,7 @@ class TrainingLoader:
         self._untouched = True
 
     def __len__(self) -> int:
-        """Batches of one epoch, equal on all processes."""
+        """Number of batches of one epoch, equal on all processes."""
         return len(self.source) // (self.batch_size * self.world_size)
 
     def __iter__(self) -> Iterator[Batch]:
@@ -185,10 +195,11 @@ class TrainingLoader:
                 generator = seeded(FRESH_NOISE, self.seed, self._epoch, self._position)
                 noise = torch.rand(size, *source.shape, generator=generator)[own]
             self._position += 1
-            yield self.transform(raw, noise) if self.transform else raw, *source.beside(indices)
+            x = self.transform(raw, noise) if self.transform else raw
+            yield Batch(x, **source.targets(indices))
 
     def state_dict(self) -> dict[str, int]:
-        """Where the next batch comes from, and what must be equal for that to mean the same."""
+        """Returns the position of the next batch, and the settings without which that position means something else."""
         epoch, position = self._epoch, self._position
         if position >= min(len(self), self.limit or len(self)):
             epoch, position = epoch + 1, 0
@@ -202,10 +213,10 @@ class TrainingLoader:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on where ``state_dict`` stood.
+        """Continues at the position that ``state_dict`` recorded.
 
         Raises:
-            ValueError: If the state is of another number of processes, batch size, seed or data set size.
+            ValueError: If the state was saved with another number of processes, batch size, seed or data set size.
         """
         if state["world_size"] != self.world_size:
             raise ValueError(
@@ -230,10 +241,11 @@ class EvaluationLoader:
     validation step pair up. Their last batches may differ by one example. (Up to ``world_size - 1`` left-over
     examples join the last full batch, whose parts then hold one more.)
 
-    ``self.log(..., sync_dist=True)`` weights by batch size, which Lightning reads off the batch, and is exact where
-    the number of examples is a multiple of the number of processes. Elsewhere Lightning 2.6 rounds the mean number
-    of examples a process down to an integer, and the logged mean is too large by up to ``world_size / len(source)``,
-    relatively; a ``torchmetrics.MeanMetric`` that is updated with the batch's size as weight is always exact.
+    ``self.log(..., sync_dist=True)`` weights by batch size, which Lightning reads off the batch. The mean is exact if
+    the number of examples is a multiple of the number of processes. Otherwise Lightning 2.6 rounds the mean number
+    of examples per process down to an integer, and the logged mean is too large by a factor of up to
+    ``1 + world_size / len(source)``. A ``torchmetrics.MeanMetric`` that is updated with the batch's size as weight is
+    always exact.
 
     Noise for the transform is fixed: a function of (seed, index of the example).
 
@@ -243,8 +255,8 @@ class EvaluationLoader:
         seed: Key of the fixed noise: one or more non-negative integers.
         transform: As in ``TrainingLoader``.
         noise: As in ``TrainingLoader``.
-        rank: Which process this is.
-        world_size: How many processes share the examples.
+        rank: Index of this process.
+        world_size: Number of processes that share the examples.
 
     Raises:
         ValueError: If the source is empty or has fewer examples than there are processes.
@@ -268,7 +280,7 @@ class EvaluationLoader:
         self.rank, self.world_size = rank, world_size
 
     def __len__(self) -> int:
-        """Batches, equal on all processes."""
+        """Number of batches, equal on all processes."""
         return len(self._bounds())
 
     def __iter__(self) -> Iterator[Batch]:
@@ -276,11 +288,11 @@ class EvaluationLoader:
         raws = self.source.stream([torch.arange(*share) for share in shares])
         for share, raw in zip(shares, raws, strict=True):
             noise = fixed_noise(*share, self.source.shape, *self.seed) if self.noise else None
-            beside = self.source.beside(torch.arange(*share))
-            yield self.transform(raw, noise) if self.transform else raw, *beside
+            x = self.transform(raw, noise) if self.transform else raw
+            yield Batch(x, **self.source.targets(torch.arange(*share)))
 
     def share(self, batch: int) -> tuple[int, int]:
-        """Returns where this process's part of a global batch begins and ends in the split."""
+        """Returns the indices at which this process's part of a global batch begins and ends, the end excluded."""
         start, stop = self._bounds()[batch]
         first, last = (start + (stop - start) * r // self.world_size for r in (self.rank, self.rank + 1))
         return first, last
@@ -294,9 +306,13 @@ class EvaluationLoader:
 
 
 def check_loader_arguments(source: Source, batch_size: int, seed: int, rank: int, world_size: int) -> None:
-    """Raises a ``ValueError`` for what no loader can work with."""
+    """Checks the arguments that both loaders have.
+
+    Raises:
+        ValueError: If the source is empty, or an argument is out of range.
+    """
     if len(source) == 0:
-        raise ValueError("There are no examples to load: the data set (or this split of it) is empty.")
+        raise ValueError("There are 0 examples to load: the data set, or this split of it, is empty.")
     if batch_size < 1:
         raise ValueError(f"batch_size={batch_size} must be at least 1.")
     if seed < 0:

@@ -1,19 +1,24 @@
-"""What a datamodule says of its data, in one small frozen record."""
+"""The description of a data set, and the form of its batches. Imports the standard library only."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+BYTES = tuple(f"0x{value:02x}" for value in range(256))
+"""The vocabulary of text as bytes."""
 KINDS = ("image", "points", "tokens", "piano_roll", "strokes", "video")
+"""Kinds of data, ``DataSpec.kind``."""
 
 
 @dataclass(frozen=True)
 class DataSpec:
     """The facts about a data set that a method needs in order to be built for it.
 
-    It matches the ``DataSpec`` protocol of ``lightning_modules.parts.capabilities`` by structure,
-    so that neither package imports the other, and it is plain enough to be written as JSON.
+    It is in every checkpoint, written as JSON, so that a model can be used without its data.
 
     Args:
         name: Name of the data set, ``"fashion_mnist"``.
@@ -22,15 +27,16 @@ class DataSpec:
             (T, 3) for strokes, (T, C, H, W) for video. Where examples differ in length, T is that of the longest.
         value_range: Lowest and highest value of an example; ``None`` where there is no bound.
         num_classes: Number of classes, or ``None`` where labels mean nothing (they are then 0).
-        class_names: One name a class, or empty.
-        class_counts: Training examples of each class, or empty; a conditional model draws labels by it.
+        class_names: One name per class, or empty.
+        class_counts: Number of training examples of each class, or empty. A conditional model samples labels in these
+            proportions.
         preprocessing: What was done to the public data, ``"binarized"``, ``"resized-64"``; part of
-            the name under which real statistics are cached. Empty for none.
+            the name under which reference statistics are cached. Empty for none.
         vocabulary: The symbols of token sequences, in order of their index.
-        entropy_rate: Entropy of the source in nats a step, where it is known: no model's loss lies below.
-        scale: Units of the public data in one unit that is yielded, where data without bounds are scaled.
-        modes: Centres of the mixture that synthetic points were drawn from, one tuple a mode.
+        modes: Centres of the mixture that synthetic points are sampled from, one tuple per mode.
         mode_scale: Standard deviation of each of these modes.
+        entropy_rate: Entropy of the source in nats per step, where it is known: no model's loss lies below it.
+        scale: How many units of the public data make one unit of the examples, where data without bounds are scaled.
 
     Raises:
         ValueError: If a field contradicts another or lies outside its range.
@@ -68,6 +74,35 @@ class DataSpec:
         if wrong := [mode for mode in self.modes if len(mode) != self.shape[0]]:
             raise ValueError(f"modes has the centre {wrong[0]}, where an example has shape={self.shape}.")
 
+    @property
+    def is_binarized(self) -> bool:
+        """Whether values are Bernoulli samples, 0 or 1."""
+        return self.preprocessing.endswith("binarized")
+
+    @property
+    def is_dequantized(self) -> bool:
+        """Whether uniform noise was added to discrete values, so that a density is well defined."""
+        return self.preprocessing.endswith("dequantized")
+
+    @property
+    def is_text(self) -> bool:
+        """Whether the data are the tokens of a text, rather than the bits of square images, pixel by pixel."""
+        square = math.isqrt(self.shape[0]) ** 2 == self.shape[0]
+        return self.kind == "tokens" and not (self.vocabulary == ("0", "1") and self.is_binarized and square)
+
+    def text(self, tokens: Iterable[int]) -> str:
+        """Returns the text of tokens; bytes that are not UTF-8 become U+FFFD.
+
+        Raises:
+            ValueError: If a token is not in the vocabulary.
+        """
+        values = list(tokens)
+        if wrong := [value for value in values if not 0 <= value < len(self.vocabulary)]:
+            raise ValueError(f"Token {wrong[0]} is not in the vocabulary, which has {len(self.vocabulary)}.")
+        if self.vocabulary == BYTES:
+            return bytes(values).decode(errors="replace")
+        return "".join([self.vocabulary[value] for value in values])
+
     def to_json(self) -> dict[str, Any]:
         """Returns JSON-plain values; tuples become lists."""
         return {key: _listed(value) for key, value in asdict(self).items()}
@@ -77,11 +112,11 @@ class DataSpec:
         """Rebuilds a spec written by ``to_json``.
 
         Raises:
-            ValueError: If ``values`` is no mapping, has a field that a spec does not have, lacks one it needs, or
-                has one of the wrong type.
+            ValueError: If ``values`` is not a mapping, has a field that a spec does not have, lacks one that it needs,
+                or has one of the wrong type.
         """
         if not isinstance(values, Mapping):
-            raise ValueError(f"A data spec maps fields to values; it is no {type(values).__name__}.")
+            raise ValueError(f"A data spec maps fields to values; it is not a {type(values).__name__}.")
         known = {field.name for field in fields(cls)}
         if unknown := sorted(map(str, set(values) - known)):
             raise ValueError(f"A data spec has no field {', '.join(unknown)}; it has {', '.join(sorted(known))}.")
@@ -139,4 +174,43 @@ _FORMS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "entropy_rate": ("a number or null", _is_optional(_is_number)),
     "scale": ("a number or null", _is_optional(_is_number)),
 }
-"""What a field may hold in JSON, in words and as a test."""
+"""What each field may be in JSON: in words, and as a check."""
+
+
+@dataclass(eq=False)
+class Batch:
+    """One batch, as loaders yield it and methods read it.
+
+    It unpacks and indexes as the sequence of the fields that are present, in their order: ``x, labels = batch``.
+
+    Args:
+        x: Examples, (N, ...).
+        labels: Classes, int64 (N,), or ``None``.
+        tokens: Captions of the examples, int64 (N, S), or ``None``.
+        lengths: Number of steps of each sequence before its padding, int64 (N,), or ``None``.
+        continues: Whether each row continues the same row of the previous batch, bool (N,), or ``None``.
+    """
+
+    x: "Tensor"
+    labels: "Tensor | None" = None
+    tokens: "Tensor | None" = None
+    lengths: "Tensor | None" = None
+    continues: "Tensor | None" = None
+
+    def __iter__(self) -> "Iterator[Tensor]":
+        return iter([value for value in vars(self).values() if value is not None])
+
+    def __getitem__(self, index: int) -> "Tensor":
+        return list(iter(self))[index]
+
+    def __len__(self) -> int:
+        """Number of fields that are present."""
+        return sum(1 for _ in self)
+
+    def to(self, *args: Any, **kwargs: Any) -> "Batch":
+        """Moves every field as ``Tensor.to`` does, which Lightning calls with a device."""
+        return Batch(**{field: value.to(*args, **kwargs) for field, value in vars(self).items() if value is not None})
+
+    def pin_memory(self) -> "Batch":
+        """Returns the batch in page-locked memory; ``torch.utils.data.DataLoader`` calls this."""
+        return Batch(**{field: value.pin_memory() for field, value in vars(self).items() if value is not None})

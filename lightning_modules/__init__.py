@@ -1,4 +1,7 @@
-"""The methods of the text, one line each: this list is the syllabus, and the registry the zoo looks them up in."""
+"""The methods by family, in the order of the text: the registry of all classes that can be loaded."""
+
+from collections.abc import Mapping
+from typing import Any
 
 from lightning_modules.adversarial.composed import ComposedGAN as ComposedGAN
 from lightning_modules.adversarial.gan import MinimaxGAN as MinimaxGAN
@@ -9,10 +12,10 @@ from lightning_modules.adversarial.wgan_gp import WGANGP as WGANGP
 from lightning_modules.autoregressive.mixture_density import MixtureDensityRNN as MixtureDensityRNN
 from lightning_modules.autoregressive.pixelcnn_pp import PixelCNNPlusPlus as PixelCNNPlusPlus
 from lightning_modules.autoregressive.professor_forcing import ProfessorForcing as ProfessorForcing
-from lightning_modules.autoregressive.recurrent import TeacherForcing as TeacherForcing
 from lightning_modules.autoregressive.scheduled_sampling import ScheduledSampling as ScheduledSampling
-from lightning_modules.base import GenerativeModule
-from lightning_modules.classifier import Classifier as Classifier
+from lightning_modules.autoregressive.teacher_forcing import TeacherForcing as TeacherForcing
+from lightning_modules.base import GenerativeModule as GenerativeModule
+from lightning_modules.base import ZooModule as ZooModule
 from lightning_modules.density.gaussian import Gaussian as Gaussian
 from lightning_modules.density.mixture import GaussianMixture as GaussianMixture
 from lightning_modules.density.nce import NCE as NCE
@@ -20,9 +23,32 @@ from lightning_modules.energy.ebm import EBM as EBM
 from lightning_modules.energy.rbm import RBM as RBM
 from lightning_modules.latent.iwae import IWAE as IWAE
 from lightning_modules.latent.vae import VAE as VAE
+from lightning_modules.metrics.classifier import Classifier as Classifier
 
-METHODS: dict[str, type[GenerativeModule]] = {
-    name: value
-    for name, value in sorted(globals().items())
-    if isinstance(value, type) and issubclass(value, GenerativeModule) and value is not GenerativeModule
+FAMILIES: dict[str, tuple[type[ZooModule], ...]] = {
+    "density": (Gaussian, GaussianMixture),
+    "energy": (RBM, EBM),
+    "autoregressive": (PixelCNNPlusPlus, TeacherForcing, ScheduledSampling, ProfessorForcing, MixtureDensityRNN),
+    "latent": (VAE, IWAE),
+    "contrastive": (NCE,),
+    "adversarial": (MinimaxGAN, NonSaturatingGAN, WGAN, WGANGP, SNGAN, ComposedGAN),
+    "classifier": (Classifier,),
 }
+"""Every class that a checkpoint may be of, by family, in the order of the text."""
+
+METHODS: dict[str, type[ZooModule]] = {method.__name__: method for family in FAMILIES.values() for method in family}
+"""Class name to class, of every class that a checkpoint may be of."""
+
+
+def build(method: str, hyperparameters: Mapping[str, Any]) -> ZooModule:
+    """Builds a method from its name and its hyperparameters, former names of these included.
+
+    Raises:
+        ValueError: If there is no method of that name.
+    """
+    if method not in METHODS:
+        raise ValueError(f"Unknown method {method!r}; the methods are {', '.join(METHODS)}.")
+    return METHODS[method](**METHODS[method].current_names(hyperparameters))
+
+
+NCE.build_method = staticmethod(build)

@@ -1,63 +1,96 @@
-"""What every method shares: the data it was built for, finite losses, honest step counts and exact resume."""
+"""Base classes of all modules: data spec, batch checks, held-out means and exact resume; sampling for models.
+
+Convention: a method that a base class defines is abstract, a hook (a documented method that does nothing), or final.
+Lightning's own hooks may be overridden by a method that calls ``super()`` once; ``hyperparameters_for`` may be
+overridden freely.
+"""
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from lightning.pytorch import Callback, LightningModule
-from lightning.pytorch.core.optimizer import LightningOptimizer
-from lightning.pytorch.strategies import ParallelStrategy
-from torch import Tensor
-from torch.optim import Optimizer
+from lightning.pytorch import Callback
+from torch import Generator, Tensor, nn
 
-from lightning_modules.callbacks.random_states import RandomStates
-from lightning_modules.parts.capabilities import DataSpec
-from lightning_modules.parts.checkpoint_io import write_atomically
-from lightning_modules.parts.distributed import (
-    all_reduce_gradients,
-    broadcast_buffers,
-    gather_objects,
-    raise_together,
-    rank,
-    refuse_unsupported_strategy,
-)
+from datamodules.spec import Batch, DataSpec
+from lightning_modules.parts.batches import read_batch
 from lightning_modules.parts.noise import Noise
-from lightning_modules.parts.recorded_spec import RecordedSpec
-from lightning_modules.tracking import TrackingState
+from lightning_modules.parts.sampling import CHUNK, check_labels, evaluating
+from lightning_modules.parts.schedules import Schedule
+from lightning_modules.runtime.checkpoint_io import write_atomically
+from lightning_modules.runtime.distributed import broadcast_buffers, gather_objects, raise_together, rank
+from lightning_modules.runtime.flags import planned_batches, refuse_unsupported_flags, refuse_unsupported_strategy
+from lightning_modules.runtime.held_out import HeldOutModule
+from lightning_modules.runtime.random_states import RandomStates
+from lightning_modules.runtime.tracking_state import resume_run, save_run_id
 
-Method = TypeVar("Method", bound="GenerativeModule")
+Method = TypeVar("Method", bound="ZooModule")
 
 
-class NonFiniteLoss(FloatingPointError):
-    """A loss became NaN or infinite; the message names the step, the term and the last good checkpoint."""
+class MissingDataSpec(ValueError):
+    """The data spec of a module was requested, but neither a datamodule nor a checkpoint has provided one."""
 
 
-class GenerativeModule(LightningModule):
-    """Base of every method. Abstract: it has no networks and no loss.
+class ZooModule(HeldOutModule, ABC):
+    """Abstract: base of everything that trains on a datamodule. It defines no networks and no loss.
 
-    Hyperparameters are JSON-plain, so that a checkpoint rebuilds the module without any code of its own. Every
-    random number of a training step is drawn from ``noise``; ``trainer.global_step`` counts batches whatever the
-    number of optimizers, because ``descend`` lets only the one named by ``counts`` report its step.
+    Hyperparameters are plain JSON values, so that a module can be rebuilt from its checkpoint alone. Every random
+    number of a training step is drawn from ``noise``. ``trainer.global_step`` counts batches, however many optimizers
+    there are.
+
+    Args:
+        num_classes: Number of classes of a batch's labels, or ``None`` for a module that takes no labels.
+        lr_schedule: As in ``runtime.optimization``.
+        clip_norm: As in ``runtime.optimization``.
     """
 
     kinds: tuple[str, ...] = ("image", "points")
-    """The kinds of data that the method models, as data specs name them."""
+    """The kinds of data that the method models, as named by ``DataSpec.kind``."""
     value_range: tuple[float, float] | None = None
-    """Range of the pictures that the method models, compared with the data's before training."""
-    num_judged: int = 10_000
-    """Pictures that its FID and Inception Score are of: 2 000 where 10 000 would take over half an hour."""
+    """Range of the images that the method models; it is compared with the range of the data before training."""
+    batch_fields: tuple[str, ...] = ("x", "labels")
+    """Fields of ``Batch`` in the order in which a loader of plain tuples yields them."""
+    renamed_hyperparameters: Mapping[str, str] = {}
+    """Maps former names of hyperparameters to current ones, so that old checkpoints and configs can be read."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.noise = Noise()
-        self.data_spec: DataSpec | None = None
-        self.objective_terms: dict[str, Tensor] = {}
+    def __init__(
+        self, num_classes: int | None = None, lr_schedule: Schedule | None = None, clip_norm: float | None = None
+    ) -> None:
+        super().__init__(lr_schedule, clip_norm)
+        self.noise, self.num_classes = Noise(), num_classes
+        self._data_spec: DataSpec | None = None
+
+    # Data
+
+    @property
+    def data_spec(self) -> DataSpec:
+        """The spec of the data that the module was built for or trained on.
+
+        Raises:
+            MissingDataSpec: If there is none.
+        """
+        if self._data_spec is None:
+            raise MissingDataSpec(
+                f"This {type(self).__name__} has no data spec: train it with a datamodule, build it with "
+                f"{type(self).__name__}.for_data(spec), or set data_spec."
+            )
+        return self._data_spec
+
+    @data_spec.setter
+    def data_spec(self, spec: DataSpec) -> None:
+        self._data_spec = spec
+
+    @property
+    def has_data_spec(self) -> bool:
+        """Whether ``data_spec`` is known."""
+        return self._data_spec is not None
 
     @classmethod
     def hyperparameters_for(cls, spec: DataSpec) -> dict[str, Any]:
-        """Returns the hyperparameters that the data decide: its shape. Families override this to add theirs."""
+        """Returns the hyperparameters that follow from the data: the shape. Families override this to add theirs."""
         return {"shape": list(spec.shape)}
 
     @classmethod
@@ -70,6 +103,22 @@ class GenerativeModule(LightningModule):
         return module
 
     @classmethod
+    def current_names(cls, hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns hyperparameters with former names replaced by current ones."""
+        return {cls.renamed_hyperparameters.get(key, key): value for key, value in hyperparameters.items()}
+
+    @classmethod
+    def load_from_checkpoint(  # type: ignore[override]
+        cls: type[Method], checkpoint_path: Any, **settings: Any
+    ) -> Method:
+        """Loads as Lightning does, and also accepts hyperparameters under their former names."""
+        if cls.renamed_hyperparameters and isinstance(checkpoint_path, (str, Path)) and Path(checkpoint_path).is_file():
+            former = torch.load(checkpoint_path, map_location="cpu", weights_only=True).get("hyper_parameters", {})
+            renamed = {key: value for key, value in cls.current_names(former).items() if key not in former}
+            settings = {**renamed, **settings}
+        return super().load_from_checkpoint(checkpoint_path, **settings)
+
+    @classmethod
     def check_kind(cls, spec: DataSpec) -> None:
         """Raises ValueError unless the method models data of this kind."""
         if spec.kind not in cls.kinds:
@@ -79,208 +128,219 @@ class GenerativeModule(LightningModule):
         """Compares shape, classes and range with the data.
 
         Raises:
-            ValueError: Naming the module's value and the data's.
+            ValueError: If they differ; the message names the module's value and the data's.
         """
         self.check_kind(spec)
-        name, shape = type(self).__name__, tuple(self.hparams.get("shape", spec.shape))
-        if shape != tuple(spec.shape):
-            raise ValueError(f"{name} was built for shape={list(shape)}, but {spec.name} yields {list(spec.shape)}.")
-        num_classes = self.hparams.get("num_classes")
-        if num_classes is not None and num_classes != spec.num_classes:
-            raise ValueError(f"{name} was built for num_classes={num_classes}, but {spec.name} has {spec.num_classes}.")
+        if problem := self.data_problem(spec):
+            raise ValueError(f"{type(self).__name__} {problem}")
+        own = {"shape": tuple(self.hparams.get("shape", spec.shape)), "num_classes": self.num_classes}
+        for key, value in own.items():
+            if value is not None and value != getattr(spec, key):
+                raise ValueError(
+                    f"{type(self).__name__} was built for {key}={as_json(value)}, but {spec.name} has "
+                    f"{key}={as_json(getattr(spec, key))}."
+                )
         if self.value_range and spec.value_range and tuple(spec.value_range) != self.value_range:
-            low, high = self.value_range
+            setting = "with" if self.value_range == (0.0, 1.0) else "without"
             raise ValueError(
-                f"{name} models pictures in [{low:g}, {high:g}], but {spec.name} yields {list(spec.value_range)}; "
-                "build the datamodule without binarize."
+                f"{type(self).__name__} models images in {as_json(self.value_range)}, but {spec.name} yields "
+                f"{as_json(spec.value_range)}; build the datamodule {setting} binarize."
             )
 
+    def data_problem(self, spec: DataSpec) -> str | None:
+        """Hook: returns a further reason why data do not fit, or ``None``; it follows the class name in the message."""
+        return None
+
+    def batch_problem(self, batch: Batch) -> str | None:
+        """Hook: returns a further reason why a batch does not fit, as a sentence, such as a value of probability 0."""
+        return None
+
+    def check_batch(self, batch: Batch) -> None:
+        """Checks a first batch, on all processes together: data without a spec are not checked before.
+
+        Raises:
+            ValueError: If shape, range or labels do not fit the module, or a value is NaN or infinite.
+        """
+        problem = self._problem_with(batch)
+        raise_together(None if problem is None else f"{type(self).__name__}: {problem}")
+
+    def _problem_with(self, batch: Batch) -> str | None:
+        x = batch.x
+        shape = tuple(self.hparams.get("shape", x.shape[1:]))
+        if tuple(x.shape[1:]) != shape:
+            return f"it was built for shape={list(shape)}, but a batch has {list(x.shape[1:])}."
+        if x.is_floating_point() and not torch.isfinite(x).all():
+            return "the first batch holds NaN or infinite values."
+        if problem := self.batch_problem(batch):
+            return problem
+        low, high = self.value_range if self.value_range and len(shape) == 3 else (x.min(), x.max())
+        if x.min() < low - 1e-4 or x.max() > high + 1e-4:
+            return f"it expects images in [{low:g}, {high:g}], but a batch spans [{x.min():.4g}, {x.max():.4g}]."
+        if self.num_classes is None:
+            return None
+        labels, built = batch.labels, f"it was built for num_classes={self.num_classes}"
+        if labels is None or labels.shape != x.shape[:1] or labels.is_floating_point():
+            return f"{built}; a batch must be (x, integer labels of shape (N,))."
+        if labels.min() < 0 or labels.max() >= self.num_classes:
+            return f"{built}, but the labels of a batch span [{labels.min()}, {labels.max()}]."
+        return None
+
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Batch:
+        """Converts the batch that a loader yields to a ``Batch``, which is what every step gets."""
+        return read_batch(batch, self.batch_fields)
+
+    def configure_callbacks(self) -> Sequence[Callback]:
+        """Attaches the callback that exact resume needs, so that a bare ``Trainer.fit`` has it."""
+        refuse_unsupported_flags(self.trainer, self)  # here, because Lightning refuses them right after this hook
+        return [RandomStates()]
+
     def setup(self, stage: str) -> None:
-        """Takes the data spec from the trainer's datamodule, and refuses strategies that would train wrongly."""
+        """Takes the data spec from the trainer's datamodule."""
         spec = getattr(getattr(self.trainer, "datamodule", None), "spec", None)
         if spec is not None:
             self.check_data(spec)
             self.data_spec = spec
         if stage == "fit" and not self.automatic_optimization:
             refuse_unsupported_strategy(self.trainer, num_optimizers=2)
-            # It advises to keep copies of the weights before each step; the state after it is the one that is meant.
+            # The warning advises to keep the weights from before each step; here those from after it are wanted.
             warnings.filterwarnings("ignore", "Using ModelCheckpoint with manual optimization", UserWarning)
+        # The warning says that the module's hook replaces the datamodule's, which is intended.
+        warnings.filterwarnings("ignore", "You have overridden `on_before_batch_transfer`", UserWarning)
         write_atomically(self.trainer)
 
-    def configure_callbacks(self) -> Sequence[Callback]:
-        """Attaches what exact resume needs, so that a bare ``Trainer.fit`` has it."""
-        return [RandomStates(), TrackingState()]
+    def on_fit_start(self) -> None:
+        """Refuses a run that continues after the learning rate has reached zero.
 
-    def on_validation_start(self) -> None:
-        """In manual optimization nothing else keeps batch statistics equal over processes."""
-        broadcast_buffers(self)
+        Raises:
+            ValueError: If the planned number of batches is beyond the end of the learning-rate schedule.
+        """
+        end = self.lr_schedule.end
+        if end is not None and (planned := planned_batches(self.trainer)) is not None and planned > end:
+            raise ValueError(
+                f"The run is planned for {planned} batches, which is beyond decay_steps={end}, where the learning rate "
+                f"reaches zero; set decay_steps={planned} (--model.decay_steps), or null."
+            )
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Checks the first batch of every epoch."""
+        if batch_idx == 0:
+            self.check_batch(batch)
+
+    def on_validation_batch_start(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Checks the first batch of the split."""
+        if batch_idx == 0:
+            self.check_batch(batch)
+
+    on_test_batch_start = on_validation_batch_start
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keeps the data spec in the file: a checkpoint samples without its data."""
+        """Restores the data spec unless a datamodule has set one, and the state of this process; resumes tracking."""
         broadcast_buffers(self)
-        checkpoint["data_spec"] = None if self.data_spec is None else self.data_spec.to_json()
+        checkpoint["data_spec"] = self.data_spec.to_json() if self.has_data_spec else None
+        save_run_id(self.trainer, checkpoint)
         if own := self.rank_state():
             checkpoint["rank_states"] = gather_objects(own)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Takes the data spec back, unless a datamodule has given one already."""
-        if self.data_spec is None and checkpoint.get("data_spec") is not None:
-            self.data_spec = RecordedSpec.from_json(checkpoint["data_spec"])
+        """Restores the data spec, unless a datamodule has set one, and the state of this process; resumes tracking."""
+        resume_run(self._trainer, checkpoint)
+        if not self.has_data_spec and checkpoint.get("data_spec") is not None:
+            self.data_spec = DataSpec.from_json(checkpoint["data_spec"])
         states = checkpoint.get("rank_states", [])
         if rank() < len(states):  # another number of processes is refused when the run is resumed
             self.load_rank_state(states[rank()])
 
     def rank_state(self) -> dict[str, Tensor]:
-        """Returns what each process has of its own and goes on from: persistent chains, replay buffers.
+        """Hook: returns the state that each process keeps for itself: persistent chains, replay buffers.
 
-        Not buffers of the module, which process 0 would overwrite on all others.
+        It is not kept in buffers of the module, because those of process 0 overwrite those of all others.
         """
         return {}
 
     def load_rank_state(self, state: Mapping[str, Tensor]) -> None:
-        """Takes back what ``rank_state`` returned on this process."""
-
-    def check_batch(self, batch: Sequence[Tensor]) -> None:
-        """Checks a first batch, on all processes together: what data without a spec would get wrong in silence.
-
-        Raises:
-            ValueError: If shape, range, labels or a NaN say that these are not the data that were meant.
-        """
-        raise_together(self.problem_with(batch))
-
-    def problem_with(self, batch: Sequence[Tensor]) -> str | None:
-        """Returns what is wrong with a batch, in a sentence."""
-        x, name = batch[0], type(self).__name__
-        shape = tuple(self.hparams.get("shape", x.shape[1:]))
-        if tuple(x.shape[1:]) != shape:
-            return f"{name} was built for shape={list(shape)}, but a batch has {list(x.shape[1:])}."
-        if not torch.isfinite(x).all():
-            return f"{name}: the first batch holds NaN or infinite values."
-        if self.value_range is not None and len(shape) == 3:
-            low, high = self.value_range
-            if x.min() < low - 1e-4 or x.max() > high + 1e-4:
-                span = f"[{x.min():.4g}, {x.max():.4g}]"
-                return f"{name} expects pictures in [{low:g}, {high:g}], but a batch spans {span}."
-        num_classes = self.hparams.get("num_classes")
-        if num_classes is None:
-            return None
-        labels = batch[1] if len(batch) > 1 else None
-        if labels is None or labels.shape != x.shape[:1] or labels.is_floating_point():
-            return f"{name} was built for num_classes={num_classes}; a batch must be (x, integer labels of shape (N,))."
-        if labels.min() < 0 or labels.max() >= num_classes:
-            return (
-                f"{name} was built for num_classes={num_classes}, but the labels of a batch span "
-                f"[{labels.min()}, {labels.max()}]."
-            )
-        return None
-
-    def descend(
-        self, optimizer: LightningOptimizer, losses: Mapping[str, Tensor], island: Mapping[str, Tensor] | None = None
-    ) -> None:
-        """One step of one optimizer down the sum of ``losses``, equal on every process.
-
-        Gradients are averaged in one flat reduction after the backward pass, instead of inside it, so that plain
-        ``ddp`` works however many optimizers there are. The loss terms ride along: all processes see the same
-        ones, and all stop when one of them is not finite, before the weights have changed.
-
-        Args:
-            optimizer: The optimizer that steps; its gradients are cleared first.
-            losses: Name to scalar; the names are logged under ``train/``.
-            island: Further terms whose backward pass runs in full precision under mixed precision.
-
-        Raises:
-            NonFiniteLoss: If a term is NaN or infinite on any process.
-        """
-        optimizer.zero_grad()
-        with self.without_gradient_sync():
-            self.manual_backward(torch.stack(list(losses.values())).sum())
-            if island:
-                with torch.autocast(self.device.type, enabled=False):
-                    self.manual_backward(torch.stack(list(island.values())).sum())
-        terms = {**losses, **(island or {})}
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        (reduced,) = all_reduce_gradients(parameters, torch.stack([value.detach().float() for value in terms.values()]))
-        terms = dict(zip(terms, reduced, strict=True))
-        self.check_finite(terms | self.gradient_norm(parameters))
-        optimizer.step()
-        self.log_losses(terms, equal_everywhere=True)
-
-    def objective(self, terms: Mapping[str, Tensor]) -> Tensor:
-        """Returns the sum of ``terms``, the loss of a ``training_step`` under automatic optimization, and logs them."""
-        self.objective_terms = {name: value.detach() for name, value in terms.items()}
-        self.log_losses(terms)
-        return torch.stack(list(terms.values())).sum()
-
-    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Stops before a non-finite step under automatic optimization: gradients are already equal on all processes."""
-        if self.automatic_optimization:
-            norm = self.gradient_norm(self.parameters())
-            if not all(torch.isfinite(value) for value in norm.values()):
-                self.stop_as_not_finite(self.objective_terms | norm)
-
-    def gradient_norm(self, parameters: Iterable[Tensor]) -> dict[str, Tensor]:
-        """Returns the norm of all gradients, or nothing under gradient scaling, which skips steps that overflow."""
-        if getattr(self.trainer.precision_plugin, "scaler", None) is not None:
-            return {}
-        return {"gradient_norm": torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])}
-
-    def without_gradient_sync(self) -> AbstractContextManager[None]:
-        """Keeps DDP from reducing gradients inside the backward pass."""
-        strategy = self.trainer.strategy
-        return strategy.block_backward_sync() if isinstance(strategy, ParallelStrategy) else nullcontext()
-
-    def check_finite(self, terms: Mapping[str, Tensor]) -> None:
-        """Raises ``NonFiniteLoss`` if one of ``terms``, equal on every process, is NaN or infinite."""
-        if not torch.isfinite(torch.stack(list(terms.values()))).all():
-            self.stop_as_not_finite(terms)
-
-    def stop_as_not_finite(self, terms: Mapping[str, Tensor]) -> None:
-        """Raises ``NonFiniteLoss`` with the step, the terms and the last good checkpoint."""
-        broken = ", ".join(f"{name}={value.item():g}" for name, value in terms.items())
-        saved = getattr(self.trainer.checkpoint_callback, "last_model_path", "") or getattr(
-            self.trainer.checkpoint_callback, "best_model_path", ""
-        )
-        raise NonFiniteLoss(
-            f"Training stopped at batch {self.batches_trained}: {broken}. The weights are those before this step; "
-            + (f"the last checkpoint is {saved}." if saved else "no checkpoint was written yet.")
-            + " A lower learning rate is the usual remedy."
-        )
-
-    @property
-    def batches_trained(self) -> int:
-        """Batches that have ended; unlike ``global_step`` it does not change within a training step."""
-        return self.trainer.fit_loop.epoch_loop._batches_that_stepped
-
-    def log_losses(self, terms: Mapping[str, Tensor], *, equal_everywhere: bool = False) -> None:
-        """Logs scalars under ``train/``, averaged over processes, on the steps that the logger keeps.
-
-        ``self.log`` costs half a millisecond a key, also on steps that are then dropped.
-
-        Args:
-            terms: Name to scalar.
-            equal_everywhere: Whether they are means over all processes already.
-        """
-        if (self.batches_trained + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
-            values = {f"train/{name}": value.detach() for name, value in terms.items()}
-            self.log_dict(values, sync_dist=not equal_everywhere)
+        """Hook: restores what ``rank_state`` returned on this process."""
 
 
-def do_nothing() -> None:
-    """Stands in for the hooks by which an optimizer's step would count."""
+class GenerativeModule(ZooModule):
+    """Abstract: a model that new data can be sampled from.
 
+    Args:
+        num_classes: Number of classes of a class-conditional model, or ``None``.
+        lr_schedule: As in ``runtime.optimization``.
+        clip_norm: As in ``runtime.optimization``.
 
-def count_batches_by(counting: LightningOptimizer, *others: LightningOptimizer) -> None:
-    """Lets ``trainer.global_step`` rise by one a batch: only the steps of ``counting`` are counted.
-
-    Lightning counts the steps of all optimizers, which would let ``max_steps``, checkpoints and schedules run at
-    a speed that depends on the method. It sets these hooks anew at the start of every ``training_step``.
+    Raises:
+        ValueError: If ``num_classes`` is not positive.
     """
-    for optimizer in others:
-        optimizer._on_before_step = optimizer._on_after_step = do_nothing
+
+    num_evaluated: int = 10_000
+    """Number of samples for FID and Inception Score: 2 000 where 10 000 would take over half an hour."""
+    class_probabilities: Tensor | None
+
+    def __init__(
+        self, num_classes: int | None = None, lr_schedule: Schedule | None = None, clip_norm: float | None = None
+    ) -> None:
+        super().__init__(num_classes, lr_schedule, clip_norm)
+        if num_classes is not None and num_classes < 1:
+            raise ValueError(f"num_classes={num_classes} must be at least 1, or null for a model without classes.")
+        uniform = None if num_classes is None else torch.full((num_classes,), 1 / num_classes)
+        self.register_buffer("class_probabilities", uniform)
+
+    def setup(self, stage: str) -> None:
+        """Takes the data spec and the class frequencies from the trainer's datamodule."""
+        super().setup(stage)
+        if self.class_probabilities is not None and self.has_data_spec and (counts := self.data_spec.class_counts):
+            weights = torch.tensor(counts, dtype=torch.float32, device=self.class_probabilities.device)
+            self.class_probabilities.copy_(weights / weights.sum())
+
+    @abstractmethod
+    def sample(self, num_samples: int, *, labels: Tensor | None = None, generator: Generator | None = None) -> Tensor:
+        """Samples examples, shape (num_samples, *shape), in the range that the datamodule yields.
+
+        It runs in evaluation mode without gradients. Methods may have further keyword arguments with defaults.
+
+        Args:
+            num_samples: Number of samples, at least 1.
+            labels: Class labels, int64 (num_samples,), for a class-conditional model; ``None`` draws them by their
+                frequency in training.
+            generator: Source of all random numbers; ``None`` takes a fresh seed from the system. The global random
+                state does not change.
+
+        Raises:
+            ValueError: If ``num_samples`` is not positive, or ``labels`` do not fit the model.
+        """
+
+    def condition(self, batch: Batch) -> Tensor | None:
+        """Returns the condition in training: class labels int64 (N,), or ``None`` for an unconditional model."""
+        return batch.labels if self.num_classes is not None else None
+
+    def decode_in_chunks(
+        self,
+        network: nn.Module,
+        z: Tensor,
+        labels: Tensor | None,
+        read: Callable[[Tensor], Tensor] = lambda outputs: outputs,
+    ) -> Tensor:
+        """Maps codes (N, latent_dim) to examples in evaluation mode, ``CHUNK`` at a time.
+
+        Args:
+            network: Maps codes and the condition to outputs.
+            z: The codes.
+            labels: Class labels, int64 (N,), for a class-conditional model.
+            read: Maps outputs to examples.
+
+        Raises:
+            ValueError: Unless there is one label per code for a class-conditional model, and none for another.
+        """
+        chunks = z.to(self.device, next(network.parameters()).dtype).split(CHUNK)
+        if self.class_probabilities is None and labels is None:
+            conditions: Sequence[Tensor | None] = [None] * len(chunks)
+        else:
+            conditions = check_labels(labels, len(z), self.class_probabilities).split(CHUNK)
+        with evaluating(self):
+            return torch.cat([read(network(*pair)) for pair in zip(chunks, conditions, strict=True)])
 
 
-def fused_if_possible(optimizer: type[Optimizer], parameters: Any, **settings: Any) -> Optimizer:
-    """Builds Adam, AdamW or SGD fused (3 times faster on small networks); RMSprop has no such form."""
-    if optimizer in (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD):
-        settings["fused"] = True
-    return optimizer(parameters, **settings)
+def as_json(value: Any) -> Any:
+    """Returns a tuple as a list, the form in which hyperparameters are stored, and any other value as it is."""
+    return list(value) if isinstance(value, tuple) else value

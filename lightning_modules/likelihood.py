@@ -1,143 +1,113 @@
-"""What every method with a likelihood shares: its value on held-out data, with the kind that the number is of.
+"""Base class of methods with a likelihood: -log p of held-out data, as exact value, bound or estimate.
 
-The mean of -log p over held-out examples is a cross-entropy, and by eq. 1.12 and 1.13 an upper bound of the entropy of
-the data, which it reaches if and only if the model is the law of the data: lower is better, and nothing honest lies
-below. A lower bound of log p, as a VAE has, gives an upper bound of the cross-entropy; estimates by annealing are
-neither, and come with their standard error and effective sample size.
+The mean of -log p over held-out examples is a cross-entropy. By eq. 1.12 and 1.13 it is an upper bound of the entropy
+of the data, with equality if and only if the model is the distribution of the data. Lower is better, and no correct
+value is below the entropy. A lower bound of log p, as a VAE has, gives an upper bound of the cross-entropy. Estimates
+by annealing are neither exact nor bounds; they are logged with their standard error and effective sample size.
 """
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from datamodules.spec import Batch
 from lightning_modules.base import GenerativeModule
-from lightning_modules.callbacks.generation_measure import short_count
-from lightning_modules.parts.capabilities import DataSpec
-from lightning_modules.parts.distributed import gather_objects
+from lightning_modules.metrics.names import short_count
 from lightning_modules.parts.likelihoods import bits_per_dim
+from lightning_modules.parts.schedules import Schedule
+from lightning_modules.runtime.held_out import Mean, Weighted
 
-GREY_OFFSET = 7.0  # log2 of the 128 grey values in a unit of [-1, 1]
+GREY_OFFSET = 7.0  # log2(128): an interval of length 1 in [-1, 1] holds 128 grey values
 
 
 class LikelihoodModule(GenerativeModule):
-    """Abstract: a subclass says -log p of a batch, this class measures it on held-out data.
+    """Abstract: a subclass computes -log p of a batch; this class measures it on held-out data.
 
-    Logged are, for each kind of number, the mean over the split as ``val/nll-<kind>`` in nats per example and
-    ``val/bits_per_dim-<kind>``, and under ``test/`` also the standard error of the mean over examples,
-    ``test/nll_standard_error-<kind>``. Sums are in float64 and over all processes, each example once.
+    For each kind of value it logs the mean over the split, as ``val/nll-<kind>`` in nats per example and as
+    ``val/bits_per_dim-<kind>``; under ``test/`` also the standard error of the mean over examples,
+    ``test/nll_standard_error-<kind>``. Kinds are ``exact``, ``upper_bound_k<K>`` (of -log p, from a lower bound of log
+    p with K samples), or the name of the estimate.
 
-    Kinds are ``exact``, ``upper_bound_k<K>`` (of -log p, from a lower bound of log p with K samples), or the name of
-    the estimate.
+    Args:
+        num_tested: Number of examples to test on, the first of the split, where one is expensive; ``None`` for all.
+            The names then end in that number, as in ``-1k``.
+        num_classes: Number of classes of a class-conditional model, or ``None``.
+        lr_schedule: Factor of the learning rate, a function of the batch.
+        clip_norm: Largest norm of the gradient, or ``None``.
+
+    Raises:
+        ValueError: If ``num_tested`` is not positive.
     """
 
     discrete: bool = False
     """Whether p is a probability mass (of bits, of 256 grey values); else it is a density."""
-    num_tested: int | None = None
-    """Tests on the first so many examples only, where one costs much; the names then end in ``-1k``."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.held_out_sums: dict[str, Tensor] = {}
+    def __init__(
+        self,
+        num_tested: int | None = None,
+        num_classes: int | None = None,
+        lr_schedule: Schedule | None = None,
+        clip_norm: float | None = None,
+    ) -> None:
+        super().__init__(num_classes, lr_schedule, clip_norm)
+        if num_tested is not None and num_tested < 1:
+            raise ValueError(f"num_tested={num_tested} must be at least 1, or null for all examples.")
+        self.num_tested = num_tested
 
     @abstractmethod
-    def negative_log_likelihood(self, x: Tensor, labels: Tensor, indices: Tensor, stage: str) -> dict[str, Tensor]:
-        """Returns -log p of each example, nats, shape (N,), by the kind of number.
+    def negative_log_likelihood(self, batch: Batch, indices: Tensor, stage: str) -> dict[str, Tensor]:
+        """Returns -log p of each example in nats, (N,), by kind (see the class); arguments as in ``held_out``."""
 
-        Args:
-            x: Shape (N, ...).
-            labels: int64 (N,).
-            indices: int64 (N,), the positions of the examples in their split. What is random is a function of these,
-                so that the number does not depend on the batch size or on the number of processes.
-            stage: ``"val"`` or ``"test"``.
-        """
+    def diagnostics(self, batch: Batch, indices: Tensor, stage: str) -> Mapping[str, Weighted]:
+        """Hook: returns further values that are measured on a batch; see ``held_out``."""
+        return {}
 
-    def on_validation_epoch_start(self) -> None:
-        """Starts new sums."""
-        self.held_out_sums = {}
-
-    def on_test_epoch_start(self) -> None:
-        """Starts new sums."""
-        self.held_out_sums = {}
-
-    def validation_step(self, batch: Sequence[Tensor], batch_idx: int) -> None:
-        """Adds to the sums of ``val/nll-<kind>``."""
-        self.add_held_out(batch, batch_idx, "val")
-
-    def test_step(self, batch: Sequence[Tensor], batch_idx: int) -> None:
-        """Adds to the sums of ``test/nll-<kind>``."""
-        self.add_held_out(batch, batch_idx, "test")
-
-    def on_validation_epoch_end(self) -> None:
-        """Logs the means."""
-        self.log_held_out("val")
-
-    def on_test_epoch_end(self) -> None:
-        """Logs the means and their standard errors."""
-        self.log_held_out("test")
-
-    def add_held_out(self, batch: Sequence[Tensor], batch_idx: int, stage: str) -> None:
-        """Adds count, sum and sum of squares of -log p over a batch, by kind."""
-        if batch_idx == 0:
-            self.check_batch(batch)
-        x, labels = batch[0], batch[1]
-        indices = self.example_indices(len(x), batch_idx, stage)
+    def held_out(self, batch: Batch, indices: Tensor, stage: str) -> Mapping[str, Weighted]:
+        """Measures -log p, by kind."""
+        measured = dict(self.diagnostics(batch, indices, stage))
         if stage == "test" and self.num_tested is not None:
-            chosen = indices < self.num_tested
-            x, labels, indices = x[chosen], labels[chosen], indices[chosen]
-        values = self.negative_log_likelihood(x, labels, indices, stage) if len(x) else {}
-        for kind, nll in values.items():
-            nll = nll.detach().double()
-            sums = torch.stack([torch.ones_like(nll).sum(), nll.sum(), nll.square().sum()])
-            self.held_out_sums[kind] = self.held_out_sums[kind] + sums if kind in self.held_out_sums else sums
+            batch, indices = first_examples(batch, indices, self.num_tested)
+        if len(batch.x):
+            values = self.negative_log_likelihood(batch, indices, stage)
+            measured |= {f"_nll-{kind}": nll for kind, nll in values.items()}
+        return measured
 
-    def example_indices(self, num: int, batch_idx: int, stage: str) -> Tensor:
-        """Returns the positions in their split of the examples of a batch, int64 (num,)."""
-        loader = self.trainer.val_dataloaders if stage == "val" else self.trainer.test_dataloaders
-        loader = loader[0] if isinstance(loader, (list, tuple)) else loader
-        share = getattr(loader, "share", None)
-        if share is not None:
-            start, stop = share(batch_idx)
-            if stop - start == num:
-                return torch.arange(start, stop, device=self.device)
-        # A loader of the user's own, split as Lightning's samplers do.
-        size, rank, world_size = getattr(loader, "batch_size", None) or num, self.global_rank, self.trainer.world_size
-        return (batch_idx * size + torch.arange(num, device=self.device)) * world_size + rank
-
-    def log_held_out(self, stage: str) -> None:
-        """Logs what was summed over the epoch, equal on every process."""
-        kinds = self.kinds_everywhere()
-        zeros = torch.zeros(3, dtype=torch.float64, device=self.device)
-        for kind in kinds:
-            sums = self.trainer.strategy.reduce(self.held_out_sums.get(kind, zeros).clone(), reduce_op="sum")
-            count, total, squares = sums.tolist()
-            mean = total / count
-            name = kind if stage == "val" or self.num_tested is None else f"{kind}-{short_count(int(count))}"
-            values = {f"{stage}/nll-{name}": mean}
+    def end_held_out(self, means: Mapping[str, Mean], stage: str) -> Mapping[str, float]:
+        """Returns nats per example and bits/dim by kind, and in tests the standard error of the former."""
+        values: dict[str, float] = {}
+        for name, mean in means.items():
+            if not name.startswith("_nll-"):
+                continue
+            kind = name.removeprefix("_nll-")
+            if stage == "test" and self.num_tested is not None:
+                kind = f"{kind}-{short_count(int(mean.total_weight))}"
+            values[f"nll-{kind}"] = mean.mean
             if (offset := self.bits_offset()) is not None:
-                values[f"{stage}/bits_per_dim-{name}"] = bits_per_dim(mean, self.num_dimensions, offset)
+                values[f"bits_per_dim-{kind}"] = float(bits_per_dim(mean.mean, self.num_dimensions, offset))
             if stage == "test":
-                variance = max(squares / count - mean**2, 0.0) * count / max(count - 1, 1)
-                values[f"{stage}/nll_standard_error-{name}"] = (variance / count) ** 0.5
-            self.log_dict(values)
-
-    def kinds_everywhere(self) -> list[str]:
-        """Returns the kinds that any process has, in order: one whose examples are all left out has none."""
-        return list(dict.fromkeys(kind for kinds in gather_objects(list(self.held_out_sums)) for kind in kinds))
+                values[f"nll_standard_error-{kind}"] = mean.standard_error
+        return values
 
     @property
     def num_dimensions(self) -> int:
-        """Numbers in one example."""
+        """Number of values in one example."""
         return int(torch.Size(self.hparams["shape"]).numel())
 
     def bits_offset(self) -> float | None:
-        """Returns what turns nats into comparable bits/dim: 0 for masses and points, 7 for dequantised pictures.
+        """Returns the offset that makes bits/dim comparable: 0 for masses and points, 7 for dequantised images.
 
-        ``None`` for densities of data that were not dequantised: such bits compare with nothing.
+        ``None`` for densities of data that were not dequantised: their bits/dim cannot be compared.
         """
-        spec: DataSpec | None = self.data_spec
         if self.discrete or len(self.hparams["shape"]) == 1:
             return 0.0
-        dequantized = spec is not None and spec.preprocessing.endswith("dequantized")
-        return GREY_OFFSET if dequantized else None
+        return GREY_OFFSET if self.has_data_spec and self.data_spec.is_dequantized else None
+
+
+def first_examples(batch: Batch, indices: Tensor, num: int) -> tuple[Batch, Tensor]:
+    """Returns the examples of a batch that are among the first ``num`` of their split, and their positions."""
+    chosen = indices < num
+    fields: dict[str, Any] = {name: None if value is None else value[chosen] for name, value in vars(batch).items()}
+    return Batch(**fields), indices[chosen]

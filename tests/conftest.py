@@ -6,14 +6,14 @@ import socket
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningDataModule
 
-    from datamodules.public_files import PublicDataset
+    from datamodules.sources.public_files import PublicDataset
 
 # Set before torch, wandb or huggingface_hub are imported by any test; child processes inherit them.
 os.environ.update(
@@ -69,7 +69,7 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
     """Refuses every connection that leaves this machine."""
     connect = socket.socket.connect
 
-    def guarded(self: socket.socket, address: object) -> None:
+    def guarded(self: socket.socket, address: Any) -> None:
         if isinstance(address, tuple) and not str(address[0]).startswith(LOOPBACK):
             raise OSError(f"A test tried to reach {address[0]}:{address[1]}; tests are offline.")
         connect(self, address)
@@ -80,7 +80,7 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def real_files() -> "Callable[[PublicDataset], list[Path]]":
     """Finds the files of a public data set, or skips and names them; nothing is fetched for a test."""
-    from datamodules.find import DataNotFoundError, find
+    from datamodules.sources.find import DataNotFoundError, find
 
     def found(dataset: "PublicDataset") -> list[Path]:
         try:
@@ -93,8 +93,8 @@ def real_files() -> "Callable[[PublicDataset], list[Path]]":
 
 @pytest.fixture(scope="session")
 def fashion_mnist(real_files: "Callable[[PublicDataset], list[Path]]") -> None:
-    """Skips what needs the real pictures where they are not."""
-    from datamodules.public_files import FASHION_MNIST
+    """Skips what needs the real images where they are not."""
+    from datamodules.sources.public_files import FASHION_MNIST
 
     real_files(FASHION_MNIST)
 
@@ -102,7 +102,7 @@ def fashion_mnist(real_files: "Callable[[PublicDataset], list[Path]]") -> None:
 @pytest.fixture
 def on_disk(monkeypatch: pytest.MonkeyPatch) -> "Callable[[LightningDataModule], None]":
     """Skips what needs the files of a datamodule where they are not; nothing is fetched for a test."""
-    from datamodules import find
+    from datamodules.sources import find
 
     def found(datamodule: "LightningDataModule") -> None:
         monkeypatch.setattr(find, "_fetch", lambda *arguments: False)

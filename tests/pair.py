@@ -16,14 +16,19 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import nn
 
+from datamodules.spec import Batch
 from lightning_modules import METHODS
-from lightning_modules.base import NonFiniteLoss
 from lightning_modules.callbacks import EMA
-from lightning_modules.parts.distributed import all_reduce_gradients, broadcast_buffers, rank
-from lightning_modules.tracking import Tracking
+from lightning_modules.runtime.distributed import all_reduce_gradients, broadcast_buffers, rank
+from lightning_modules.runtime.optimization import NonFiniteLoss
+from lightning_modules.runtime.tracking import Tracking
 from tests.training import train
 
 STEPS = 6  # one more than an epoch: validation lies in between
+
+
+def average_of(trainer: Trainer) -> EMA | None:
+    return next((callback for callback in trainer.callbacks if isinstance(callback, EMA)), None)  # type: ignore[attr-defined]
 
 
 class Watch(Callback):
@@ -33,7 +38,7 @@ class Watch(Callback):
         self.buffers: dict[str, Any] = {}
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        ema = next((callback for callback in trainer.callbacks if isinstance(callback, EMA)), None)
+        ema = average_of(trainer)
         averages = {} if ema is None else ema.averaged_state_dict(pl_module)
         own = {name: buffer.clone() for name, buffer in pl_module.named_buffers()}
         self.buffers = {**own, **{f"ema.{name}": averages[name] for name in own if name in averages}}
@@ -45,15 +50,15 @@ class Poison(Callback):
     def __init__(self, step: int) -> None:
         self.step = step
 
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, index: int) -> None:
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Batch, index: int) -> None:
         if trainer.global_step == self.step and trainer.global_rank == 1:
-            batch[0][0] = float("nan")
+            batch.x[0] = float("nan")
 
 
 def trained(method: str, **settings: Any) -> dict[str, Any]:
     watch = Watch()
     trainer, module, record = train(method, STEPS, devices=2, callbacks=[watch], **settings)
-    ema = next((callback for callback in trainer.callbacks if isinstance(callback, EMA)), None)
+    ema = average_of(trainer)
     return {
         "weights": {name: tensor.clone() for name, tensor in module.state_dict().items()},
         "averages": {} if ema is None else ema.averaged_state_dict(module),
@@ -61,7 +66,7 @@ def trained(method: str, **settings: Any) -> dict[str, Any]:
         "batches": record.batches,
         "global_step": trainer.global_step,
         "strategy": type(trainer.strategy).__name__,
-        "draws": [torch.rand(()).item(), float(np.random.rand()), random.random()],
+        "random_numbers": [torch.rand(()).item(), float(np.random.rand()), random.random()],
     }
 
 
@@ -81,8 +86,8 @@ def reductions() -> dict[str, Any]:
     )
     buffers = nn.BatchNorm1d(3)
     buffers.register_buffer("flags", torch.tensor([True, False]) if rank() == 0 else torch.tensor([False, True]))
-    buffers.running_mean.fill_(rank() + 1)
-    buffers.num_batches_tracked.fill_(10 + rank())
+    buffers.get_buffer("running_mean").fill_(rank() + 1)
+    buffers.get_buffer("num_batches_tracked").fill_(10 + rank())
     broadcast_buffers(buffers)
     return {
         "everywhere": everywhere.grad,

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from wandb.proto.wandb_internal_pb2 import Record
+from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined]
 
 BLOCK, HEADER, RECORD_HEADER, FULL, LAST = 32768, 7, 7, 1, 4
 FLUSH_SECONDS = 20

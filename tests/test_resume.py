@@ -1,11 +1,8 @@
 """Interrupted and resumed equals uninterrupted, bit for bit, whatever interrupted it."""
 
-import json
 import signal
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -13,8 +10,8 @@ import torch
 from torch import Tensor
 
 from lightning_modules import METHODS
-from lightning_modules.parts.checkpoint_io import AtomicCheckpointIO, DamagedCheckpoint
-from tests import training
+from lightning_modules.runtime.checkpoint_io import AtomicCheckpointIO, DamagedCheckpoint
+from tests.processes import started
 from tests.training import train
 
 STEPS = 13
@@ -38,7 +35,7 @@ def differences(a: Any, b: Any, path: str = "") -> list[str]:
 
 
 def states(file: Path | str) -> dict[str, Any]:
-    """Everything that a run goes on from.
+    """Everything that a run continues from.
 
     Left out: names of files, and Lightning's own counters of loops, which count an epoch that is resumed at its
     end as begun once less. Steps and epochs are compared through ``global_step`` and ``epoch``.
@@ -81,26 +78,23 @@ def test_the_comparison_sees_a_difference() -> None:
 
 
 def test_resume_restores_the_random_states_of_numpy_and_python() -> None:
-    """The loop itself draws from torch alone; data transforms of others may not."""
+    """The loop itself uses torch's generator alone; data transforms of others may use all three."""
     train("MinimaxGAN", 3, "run")
     saved = torch.load("run/last.ckpt", weights_only=True)["callbacks"]["RandomStates"]["processes"][0]
     trainer, _, _ = train("MinimaxGAN", 4, "rest", ckpt_path="run/last.ckpt")
     after = torch.load("rest/last.ckpt", weights_only=True)["callbacks"]["RandomStates"]["processes"][0]
     assert differences(saved["numpy"], after["numpy"]) == differences(saved["python"], after["python"]) == []
     assert not torch.equal(saved["torch"], after["torch"])
-    assert np.array_equal(np.random.get_state()[1], saved["numpy"][0].numpy().astype(np.uint32))
+    state = cast(tuple[Any, ...], np.random.get_state())
+    assert np.array_equal(state[1], saved["numpy"][0].numpy().astype(np.uint32))
 
 
 @pytest.mark.parametrize("interruption", [{"kill_at": 8}, {"kill_write_at": 9}], ids=["running", "writing"])
 def test_killed_run_resumes_to_the_uninterrupted_one(interruption: dict[str, int]) -> None:
-    settings = {"method": "WGANGP", "steps": STEPS, "overrides": UNEVEN, "every": 3}
-    killed = subprocess.run(
-        [sys.executable, training.__file__, json.dumps({**settings, "folder": "run", **interruption})],
-        timeout=240,
-        capture_output=True,
-        text=True,
-    )
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    settings: dict[str, Any] = {"method": "WGANGP", "steps": STEPS, "overrides": UNEVEN, "every": 3}
+    killed, _ = started(train, **settings, folder="run", **interruption)
+    killed.join(240)
+    assert killed.exitcode == -signal.SIGKILL
     names = {path.name for path in Path("run").iterdir()}
     left_behind = {".step=9.ckpt.partial"} if "kill_write_at" in interruption else set()
     assert names == {"step=3.ckpt", "step=6.ckpt", "last.ckpt"} | left_behind
@@ -132,7 +126,7 @@ def test_damaged_checkpoints_are_named(keep: float) -> None:
     file = Path("run/last.ckpt")
     whole = file.read_bytes()
     file.write_bytes(whole[: int(keep * len(whole)) if keep < 1 else int(keep)])
-    with pytest.raises(DamagedCheckpoint, match=r"last\.ckpt is damaged .* an earlier one"):
+    with pytest.raises(DamagedCheckpoint, match=r"last\.ckpt"):
         train("MinimaxGAN", 4, "rest", ckpt_path="run/last.ckpt")
     with pytest.raises(FileNotFoundError, match="nowhere"):
         train("MinimaxGAN", 4, "rest", ckpt_path="nowhere.ckpt")

@@ -1,22 +1,9 @@
-"""Short runs that the tests of resuming and of several processes compare with one another, bit for bit.
+"""Short runs that the tests of resuming and of several processes compare with one another, bit for bit."""
 
-Also a program, so that a run can be a process of its own, killed, or one of a pair::
-
-    python tests/training.py '{"method": "MinimaxGAN", "steps": 8, "folder": "run"}'
-"""
-
-import json
-import logging
 import os
 import signal
-import sys
-import warnings
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
-
-if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
@@ -24,22 +11,22 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import Logger
 from torch import Tensor
 
-from datamodules.base import ZooDataModule
+from datamodules.datamodule import ZooDataModule
 from datamodules.loader import TensorSource
-from datamodules.spec import DataSpec
+from datamodules.spec import Batch, DataSpec
 from lightning_modules import METHODS
-from lightning_modules.base import GenerativeModule
+from lightning_modules.base import ZooModule
 from lightning_modules.callbacks import EMA
-from lightning_modules.parts.capabilities import Averages
-from lightning_modules.parts.checkpoint_io import AtomicCheckpointIO
-from lightning_modules.parts.distributed import rank, world_size
+from lightning_modules.parts.capabilities import SupportsAveraging
+from lightning_modules.runtime.checkpoint_io import AtomicCheckpointIO
+from lightning_modules.runtime.distributed import rank, world_size
 
 GLOBAL_BATCH = 8
 EXAMPLES = 5 * GLOBAL_BATCH + 3  # an epoch has five batches
 
 
 class TinyData(ZooDataModule):
-    """Fixed examples of a given shape: points, pictures of 256 grey values or of bits, in two classes; or sequences."""
+    """Fixed examples of a given shape: points, images of 256 grey values or of bits, in two classes; or sequences."""
 
     def __init__(
         self,
@@ -66,13 +53,15 @@ class TinyData(ZooDataModule):
             examples = (examples * 255).round() / 127.5 - 1
         else:
             examples = examples * 2 - 1
-        labels = torch.arange(EXAMPLES) % 2
+        labels, length = torch.arange(EXAMPLES) % 2, self.spec.shape[0]
         if self.spec.kind == "tokens":
-            examples, labels = (examples * 1.5 + 1.5).long(), torch.full((EXAMPLES,), self.spec.shape[0])
+            tokens, lengths = (examples * 1.5 + 1.5).long(), torch.full((EXAMPLES,), length)
+            source = TensorSource(tokens, lengths, "lengths")
         elif self.spec.kind == "strokes":
             examples[..., 2] = (examples[..., 2] > 0).float()
-            labels = labels + self.spec.shape[0] - 1  # the last step of every other drawing is padding
-        source = TensorSource(examples, labels)
+            source = TensorSource(examples, labels + length - 1, "lengths")  # every other drawing has a padded step
+        else:
+            source = TensorSource(examples, labels)
         self.sources = {"train": source, "val": source, "test": source}
 
 
@@ -83,8 +72,8 @@ class Record(Callback):
         self.batches: list[Tensor] = []
         self.kill_at = kill_at
 
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, index: int) -> None:
-        self.batches.append(batch[0].clone())
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Batch, index: int) -> None:
+        self.batches.append(batch.x.clone())
         if trainer.global_step == self.kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -111,17 +100,17 @@ class Killer:
 
 
 class GlobalNoise:
-    """Noise that is a function of (draw, global index): the same for one process and for many.
+    """A training RNG that is a function of (call, global index): the same for one process and for many.
 
-    The k-th draw of a run makes the numbers of the whole global batch, of which each process takes its part.
+    The k-th call of a run makes the numbers of the whole global batch, of which each process takes its part.
     """
 
     def __init__(self) -> None:
-        self.draws = 0
+        self.calls = 0
 
     def _part(self, draw: Any, num: int) -> Tensor:
-        generator = torch.Generator().manual_seed(self.draws)
-        self.draws += 1
+        generator = torch.Generator().manual_seed(self.calls)
+        self.calls += 1
         return draw(num * world_size(), generator)[rank() * num : (rank() + 1) * num]
 
     def normal(self, *shape: int, device: torch.device) -> Tensor:
@@ -150,10 +139,8 @@ def data_of(method: str) -> dict[str, Any]:
     }
 
 
-def build(
-    method: str, shape: tuple[int, ...] | None = None, **overrides: Any
-) -> tuple[GenerativeModule, tuple[int, ...]]:
-    """Builds a method for a shape; without one for points, or for pictures if it is for pictures only."""
+def build(method: str, shape: tuple[int, ...] | None = None, **overrides: Any) -> tuple[ZooModule, tuple[int, ...]]:
+    """Builds a method for a shape; without one for points, or for images if it is for images only."""
     if shape is None and (sequences := data_of(method)["sequences"]):
         shape = SEQUENCES[sequences]
     if shape is not None:
@@ -178,7 +165,7 @@ def train(
     kill_write_at: int | None = None,
     devices: int = 1,
     global_noise: bool = False,
-) -> tuple[Trainer, GenerativeModule, Record]:
+) -> tuple[Trainer, ZooModule, Record]:
     """Runs ``method`` for ``steps`` batches with EMA and a checkpoint every ``every`` batches under ``folder``."""
     seed_everything(7, verbose=False)
     module, shape = build(method, shape, **(overrides or {}))
@@ -186,7 +173,7 @@ def train(
         module.noise = GlobalNoise()  # type: ignore[assignment]
     record = Record(kill_at)
     callbacks = [record, *callbacks]
-    if isinstance(module, Averages):
+    if isinstance(module, SupportsAveraging):
         callbacks.append(EMA(half_life_images=40))
     if folder is not None:
         callbacks.append(
@@ -207,9 +194,3 @@ def train(
     )
     trainer.fit(module, TinyData(shape, GLOBAL_BATCH // devices, **data_of(method)), ckpt_path=ckpt_path)
     return trainer, module, record
-
-
-if __name__ == "__main__":
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    warnings.simplefilter("ignore")
-    train(**json.loads(sys.argv[1]))

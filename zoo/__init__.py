@@ -3,7 +3,7 @@
     gan = zoo.load("wgan_gp.fashion_mnist")
     images = gan.sample(64)
 
-Importing ``zoo`` imports neither torch nor Lightning; they come with the first ``load`` or ``save``.
+Importing ``zoo`` imports neither torch nor Lightning; the first ``load`` or ``save`` does.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -12,17 +12,17 @@ from zoo.cards import Card, card, names
 from zoo.errors import UnknownNameError, ZooError
 
 if TYPE_CHECKING:
-    from zoo.loading import load
+    from zoo.loading import load, load_classifier
     from zoo.saving import save
 
-__all__ = ["Card", "UnknownNameError", "ZooError", "card", "load", "names", "save"]
+__all__ = ["Card", "UnknownNameError", "ZooError", "card", "load", "load_classifier", "names", "save"]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "load":
-        from zoo.loading import load
+    if name in ("load", "load_classifier"):
+        from zoo import loading
 
-        return load
+        return getattr(loading, name)
     if name == "save":
         from zoo.saving import save
 

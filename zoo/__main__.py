@@ -1,6 +1,6 @@
-"""The command line of the zoo: ``python -m zoo``, or ``generative-zoo`` after an installation.
+"""The command line of the zoo: ``python -m zoo``, or ``generative-zoo`` after installation.
 
-It imports torch only in the commands that compute.
+Only commands that compute import torch.
 """
 
 import argparse
@@ -12,7 +12,7 @@ from typing import Any
 
 from zoo import commands
 
-DESCRIPTION = "Pretrained generative models: list them, draw from them, measure them, train them again."
+DESCRIPTION = "Pretrained generative models: list them, sample from them, measure them, train them again."
 RUN = {
     "list": commands.list_,
     "show": commands.show,
@@ -47,7 +47,7 @@ def build_parser() -> argparse.ArgumentParser:
         return added
 
     listing = command("list", "list checkpoints, and recipes that have none yet")
-    listing.add_argument("pattern", nargs="?", default="*", help="shell pattern, as '*gan*'")
+    listing.add_argument("pattern", nargs="?", default="*", help="shell pattern, such as '*gan*'")
 
     showing = command("show", "show the facts about one checkpoint")
     showing.add_argument("name", help=NAME_HELP)
@@ -60,7 +60,7 @@ def build_parser() -> argparse.ArgumentParser:
         "  --model.lr 1e-3                  a hyperparameter of the method\n"
         "  --data.batch_size 128            an argument of the datamodule\n"
         "  --trainer.max_steps 100          an argument of the Trainer\n"
-        "  --ckpt_path runs/NAME/last.ckpt  resume exactly where that checkpoint was written\n"
+        "  --ckpt_path runs/NAME/last.ckpt  resume exactly from that checkpoint\n"
         "  --print_config                   print the whole configuration and stop",
     )
     training.add_argument("recipe", metavar="RECIPE", help="name of a recipe, or a YAML file")
@@ -68,77 +68,89 @@ def build_parser() -> argparse.ArgumentParser:
 
     sampling = command(
         "sample",
-        "draw samples: pictures, text, music, drawings or video",
-        epilog="Models of sequences also go on from a beginning:\n"
-        "  --prefix \"ROMEO:\"   a text\n"
+        "sample images, text, music, drawings or video",
+        epilog="Models of sequences can also continue a prefix:\n"
+        '  --prefix "ROMEO:"   a text\n'
         "  --prime 16           the first 16 steps of held-out examples, which needs the data",
     )
     sampling.add_argument("name", help=NAME_HELP)
-    sampling.add_argument("--num", type=_positive, help="how many (default: a number that fits the kind of data)")
-    sampling.add_argument("--seed", type=int, default=0, help="seed of all randomness (default: 0)")
-    sampling.add_argument("--labels", type=_labels, help="classes to draw in turn, as 0,1,2")
+    sampling.add_argument("--num", type=_positive, help="number of samples (default: depends on the kind of data)")
+    sampling.add_argument("--seed", type=int, default=0, help="seed of all random numbers (default: 0)")
+    sampling.add_argument("--labels", type=_labels, help="classes to sample in turn, such as 0,1,2")
     beginning = sampling.add_mutually_exclusive_group()
-    beginning.add_argument("--prefix", metavar="TEXT", help="text to go on from")
+    beginning.add_argument("--prefix", metavar="TEXT", help="text to continue")
     beginning.add_argument(
-        "--prime", type=_positive, metavar="N", help="go on from the first N steps of held-out examples"
+        "--prime", type=_positive, metavar="N", help="continue the first N steps of held-out examples"
     )
-    sampling.add_argument("--length", type=_positive, help="steps of a sequence to draw, after its beginning if any")
+    sampling.add_argument("--length", type=_positive, help="steps to sample, after the prefix if there is one")
     sampling.add_argument(
-        "--temperature", type=float, help="below 1 for more typical, less varied samples, where the method has it"
+        "--temperature", type=float, help="below 1 for more typical, less varied samples, if the method supports it"
     )
-    sampling.add_argument("--top-k", type=int, help="draw each symbol among the k likeliest")
-    sampling.add_argument("--top-p", type=float, help="draw each symbol among the fewest that hold probability p")
+    sampling.add_argument("--top-k", type=int, help="sample each symbol among the k most likely")
+    sampling.add_argument(
+        "--top-p", type=float, help="sample each symbol among the fewest most likely with total probability p"
+    )
     sampling.add_argument("--weights", choices=["ema", "raw"], default="ema", help="averaged or last (default: ema)")
-    sampling.add_argument("--data-dir", metavar="FOLDER", help="where the data are, for --prime (default: searched)")
+    sampling.add_argument("--data-dir", metavar="FOLDER", help="folder of the data, for --prime (default: searched)")
     sampling.add_argument(
         "--out",
         metavar="FILE",
-        help="PNG, or TXT, MID, SVG or GIF of sequences (default: NAME with the ends that fit the kind of data)",
+        help="PNG, or TXT, MID, SVG or GIF for sequences (default: NAME with the extensions of this kind of data)",
     )
 
-    drawing = command("draw", "draw reconstructions, completions, filters and other views of a checkpoint")
+    drawing = command("draw", "render reconstructions, completions, filters and other views of a checkpoint")
     drawing.add_argument("name", help=NAME_HELP)
     drawing.add_argument(
         "view",
         help="reconstructions, interpolation, traversal, completion, continuation, exposure_bias, filters, fantasies "
-        "or energy, where the method has it",
+        "or energy, if the method supports it",
     )
-    drawing.add_argument("--num", type=_positive, help="rows, or pictures (default: a number that fits the view)")
-    drawing.add_argument("--seed", type=int, default=0, help="seed of all randomness (default: 0)")
-    drawing.add_argument("--data-dir", metavar="FOLDER", help="where the data are (default: searched)")
-    drawing.add_argument("--out", metavar="FILE", help="PNG file (default: NAME.VIEW.png)")
+    drawing.add_argument("--num", type=_positive, help="rows, or images (default: depends on the view)")
+    drawing.add_argument("--seed", type=int, default=0, help="seed of all random numbers (default: 0)")
+    drawing.add_argument("--data-dir", metavar="FOLDER", help="folder of the data (default: searched)")
+    drawing.add_argument(
+        "--out", metavar="FILE", help="PNG file, or GIF for an animated interpolation (default: NAME.VIEW.png)"
+    )
 
     evaluating = command("evaluate", "measure a checkpoint against the test split of its data")
     evaluating.add_argument("name", help=NAME_HELP)
     evaluating.add_argument(
-        "--num-samples", type=_positive, help="how many (default: 10000 pictures, 2000 of slow samplers, 2500 points)"
+        "--num-samples",
+        type=_positive,
+        help="number of samples (default: 10000 images, 2000 of slow samplers, 2500 points)",
     )
     evaluating.add_argument(
-        "--judge",
-        default=None,
-        help="checkpoint of the classifier that looks at pictures (default: classifier.<data>)",
+        "--extractor",
+        "--judge",  # the name in former versions
+        metavar="NAME",
+        help="checkpoint of the classifier for metrics of images (default: that of the recipe)",
     )
-    evaluating.add_argument("--data-dir", metavar="FOLDER", help="where the data are (default: searched)")
-    evaluating.add_argument("--seed", type=int, default=0, help="seed of the latent noise (default: 0)")
-    evaluating.add_argument("--device", default="cpu", help="where to compute (default: cpu)")
+    evaluating.add_argument("--data-dir", metavar="FOLDER", help="folder of the data (default: searched)")
+    evaluating.add_argument("--seed", type=int, default=0, help="seed of all random numbers (default: 0)")
+    evaluating.add_argument("--device", default="cpu", help="device of the computation (default: cpu)")
     evaluating.add_argument(
-        "--samples-only", action="store_true", help="skip what needs the data, as the likelihood of the test split"
+        "--samples-only",
+        action="store_true",
+        help="skip metrics that need the data, such as the likelihood of the test split",
     )
-    evaluating.add_argument("--write", action="store_true", help="write the numbers into the checkpoint's card")
+    evaluating.add_argument(
+        "--speed", action="store_true", help="also measure the seconds per sample, in a batch of 64 on this machine"
+    )
+    evaluating.add_argument("--write", action="store_true", help="write the metrics into the checkpoint's card")
 
-    exporting = command("export", "turn a training checkpoint (.ckpt) into a checkpoint of the zoo")
+    exporting = command("export", "convert a training checkpoint (.ckpt) to a checkpoint of the zoo")
     exporting.add_argument("ckpt", help="file written by Lightning; loaded without running any code in it")
     exporting.add_argument("out", help="folder to write")
     exporting.add_argument("--name", help="name in the card (default: the folder's)")
-    exporting.add_argument("--method", help="class of the module, where the file does not say it")
+    exporting.add_argument("--method", help="class of the module, if the file does not name it")
     exporting.add_argument("--recipe", help="name of the recipe that trained it")
 
-    tuning = command("fine-tune", "go on training a checkpoint on your own folder of pictures")
+    tuning = command("fine-tune", "continue the training of a checkpoint on your own folder of images")
     tuning.add_argument("name", help=NAME_HELP)
-    tuning.add_argument("--data", required=True, metavar="FOLDER", help="folder of pictures, read with its subfolders")
+    tuning.add_argument("--data", required=True, metavar="FOLDER", help="folder of images, with subfolders")
     tuning.add_argument("--steps", type=_positive, default=2000, help="batches to train (default: 2000)")
-    tuning.add_argument("--batch-size", type=_positive, default=64, help="pictures a batch (default: 64)")
-    tuning.add_argument("--seed", type=int, default=0, help="seed of all randomness (default: 0)")
+    tuning.add_argument("--batch-size", type=_positive, default=64, help="images per batch (default: 64)")
+    tuning.add_argument("--seed", type=int, default=0, help="seed of all random numbers (default: 0)")
     tuning.add_argument("--out", metavar="FOLDER", help="folder to write (default: runs/fine-tune/<name>)")
     return parser
 
@@ -157,9 +169,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader, as `head`, has seen enough
+    except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except Exception as error:  # the last resort of a program: say it in one line
+    except Exception as error:  # any other error is reported in one line
         if arguments.debug:
             raise
         print(f"error: {_one_line(error)}", file=sys.stderr)
@@ -169,7 +181,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _one_line(error: Exception) -> str:
     message = str(error)
-    if "Union subtypes" in message:  # jsonargparse wraps what a method or datamodule says of its arguments
+    if "Union subtypes" in message:  # jsonargparse wraps the message of a method or datamodule about its arguments
         reasons = re.findall(r"^\s*- (.*(?:\n(?!\s*- ).*)*)", message, re.MULTILINE)
         message = next((reason for reason in reasons if not reason.startswith("Expected a <class")), message)
     return " ".join(message.split()) or type(error).__name__
@@ -186,7 +198,7 @@ def _labels(text: str) -> list[int]:
     try:
         return [int(part) for part in text.split(",")]
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list of class numbers, as 0,1,2") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of class numbers, such as 0,1,2") from None
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""What is known of a checkpoint without loading it: the facts in its ``config.json``.
+"""Facts about a checkpoint without loading it, from its ``config.json``.
 
-Nothing here imports torch, so that listing the zoo takes no time. A config is read as hostile: its size, types,
-numbers and nesting are checked, and no path or code named in it is ever opened or imported.
+Nothing here imports torch, so that listing the zoo is fast. A config is not trusted: its size, types, numbers and
+nesting are checked, and no path or code named in it is opened or imported.
 """
 
 import json
@@ -37,21 +37,22 @@ class Card:
     """The facts about one checkpoint.
 
     Args:
-        name: Name in the zoo, Hub id, or for a local folder the name it was saved under.
+        name: Name in the zoo, Hub id, or for a local folder the name under which it was saved.
         path: Folder of the checkpoint.
         method: Name of the class in ``lightning_modules``.
-        hyperparameters: What the class is built with, JSON values.
-        sha256: Digest of ``model.safetensors``. It detects damage; it is no signature.
-        data_spec: What the data it was trained on looked like (``datamodules.DataSpec``), or ``None``.
+        hyperparameters: Arguments of the class, JSON values.
+        sha256: Digest of ``model.safetensors``. It detects damage; it is not a signature.
+        data_spec: Spec of the training data (``datamodules.DataSpec``), or ``None``.
         averaged: Whether the file also holds averaged weights, which are then the default.
         networks: Number of parameters of each network.
-        metrics: Measured numbers; each name carries its protocol, as in ``fid-fashion_mnist-10k``.
-        recipe: Name of the recipe that made it, or ``None``.
-        overrides: What it was trained with in place of the recipe's values, ``("--model.width", "64")``.
-        batches: Batches it was trained on, or ``None`` if unknown.
-        training: What the training cost: ``examples`` seen, ``minutes``, ``generator_updates``.
+        metrics: Metrics; each name contains its protocol, as in ``fid-fashion_mnist-10k``.
+        recipe: Name of the recipe that trained it, or ``None``.
+        overrides: Arguments of the training that replaced those of the recipe, ``("--model.width", "64")``.
+        batches: Number of batches that the saved weights were trained on, or ``None`` if unknown.
+        planned_batches: Number of batches that the run was planned for: more if validation chose an earlier state.
+        training: Cost of the training: ``examples`` seen, ``minutes``, ``generator_updates``.
         notes: Limitations, for the reader of the model card.
-        curve: Rows of the training curve, one mapping a row.
+        curve: Rows of the training curve, one mapping per row.
         versions: Versions of the libraries that wrote it.
     """
 
@@ -67,6 +68,7 @@ class Card:
     recipe: str | None = None
     overrides: tuple[str, ...] = ()
     batches: int | None = None
+    planned_batches: int | None = None
     training: Mapping[str, float] = field(default_factory=dict)
     notes: str = ""
     curve: tuple[Mapping[str, float], ...] = ()
@@ -97,6 +99,7 @@ class Card:
             "recipe": self.recipe,
             "overrides": list(self.overrides),
             "batches": self.batches,
+            "planned_batches": self.planned_batches,
             "training": dict(self.training),
             "notes": self.notes,
             "curve": [dict(row) for row in self.curve],
@@ -105,7 +108,7 @@ class Card:
 
 
 def names(pattern: str = "*") -> list[str]:
-    """Returns the sorted names of the zoo's checkpoints that match a shell pattern, as ``"*gan*"``."""
+    """Returns the sorted names of the zoo's checkpoints that match a shell pattern, such as ``"*gan*"``."""
     return [name for name in checkpoint_names() if fnmatch(name, pattern)]
 
 
@@ -128,17 +131,17 @@ def read_card(folder: Path, name: str | None = None) -> Card:
     """Reads and checks the ``config.json`` of a folder.
 
     Args:
-        folder: The checkpoint.
-        name: What to call it; by default the name that it was saved under.
+        folder: Folder of the checkpoint.
+        name: Name for the card; by default the name under which the checkpoint was saved.
 
     Raises:
-        ZooError: If it is missing, not JSON, too large, or says something that a config cannot say.
+        ZooError: If it is missing, not JSON, too large, or has a value that is not valid in a config.
     """
     path = checked_file(folder, CONFIG_FILE, MAX_CONFIG_BYTES)
     try:
         values = json.loads(path.read_bytes().decode("utf-8"), parse_constant=_refuse_constant)
     except RecursionError:
-        raise ZooError(f"{path} nests too deeply to be the config of a checkpoint.") from None
+        raise ZooError(f"{path} is nested too deeply for the config of a checkpoint.") from None
     except ValueError as error:
         raise ZooError(f"{path} is not valid JSON: {error}") from error
     if not isinstance(values, dict):
@@ -188,6 +191,7 @@ def read_card(folder: Path, name: str | None = None) -> Card:
         recipe=None if values.get("recipe") is None else get("recipe", str),
         overrides=tuple(overrides),
         batches=None if values.get("batches") is None else get("batches", int),
+        planned_batches=None if values.get("planned_batches") is None else get("planned_batches", int),
         training=get_numbers("training", values.get("training", {})),
         notes=get("notes", str, ""),
         curve=tuple(get_numbers("curve", row) for row in get("curve", list, [])),
@@ -196,16 +200,16 @@ def read_card(folder: Path, name: str | None = None) -> Card:
 
 
 def checked_file(folder: Path, filename: str, max_bytes: int | None = None) -> Path:
-    """Returns ``folder / filename`` if it is a regular file that lies in the folder.
+    """Returns ``folder / filename`` if it is a regular file in the folder.
 
-    A snapshot of the Hub's cache holds links to ``blobs`` two levels up; those are followed, others are not.
+    A snapshot in the Hub's cache holds links to ``blobs`` two levels up; those are followed, others are not.
 
     Raises:
-        ZooError: If the file is missing, no regular file, too large, or a link that leads elsewhere.
+        ZooError: If the file is missing, not a regular file, too large, or a link that leads elsewhere.
     """
     path = folder / filename
     if not path.is_file():
-        raise ZooError(f"{folder} is no checkpoint of the zoo: it has no file {filename}.")
+        raise ZooError(f"{folder} is not a checkpoint of the zoo: it has no file {filename}.")
     check_inside(folder, path)
     if max_bytes is not None and path.stat().st_size > max_bytes:
         raise ZooError(f"{path} has {path.stat().st_size} bytes; at most {max_bytes} are read.")
@@ -221,26 +225,26 @@ def check_inside(folder: Path, path: Path) -> None:
 
 
 def not_plain(value: Any, where: str = "", depth: int = 0) -> str | None:
-    """Returns why a value is no plain JSON value, or ``None`` if it is one (tuples count as lists)."""
+    """Returns why a value is not a plain JSON value, or ``None`` if it is one (tuples count as lists)."""
     if depth > MAX_DEPTH:
-        return f"{where} nests deeper than {MAX_DEPTH} levels."
+        return f"{where} is nested deeper than {MAX_DEPTH} levels."
     if value is None or type(value) in (bool, int, str):
         return None
     if type(value) is float:
-        return None if math.isfinite(value) else f"{where} is {value}, which is no JSON number."
+        return None if math.isfinite(value) else f"{where} is {value}, which is not a JSON number."
     if isinstance(value, Mapping):
         if bad := [key for key in value if type(key) is not str]:
-            return f"{where} has the key {bad[0]!r}, which is no string."
+            return f"{where} has the key {bad[0]!r}, which is not a string."
         children = [(f"{where}.{key}" if where else key, child) for key, child in value.items()]
     elif type(value) in (list, tuple):
         children = [(f"{where}[{index}]", child) for index, child in enumerate(value)]
     else:
-        return f"{where} is a {type(value).__name__}, which is no JSON value."
+        return f"{where} is a {type(value).__name__}, which is not a JSON value."
     return next((reason for key, child in children if (reason := not_plain(child, key, depth + 1))), None)
 
 
 def _refuse_constant(constant: str) -> None:
-    raise ValueError(f"{constant} is no JSON number")
+    raise ValueError(f"{constant} is not a JSON number")
 
 
 def _shortened(value: Any) -> str:

@@ -1,18 +1,21 @@
-"""Training from a recipe: LightningCLI with the zoo's settings, so that every override it gives is there."""
+"""Training from a recipe: LightningCLI with the zoo's settings and all of its overrides."""
 
+import atexit
 import logging
 import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 import yaml
 from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
-from lightning_modules.base import GenerativeModule
+from lightning_modules.base import ZooModule
 from zoo.cards import Card
+from zoo.compatibility import current_config, current_overrides
 from zoo.errors import ZooError
 from zoo.paths import recipes_dir
 from zoo.record import TrainingRecord, held_out_measures
@@ -20,15 +23,15 @@ from zoo.saving import check_target, save
 
 WITHOUT_EFFECT = re.compile(
     r"trainer\.(accelerator|devices|strategy|num_nodes|enable_progress_bar|enable_model_summary|default_root_dir"
-    r"|logger\w*)(\..*)?|data\.data_dir|data\.init_args\.data_dir|ckpt_path|save[-_]to"
-)  # arguments that say where and how a run goes, not what comes out of it
+    r"|logger\w*)(\..*)?|data\.data_dir|data\.init_args\.data_dir|ckpt_path|extractor|save[-_]to"
+)  # arguments that do not influence the result of a run
 
 
 class ZooCLI(LightningCLI):
     """Builds module, datamodule and trainer from a recipe and overrides; ``fit`` trains.
 
-    The recipe and the command line alone decide what is built: unlike in LightningCLI's own ``fit``, a checkpoint to
-    resume from does not change the hyperparameters behind the user's back.
+    Only the recipe and the command line determine what is built: unlike in LightningCLI's own ``fit``, a checkpoint to
+    resume from does not silently change the hyperparameters.
 
     Args:
         recipe: YAML file with ``class_path`` and ``init_args`` of model and data, and the trainer's arguments.
@@ -39,10 +42,10 @@ class ZooCLI(LightningCLI):
     def __init__(self, recipe: Path, overrides: list[str], run_dir: Path) -> None:
         self.run_dir = run_dir
         with warnings.catch_warnings():
-            # The front command has read sys.argv already; a relaunch under ddp needs it as it is.
+            # The zoo's command has read sys.argv already; a relaunch under ddp needs it unchanged.
             warnings.filterwarnings("ignore", "LightningCLI's args parameter", UserWarning)
             super().__init__(
-                GenerativeModule,
+                ZooModule,
                 LightningDataModule,
                 subclass_mode_model=True,
                 subclass_mode_data=True,
@@ -50,16 +53,22 @@ class ZooCLI(LightningCLI):
                 save_config_kwargs={"overwrite": True},
                 auto_configure_optimizers=False,
                 run=False,
-                args=["--config", str(recipe), *overrides],
+                args=["--config", _current_file(recipe), *current_overrides(overrides, _method_of(recipe))],
             )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Adds ``--ckpt_path``, puts runs into a folder of their own and writes checkpoints atomically."""
+        """Adds ``--ckpt_path`` and ``--extractor``, gives runs their own folders and writes checkpoints atomically."""
+        parser.add_argument(
+            "--extractor",
+            type=str | None,
+            default=None,
+            help="Checkpoint of the classifier with which `python -m zoo evaluate` computes FID and Inception Score.",
+        )
         parser.add_argument("--ckpt_path", type=str | None, default=None, help="Checkpoint (.ckpt) to resume from.")
         parser.set_defaults(
             {
                 "trainer.default_root_dir": str(self.run_dir),
-                "trainer.plugins": [{"class_path": "lightning_modules.parts.checkpoint_io.AtomicCheckpointIO"}],
+                "trainer.plugins": [{"class_path": "lightning_modules.runtime.checkpoint_io.AtomicCheckpointIO"}],
             }
         )
 
@@ -71,8 +80,26 @@ class ZooCLI(LightningCLI):
         self.trainer.fit(self.model, self.datamodule, ckpt_path=self.config["ckpt_path"], weights_only=True)
 
 
+def _current_file(recipe: Path) -> str:
+    """Returns the path of a recipe, or of a copy in which former names are replaced by current ones."""
+    config = yaml.safe_load(recipe.read_text(encoding="utf-8"))
+    current = current_config(config)
+    if current == config:
+        return str(recipe)
+    with NamedTemporaryFile("w", suffix=".yaml", delete=False, encoding="utf-8") as file:
+        yaml.safe_dump(current, file, sort_keys=False)
+    atexit.register(Path(file.name).unlink, missing_ok=True)
+    return file.name
+
+
+def _method_of(recipe: Path) -> str:
+    config = yaml.safe_load(recipe.read_text(encoding="utf-8"))
+    model = config.get("model") if isinstance(config, dict) else None
+    return str(model.get("class_path", "")) if isinstance(model, dict) else ""
+
+
 def train(recipe: Path, overrides: list[str], save_to: Path | None = None) -> Card | None:
-    """Trains a recipe and saves what came out as a checkpoint of the zoo.
+    """Trains a recipe and saves the result as a checkpoint of the zoo.
 
     Args:
         recipe: The recipe's file; its stem names the run.
@@ -83,7 +110,7 @@ def train(recipe: Path, overrides: list[str], save_to: Path | None = None) -> Ca
         The card, or ``None`` on processes other than the first, and after ``fast_dev_run``.
 
     Raises:
-        ZooError: If nothing could be saved to that folder; before the training.
+        ZooError: If a checkpoint cannot be saved to that folder; this is checked before the training.
         KeyboardInterrupt: If the training was stopped by Ctrl-C; nothing is saved then.
     """
     quiet()
@@ -92,7 +119,7 @@ def train(recipe: Path, overrides: list[str], save_to: Path | None = None) -> Ca
     save_to = save_to or run_dir / "zoo"
     check_target(save_to)
     if run_dir.resolve().is_relative_to(save_to.expanduser().resolve()):
-        raise ZooError(f"The checkpoint cannot go to {save_to}: the run writes its logs there. Choose another folder.")
+        raise ZooError(f"The checkpoint cannot be saved to {save_to}: the run writes its logs there. Choose another.")
     record = TrainingRecord()
     cli.trainer.callbacks.insert(0, record)  # type: ignore[attr-defined]  # before those that write checkpoints
     with interruptible(cli.trainer):
@@ -114,7 +141,7 @@ def train(recipe: Path, overrides: list[str], save_to: Path | None = None) -> Ca
 
 
 def effective(overrides: Sequence[str]) -> list[str]:
-    """Keeps the arguments, each option with its values, that decide what a training makes."""
+    """Returns the arguments, each option with its values, that influence the result of a training."""
     kept: list[str] = []
     keep = True
     for word in overrides:
@@ -127,7 +154,7 @@ def effective(overrides: Sequence[str]) -> list[str]:
 
 @contextmanager
 def interruptible(trainer: Trainer) -> Iterator[None]:
-    """Lets Ctrl-C out of ``trainer.fit`` as a ``KeyboardInterrupt``, which Lightning turns into exit code 1."""
+    """Raises a ``KeyboardInterrupt`` for Ctrl-C in ``trainer.fit``, where Lightning would exit with code 1."""
     try:
         yield
     except SystemExit as error:
@@ -137,7 +164,7 @@ def interruptible(trainer: Trainer) -> Iterator[None]:
 
 
 def quiet() -> None:
-    """Silences what no user can act upon."""
+    """Silences messages that users cannot act upon."""
     warnings.filterwarnings("ignore", ".*LeafSpec.* is deprecated")  # Lightning calling torch
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):
         logging.getLogger(name).addFilter(_is_no_advertisement)

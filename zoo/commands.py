@@ -1,4 +1,4 @@
-"""What each command of ``python -m zoo`` does with its parsed arguments. The heavy imports are inside."""
+"""The commands of ``python -m zoo``, with parsed arguments. Slow imports are inside the functions."""
 
 import re
 import shlex
@@ -20,8 +20,8 @@ HEADINGS = (
     "bits_per_dim",
     "nats_per_step",
     "nll",
-)  # a list shows one number: the first of these that was measured
-COUNT = "10k"  # samples that published FIDs are of; numbers of other counts cannot be compared with them
+)  # a list shows one value: the first of these that was measured
+COUNT = "10k"  # number of samples of the FIDs to show; values for other numbers cannot be compared with them
 
 
 def list_(arguments: Namespace) -> None:
@@ -37,6 +37,7 @@ def list_(arguments: Namespace) -> None:
 def show(arguments: Namespace) -> None:
     """Prints the facts about one checkpoint."""
     shown = card(arguments.name)
+    planned = "" if shown.planned_batches is None else f" of {shown.planned_batches:,} planned"
     rows = [
         ("name", shown.name),
         ("method", shown.method),
@@ -44,7 +45,7 @@ def show(arguments: Namespace) -> None:
         ("parameters", f"{shown.parameters:,} " + _pairs({key: f"{n:,}" for key, n in shown.networks.items()})),
         ("weights", "last step, average (default)" if shown.averaged else "last step"),
         ("recipe", "none" if shown.recipe is None else shlex.join([shown.recipe, *shown.overrides])),
-        ("batches", "not recorded" if shown.batches is None else f"{shown.batches:,}"),
+        ("batches", "not recorded" if shown.batches is None else f"{shown.batches:,}{planned}"),
         ("hyperparameters", _pairs(shown.hyperparameters)),
         ("versions", _pairs(shown.versions)),
         ("sha256", shown.sha256),
@@ -67,17 +68,17 @@ def train(arguments: Namespace) -> None:
 
 
 def sample(arguments: Namespace) -> None:
-    """Draws samples, or goes on from a beginning, and writes what came out; text is printed, too."""
+    """Samples, or continues a prefix, and writes the result; text is also printed."""
     shown = card(arguments.name)
-    from zoo.drawing import shown_as
-    from zoo.exhibits import BETWEEN_TEXTS
+    from lightning_modules.rendering.modules import rendered_as
+    from lightning_modules.rendering.renderers import BETWEEN_TEXTS
     from zoo.loading import load
-    from zoo.sampling import drawn, targets, write
+    from zoo.sample_command import sampled, targets, write
 
     module = load(arguments.name, weights=arguments.weights)
-    paths = targets(shown, shown_as(module), arguments.out, _file_name(shown))
+    paths = targets(shown, rendered_as(module), arguments.out, _file_name(shown))
     settings = {name: getattr(arguments, name) for name in ("length", "temperature", "top_k", "top_p")}
-    exhibit = drawn(
+    rendering = sampled(
         shown,
         module,
         num=arguments.num,
@@ -88,47 +89,49 @@ def sample(arguments: Namespace) -> None:
         settings={name: value for name, value in settings.items() if value is not None},
         data_dir=arguments.data_dir,
     )
-    if exhibit.texts:
-        print(_printable(BETWEEN_TEXTS.join(exhibit.texts)))
+    if rendering.texts:
+        print(_printable(BETWEEN_TEXTS.join(rendering.texts)))
     for path in paths:
-        write(exhibit, path)
+        write(rendering, path)
         print(f"Wrote {path}")
 
 
 def draw(arguments: Namespace) -> None:
-    """Draws a view of what a checkpoint has learnt and writes a picture."""
+    """Renders a view of a checkpoint, as PNG or GIF file."""
     shown = card(arguments.name)
     import torch
 
-    from lightning_modules.parts.pictures import save_png
     from zoo.loading import load
-    from zoo.views import Request, check_view
+    from zoo.views import Request, check_view, write_view
 
     module = load(arguments.name)
     view = check_view(module, shown.name, arguments.view)
     request = Request(module, arguments.num or view.num, torch.Generator().manual_seed(arguments.seed))
     if view.gather is not None:
         request = view.gather(request, shown, arguments.data_dir)
-    picture = view.draw(request)
     out = Path(arguments.out or f"{_file_name(shown)}.{arguments.view}.png")
-    save_png(picture, out)
+    write_view(view, request, out)
     print(f"Wrote {out}")
 
 
 def evaluate(arguments: Namespace) -> None:
-    """Measures a checkpoint, and with ``--write`` keeps the numbers in its card."""
+    """Measures a checkpoint, and with ``--write`` adds the metrics to its card."""
     shown = card(arguments.name)
     from zoo.evaluation import evaluate
 
     metrics = evaluate(
         shown,
         num_samples=arguments.num_samples,
-        judge=arguments.judge,
+        extractor=arguments.extractor,
         data_dir=arguments.data_dir,
         seed=arguments.seed,
         device=arguments.device,
-        likelihood=not arguments.samples_only,
+        samples_only=arguments.samples_only,
+        speed=arguments.speed,
     )
+    if not metrics:
+        without = " without its data: leave out --samples-only" if arguments.samples_only else ""
+        raise ZooError(f"Nothing can be measured of {shown.name}{without}.")
     print(_columns([(name, f"{value:.5g}", _meaning(name)) for name, value in metrics.items()]))
     if arguments.write:
         from zoo.saving import update_metrics
@@ -138,7 +141,7 @@ def evaluate(arguments: Namespace) -> None:
 
 
 def export(arguments: Namespace) -> None:
-    """Turns a Lightning checkpoint into a checkpoint of the zoo."""
+    """Converts a Lightning checkpoint to a checkpoint of the zoo."""
     from zoo.exporting import export
 
     saved = export(
@@ -152,7 +155,7 @@ def export(arguments: Namespace) -> None:
 
 
 def fine_tune(arguments: Namespace) -> None:
-    """Goes on training a checkpoint on a folder of pictures."""
+    """Continues the training of a checkpoint on a folder of images."""
     shown = card(arguments.name)
     from zoo.fine_tuning import fine_tune
 
@@ -169,23 +172,23 @@ def fine_tune(arguments: Namespace) -> None:
 
 
 def _meaning(metric: str) -> str:
-    """Says what a likelihood is: its unit, and whether it is exact, a bound or an estimate."""
-    measure, *kind = metric.rpartition("/")[2].split("-")
+    """Returns the unit of a likelihood, and whether it is exact, a bound or an estimate."""
+    name, *kind = metric.rpartition("/")[2].split("-")
     units = {
-        "nll": "-log p, nats an example",
-        "bits_per_dim": "-log2 p, bits a dimension",
-        "nats_per_step": "-log p, nats a step",
-        "bits_per_step": "-log2 p, bits a step",
+        "nll": "-log p, nats per example",
+        "bits_per_dim": "-log2 p, bits per dimension",
+        "nats_per_step": "-log p, nats per step",
+        "bits_per_step": "-log2 p, bits per step",
     }
-    if measure.startswith("js_"):
-        return "Jensen-Shannon divergence, nats" + (", of real from real" if measure.endswith("_floor") else "")
-    if measure not in units or not kind:
+    if name.startswith("js_"):
+        return "Jensen-Shannon divergence, nats" + (", of real from real" if name.endswith("_floor") else "")
+    if name not in units or not kind:
         return ""
     if found := re.fullmatch(r"exact(?:_(\w+))?", kind[0]):
-        return f"{units[measure]}, exact" + (f" ({found[1].replace('_', ' ')})" if found[1] else "")
+        return f"{units[name]}, exact" + (f" ({found[1].replace('_', ' ')})" if found[1] else "")
     if found := re.fullmatch(r"upper_bound_k(\d+)", kind[0]):
-        return f"{units[measure]}, upper bound: log p is bounded below with k = {found[1]} samples"
-    return f"{units[measure]}, estimate: see its standard error"
+        return f"{units[name]}, upper bound: log p is bounded below with k = {found[1]} samples"
+    return f"{units[name]}, estimate: see its standard error"
 
 
 def _listed(name: str) -> tuple[str, ...]:
@@ -199,10 +202,10 @@ def _listed(name: str) -> tuple[str, ...]:
 
 
 def _rank(metric: str) -> tuple[bool, bool, int, bool]:
-    """Sorts names as ``test/fid-fashion_mnist-10k``: a heading first, then the test split, then 10k samples."""
+    """Sorts names such as ``test/fid-fashion_mnist-10k``: a heading first, then the test split, then 10k samples."""
     split, _, rest = metric.rpartition("/")
-    measure, *protocol = rest.split("-")
-    place = HEADINGS.index(measure) if measure in HEADINGS else len(HEADINGS)
+    name, *protocol = rest.split("-")
+    place = HEADINGS.index(name) if name in HEADINGS else len(HEADINGS)
     return place == len(HEADINGS), split != "test", place, protocol[-1:] != [COUNT]
 
 
@@ -226,12 +229,12 @@ def _pairs(values: Mapping[str, Any]) -> str:
 
 
 def _file_name(shown: Card) -> str:
-    # The name may be a Hub id or come out of somebody's config: no part of it may become a folder.
+    # The name may be a Hub id or come from an untrusted config: no part of it may become a folder.
     return re.sub(r"[^\w.-]", "_", shown.name).lstrip(".") or "checkpoint"
 
 
 def _printable(text: str) -> str:
-    """Returns a text without what would steer a terminal, or what it cannot show."""
+    """Returns a text without characters that would control a terminal, or that it cannot show."""
     shown = "".join(letter if letter.isprintable() or letter in "\n\t" else "\ufffd" for letter in text)
     encoding = sys.stdout.encoding or "utf-8"
     return shown.encode(encoding, errors="replace").decode(encoding)

@@ -1,4 +1,4 @@
-"""The errors of the zoo: one clear sentence each."""
+"""The errors of the zoo."""
 
 
 class ZooError(ValueError):

@@ -1,147 +1,242 @@
-"""Measuring a checkpoint by the library's protocols."""
+"""Measures a checkpoint by the library's protocols: a table of evaluations, each with the modules it applies to."""
 
 import logging
 import sys
+import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import torch
-import yaml
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.utilities.model_helpers import is_overridden
-from torch import Tensor
+from torch import Generator
 
-import datamodules
-from datamodules.pixel_sequence import PixelSequence
-from datamodules.text import TextDataModule
-from lightning_modules.autoregressive.sequence import SequenceModule
-from lightning_modules.callbacks.evaluation import evaluate_classes, evaluate_samples, train_fid
-from lightning_modules.callbacks.generation_measure import metric_name
-from lightning_modules.callbacks.mode_coverage import evaluate_points
-from lightning_modules.callbacks.real_statistics import real_statistics
-from zoo.cards import Card
+from datamodules.sequences.pixel_sequence import PixelSequence
+from datamodules.sequences.text import TextDataModule
+from datamodules.spec import DataSpec
+from lightning_modules.autoregressive.sequence_module import SequenceModule
+from lightning_modules.base import GenerativeModule
+from lightning_modules.likelihood import LikelihoodModule
+from lightning_modules.metrics.classifier import Classifier
+from lightning_modules.metrics.modes import evaluate_points
+from lightning_modules.metrics.names import metric_name
+from lightning_modules.metrics.reference_statistics import real_statistics
+from lightning_modules.metrics.sample_evaluation import evaluate_classes, evaluate_samples, train_fid
+from lightning_modules.rendering.modules import rendered_as
+from zoo.cards import Card, card
+from zoo.data import SPLIT, datamodule_of, images_of, recipe_datamodule
 from zoo.errors import ZooError
-from zoo.loading import load, load_folder
-from zoo.paths import NAME, checkpoint_names, recipe_names, recipe_path
-from zoo.sequence_evaluation import AsPictures, compared, evaluate_sequences
+from zoo.loading import load_classifier, load_folder
+from zoo.paths import checkpoint_names
+from zoo.recipe import extractor_of
+from zoo.sequence_evaluation import AsImages, evaluate_sequences
 
-SPLIT = "test"
-NUM_PICTURES, NUM_POINTS = 10_000, 2500
+NUM_IMAGES, NUM_OF_SLOW, NUM_POINTS = 10_000, 2000, 2500
+NUM_TIMED = 64
+
+
+@dataclass(frozen=True)
+class Request:
+    """A request to measure a checkpoint.
+
+    Attributes:
+        card: The checkpoint.
+        module: Its module, on the device.
+        num_samples: Number of samples, or ``None`` for the default of each metric.
+        extractor: Name of the classifier for metrics of images, or ``None`` for the recipe's own.
+        data_dir: Folder of the data, or ``None`` to search.
+        seed: Seed of the samples.
+        device: Device of the computation.
+    """
+
+    card: Card
+    module: Any
+    num_samples: int | None = None
+    extractor: str | None = None
+    data_dir: str | None = None
+    seed: int = 0
+    device: str = "cpu"
+
+    @cached_property
+    def datamodule(self) -> Any:
+        """The data that the checkpoint was trained on."""
+        return datamodule_of(self.card, self.data_dir)
+
+    @cached_property
+    def images(self) -> tuple[Any, DataSpec]:
+        """A module that samples images, and their spec; a sequence of pixels is reshaped to an image."""
+        if isinstance(self.module, SequenceModule):
+            spec: DataSpec = images_of(self.card, self.data_dir).spec
+            return AsImages(self.module, spec.shape), spec
+        return self.module, self.module.data_spec
+
+    @cached_property
+    def classifier(self) -> Classifier:
+        """The feature extractor."""
+        return load_classifier(self.extractor or default_extractor(self.card, self.images[1]), device=self.device)
+
+
+def held_out(request: Request) -> dict[str, float]:
+    """Returns the metrics of the method's own test: -log p in nats and bits/dim, or a classifier's accuracy."""
+    datamodule = request.datamodule
+    if isinstance(datamodule, TextDataModule):  # the state is carried over the whole split
+        datamodule.evaluation, datamodule.evaluation_streams = "streams", 1
+    values = run_test(request.module, datamodule, request.device)
+    request.module.to(request.device).eval()
+    return values
+
+
+def references(request: Request) -> dict[str, float]:
+    """Returns metrics of real and binarised images with a classifier, as reference values for models."""
+    values: dict[str, float] = {}
+    for real in (request.datamodule, request.datamodule.binarized()):
+        statistics = real_statistics(request.module, real.spec, SPLIT, real)
+        name = request.module.extractor_name
+        # These keys are older than the library's present terms; they stay, because cards contain them.
+        key = metric_name(SPLIT, "inception_score_of_real_pictures", name, statistics.num_samples, real.spec)
+        values[key.rpartition("-")[0]] = float(statistics.inception_score.mean)
+        for num in (NUM_IMAGES, NUM_OF_SLOW):
+            if len(real.images("train")[0]) < num:
+                continue
+            key = metric_name(SPLIT, "fid_of_training_pictures", name, num, real.spec)
+            values[key] = train_fid(
+                request.module,
+                real,
+                num_samples=num,
+                split=SPLIT,
+                statistics=statistics,
+                progress=sys.stdout.isatty(),
+            )
+    return values
+
+
+def sequences(request: Request) -> dict[str, float]:
+    """Returns likelihood in windows, exposure bias, copying and statistics of music; see ``evaluate_sequences``."""
+    module, datamodule = request.module, request.datamodule
+    return evaluate_sequences(module, datamodule, split=SPLIT, num_samples=request.num_samples, seed=request.seed)
+
+
+def samples_of_images(request: Request) -> dict[str, float]:
+    """Returns FID, Inception Score, KID, precision and recall with a classifier."""
+    (module, spec), classifier = request.images, request.classifier
+    try:
+        statistics = real_statistics(classifier, spec, SPLIT)
+    except ValueError:  # neither shipped nor cached: the data are needed
+        real = images_of(request.card, request.data_dir)
+        statistics = real_statistics(classifier, spec, SPLIT, real, progress=True)
+    return evaluate_samples(
+        module,
+        classifier,
+        spec=spec,
+        num_samples=request.num_samples or module.num_evaluated,
+        split=SPLIT,
+        seed=request.seed,
+        statistics=statistics,
+    )
+
+
+def classes(request: Request) -> dict[str, float]:
+    """Returns how often the classifier predicts the class that a class-conditional model was given."""
+    module, spec = request.images
+    return evaluate_classes(module, request.classifier, spec=spec, split=SPLIT, seed=request.seed)
+
+
+def points(request: Request) -> dict[str, float]:
+    """Returns the coverage of the modes of a mixture of points."""
+    module = request.module
+    num_samples = request.num_samples or NUM_POINTS
+    return evaluate_points(module, spec=module.data_spec, num_samples=num_samples, split=SPLIT, seed=request.seed)
+
+
+def sampling_speed(request: Request) -> dict[str, float]:
+    """Returns the seconds per sample in a batch of 64, the shortest of three runs; texts have 400 characters."""
+    renderer, module = rendered_as(request.module), request.module
+    settings = {} if (length := renderer.length(module.data_spec)) is None else {"length": length}
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        module.sample(NUM_TIMED, generator=Generator().manual_seed(request.seed), **settings).cpu()
+        seconds.append(time.perf_counter() - start)
+    return {f"{SPLIT}/seconds_per_sample-{torch.device(request.device).type}-{NUM_TIMED}": min(seconds) / NUM_TIMED}
+
+
+class Evaluation(NamedTuple):
+    """An evaluation: its function, the modules that it applies to, and whether it needs the data."""
+
+    measure: Callable[[Request], dict[str, float]]
+    applies: Callable[[Any], bool]
+    needs_data: bool = False
+
+
+def samples_images(module: Any) -> bool:
+    """Returns whether a module samples images, whole or pixel by pixel."""
+    return isinstance(module, GenerativeModule) and (
+        module.data_spec.kind == "image" or module.data_spec.name == PixelSequence.name
+    )
+
+
+EVALUATIONS = {
+    "held_out": Evaluation(
+        held_out, lambda module: isinstance(module, (LikelihoodModule, SequenceModule, Classifier)), needs_data=True
+    ),
+    "references": Evaluation(references, lambda module: isinstance(module, Classifier), needs_data=True),
+    "sequences": Evaluation(sequences, lambda module: isinstance(module, SequenceModule), needs_data=True),
+    "images": Evaluation(samples_of_images, samples_images),
+    "classes": Evaluation(classes, lambda module: samples_images(module) and module.num_classes is not None),
+    "points": Evaluation(points, lambda module: isinstance(module, GenerativeModule) and bool(module.data_spec.modes)),
+}
+"""All evaluations, in the order in which they run."""
 
 
 def evaluate(
     card: Card,
     *,
     num_samples: int | None = None,
-    judge: str | None = None,
+    extractor: str | None = None,
     data_dir: str | None = None,
     seed: int = 0,
     device: str = "cpu",
-    likelihood: bool = True,
+    samples_only: bool = False,
+    speed: bool = False,
 ) -> dict[str, float]:
-    """Measures a checkpoint against the test split of its data.
-
-    A density, a bound or an energy: what its ``test_step`` measures, -log p in nats and bits/dim by kind.
-
-    A classifier: accuracy, and what FIDs and Inception Scores under it are to be compared with: the FID of 10 000
-    training pictures (where there are so many) and the score of the real pictures. A sampler of pictures: FID,
-    Inception Score, KID, precision and recall under a judge, and if it is class-conditional how often the judge names
-    the class it was asked for. A sampler of points from a mixture: which modes it finds. Sequences: see
-    ``evaluate_sequences``; those of pixels are judged as pictures.
+    """Measures a checkpoint against the test split of its data: all of ``EVALUATIONS`` that apply.
 
     Args:
         card: The checkpoint.
-        num_samples: Samples judged; by default 10 000 pictures, 2 000 of a slow sampler, 2 500 points, 100 texts, or
+        num_samples: Number of samples; by default 10 000 images, 2 000 of a slow sampler, 2 500 points, 100 texts, or
             as many songs as there are real ones.
-        judge: Checkpoint of the classifier that looks at the pictures; ``classifier.<data>`` by default.
-        data_dir: Where the data are, if they are needed; searched by default.
+        extractor: Checkpoint of the classifier for metrics of images; by default the one that the checkpoint's recipe
+            names, or that was trained on the same data.
+        data_dir: Folder of the data, if they are needed; searched by default.
         seed: Seed of the samples.
-        device: Where to compute.
-        likelihood: Whether to run the tests that need the data, too; without, samples alone are measured.
+        device: Device of the computation.
+        samples_only: Whether to leave out evaluations that need the data.
+        speed: Whether to measure also the seconds per sample, which depend on this machine.
 
     Returns:
-        Values by names that carry the protocol.
+        Values by names that contain the protocol.
 
     Raises:
-        ZooError: If it cannot be measured, with what is missing.
+        ZooError: If it cannot be measured; the message names what is missing.
     """
-    module: Any = load_folder(card.path, card.name, device=device)
-    if hasattr(module, "extract"):
-        datamodule = _datamodule(card, data_dir)
-        return _test(module, datamodule, device) | _references(module.to(device).eval(), datamodule)
-    if not hasattr(module, "sample") or module.data_spec is None:
-        raise ZooError(f"{card.name} cannot be measured: it does not sample, or its data are not recorded.")
-    spec = module.data_spec
+    module = load_folder(card.path, card.name, device=device)
+    if not module.has_data_spec:
+        raise ZooError(f"{card.name} cannot be measured: its data are not recorded.")
+    request = Request(card, module, num_samples, extractor, data_dir, seed, device)
     values: dict[str, float] = {}
-    if likelihood and is_overridden("test_step", module, LightningModule):
-        datamodule = _datamodule(card, data_dir)
-        if isinstance(datamodule, TextDataModule):  # the state is carried over the whole split
-            datamodule.evaluation, datamodule.evaluation_streams = "streams", 1
-        values = _test(module, datamodule, device)
-        module = module.to(device).eval()
-        if isinstance(module, SequenceModule):
-            values |= evaluate_sequences(module, datamodule, split=SPLIT, num_samples=num_samples, seed=seed)
-    if isinstance(module, SequenceModule):
-        if spec.name != PixelSequence.name:
-            return values
-        spec = _pictures(card, data_dir).spec
-        module = AsPictures(module, spec.shape)
-    if spec.kind == "points":
-        if not spec.modes:
-            return values
-        return values | evaluate_points(
-            module, spec=spec, num_samples=num_samples or NUM_POINTS, split=SPLIT, seed=seed
-        )
-
-    extractor = load(judge or _default_judge(spec.name), device=device)
-    try:
-        statistics = real_statistics(extractor, spec, SPLIT)
-    except ValueError:  # neither shipped nor cached: the data are needed
-        statistics = real_statistics(extractor, spec, SPLIT, _pictures(card, data_dir), progress=True)
-    values |= evaluate_samples(
-        module,
-        extractor,
-        spec=spec,
-        num_samples=num_samples or module.num_judged,
-        split=SPLIT,
-        seed=seed,
-        statistics=statistics,
-    )
-    if getattr(module, "num_classes", None) is not None:
-        values |= evaluate_classes(module, extractor, spec=spec, split=SPLIT, seed=seed)
+    for evaluation in EVALUATIONS.values():
+        if evaluation.applies(module) and not (samples_only and evaluation.needs_data):
+            values |= evaluation.measure(request)
+    if speed and isinstance(module, GenerativeModule):
+        values |= sampling_speed(request)
     return values
 
 
-def held_out_pictures(card: Card, num: int, data_dir: str | None = None) -> Tensor:
-    """Returns the first test pictures of a checkpoint's data, as the model takes them, (num, C, H, W)."""
-    datamodule = _datamodule(card, data_dir)
-    datamodule.batch_size = num
-    return next(iter(datamodule.test_dataloader()))[0]
-
-
-def held_out_sequences(card: Card, num: int, longer_than: int = 0, data_dir: str | None = None) -> list[Tensor]:
-    """Returns the first test sequences of a checkpoint's data that have more steps than asked, (T, ...) each.
-
-    Raises:
-        ZooError: If there is none.
-    """
-    x, lengths = _datamodule(card, data_dir).sequences(SPLIT)
-    if not len(chosen := (lengths > longer_than).nonzero().flatten()[:num]):
-        raise ZooError(
-            f"The longest test sequence of {card.data} has {int(lengths.max())} steps: to go on from {longer_than} it "
-            "must be longer. Give fewer."
-        )
-    return [x[i, : int(lengths[i])] for i in chosen.tolist()]
-
-
-def compared_sequences(card: Card, num: int, data_dir: str | None = None) -> Sequence[Tensor]:
-    """Returns the test sequences of which exposure bias is measured, (T, ...) each, twice ``num`` at most."""
-    return compared(_datamodule(card, data_dir), SPLIT, num).unbind()
-
-
-def _test(module: LightningModule, datamodule: LightningDataModule, device: str) -> dict[str, float]:
+def run_test(module: LightningModule, datamodule: LightningDataModule, device: str) -> dict[str, float]:
+    """Returns the values that ``Trainer.test`` logs."""
     place = torch.device(device)
     with _without_advice():
         trainer = Trainer(
@@ -155,46 +250,29 @@ def _test(module: LightningModule, datamodule: LightningDataModule, device: str)
     return {name: float(value) for name, value in values.items()}
 
 
-def _references(judge: LightningModule, datamodule: Any) -> dict[str, float]:
-    """Measures real pictures, and their bits, through a judge: what a model that has learnt all there is would get."""
-    values: dict[str, float] = {}
-    for real in (datamodule, datamodule.binarized()):
-        statistics = real_statistics(judge, real.spec, SPLIT, real)
-        name = metric_name(SPLIT, "inception_score_of_real_pictures", judge, statistics.num_samples, real.spec)
-        values[name.rpartition("-")[0]] = float(statistics.inception_score.mean)
-        if len(real.images("train")[0]) >= NUM_PICTURES:
-            name = metric_name(SPLIT, "fid_of_training_pictures", judge, NUM_PICTURES, real.spec)
-            values[name] = train_fid(
-                judge,
-                real,
-                num_samples=NUM_PICTURES,
-                split=SPLIT,
-                statistics=statistics,
-                progress=sys.stdout.isatty(),
-            )
-    return values
+def default_extractor(of: Card, spec: DataSpec) -> str:
+    """Returns the classifier that the recipe names, if its data are the checkpoint's, else one of the same data.
 
+    A card names none, because whoever writes a card must not choose what is loaded.
 
-def _pictures(card: Card, data_dir: str | None) -> Any:
-    """Builds the datamodule of the pictures that a checkpoint's data are, also where it takes them pixel by pixel."""
-    datamodule = _datamodule(card, data_dir)
-    return datamodule.pictures.binarized() if isinstance(datamodule, PixelSequence) else datamodule
-
-
-def _default_judge(data: str) -> str:
-    """Returns the zoo's own judge of a data set, whose name may come out of anybody's config."""
-    name = f"classifier.{data}"
-    if not NAME.fullmatch(data) or name not in checkpoint_names():
-        raise ZooError(
-            f"The zoo has no judge {name!r} of such pictures. Give one with --judge: the name, folder or Hub id of a "
-            "Classifier that was trained on them."
-        )
-    return name
+    Raises:
+        ZooError: If there is none.
+    """
+    if of.recipe is not None and recipe_datamodule(of) is not None and (named := extractor_of(of.recipe)) is not None:
+        return named
+    for name in checkpoint_names():
+        found = card(name)
+        if found.method == Classifier.__name__ and found.data == spec.name:
+            return name
+    raise ZooError(
+        f"The zoo has no classifier of {spec.name!r}. Give one with --extractor: the name, folder or Hub id of a "
+        "Classifier that was trained on such images."
+    )
 
 
 @contextmanager
 def _without_advice() -> Iterator[None]:
-    """Silences what no user can act upon: the accelerators not used, and how Lightning calls torch."""
+    """Silences messages that users cannot act upon: unused accelerators, and how Lightning calls torch."""
     log = logging.getLogger("lightning.pytorch.utilities.rank_zero")
     level = log.level
     log.setLevel(logging.WARNING)
@@ -204,18 +282,3 @@ def _without_advice() -> Iterator[None]:
             yield
     finally:
         log.setLevel(level)
-
-
-def _datamodule(card: Card, data_dir: str | None) -> Any:
-    """Builds the datamodule of the checkpoint's recipe if it yields the checkpoint's data, else by their name."""
-    where = {} if data_dir is None else {"data_dir": data_dir}
-    if card.recipe in recipe_names():
-        data = yaml.safe_load(recipe_path(card.recipe).read_text(encoding="utf-8"))["data"]
-        datamodule_class = datamodules.DATAMODULES[data["class_path"].rpartition(".")[2]]
-        datamodule = datamodule_class(**data.get("init_args", {}), **where)
-        if datamodule.spec.name == card.data:  # an override may have chosen other data
-            return datamodule
-    for candidate in datamodules.DATAMODULES.values():
-        if card.data is not None and getattr(candidate, "name", None) == card.data:
-            return candidate(**where)
-    raise ZooError(f"{card.name} was trained on {card.data!r}, for which there is no datamodule here.")

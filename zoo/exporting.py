@@ -1,4 +1,4 @@
-"""From a Lightning checkpoint to a checkpoint of the zoo, without running any code that the file may hold."""
+"""Converts a Lightning checkpoint to a checkpoint of the zoo, without running any code in the file."""
 
 import pickle
 from collections.abc import Mapping
@@ -17,27 +17,27 @@ from zoo.saving import CLI_KEYS, save_state
 def export(
     ckpt: Path, folder: Path, *, name: str | None = None, method: str | None = None, recipe: str | None = None
 ) -> Card:
-    """Writes what a ``.ckpt`` holds as a checkpoint of the zoo: weights, averages, hyperparameters, data spec.
+    """Writes the contents of a ``.ckpt`` as a checkpoint of the zoo: weights, averages, hyperparameters, data spec.
 
     Args:
         ckpt: File written by Lightning.
-        folder: Where to write; an existing checkpoint there is replaced.
+        folder: Folder of the checkpoint; an existing checkpoint there is replaced.
         name: Name in the card; the folder's by default.
-        method: Class of the module; files written by a LightningCLI run say it themselves.
+        method: Class of the module; files written by a LightningCLI run contain it.
         recipe: Name of the recipe that trained it.
 
     Raises:
-        ZooError: If the file is missing, damaged or holds code, or does not say what it is of.
+        ZooError: If the file is missing, damaged or holds code, or its method is not known.
     """
     checkpoint = _read(ckpt)
     hyperparameters = checkpoint.get("hyper_parameters", {})
     method = method or str(hyperparameters.get("_class_path", "")).rpartition(".")[2]
     if not method:
-        raise ZooError(f"{ckpt} does not say which method it is of; give it, as --method WGANGP.")
+        raise ZooError(f"{ckpt} does not name its method; give it, as in --method WGANGP.")
     plain = {key: value for key, value in hyperparameters.items() if key not in CLI_KEYS}
     state = checkpoint["state_dict"]
     expected = layout(build(method, plain, device="meta", max_tensors=len(state)))
-    # Loading converts the type of numbers, as of a run in bfloat16; names and shapes must agree.
+    # Loading converts types, such as those of a run in bfloat16; names and shapes must agree.
     found = {key: (tuple(value.shape), expected.get(key, ((), value.dtype))[1]) for key, value in state.items()}
     compare_layouts(ckpt, expected, found)
     module = build(method, plain)
@@ -53,6 +53,7 @@ def export(
         name=name,
         recipe=recipe,
         batches=batches,
+        planned_batches=record.planned,
         metrics={key: value for key, value in (record.rows or [{}])[-1].items() if key != "batches"},
         training=record.cost(module, batches or 0) if record.examples else None,
         curve=record.curve(),
@@ -66,18 +67,18 @@ def _read(ckpt: Path) -> dict[str, Any]:
         checkpoint = torch.load(ckpt, map_location="cpu", weights_only=True)
     except (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError) as error:
         raise ZooError(
-            f"{ckpt} is no Lightning checkpoint of plain tensors and numbers: it is damaged, something else, or holds "
-            "objects whose loading could run code. Nothing of it was run."
+            f"{ckpt} is not a Lightning checkpoint of plain tensors and numbers: it is damaged, another kind of file, "
+            "or holds objects whose loading could run code. No code in it was run."
         ) from error
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
-        raise ZooError(f"{ckpt} is no checkpoint of Lightning: it has no state_dict.")
+        raise ZooError(f"{ckpt} is not a checkpoint of Lightning: it has no state_dict.")
     for key in ("state_dict", "hyper_parameters", "callbacks"):
         values = checkpoint.get(key, {})
         if not isinstance(values, Mapping) or not all(isinstance(name, str) for name in values):
-            raise ZooError(f"{ckpt} is no checkpoint of Lightning: its {key} must map names to values.")
+            raise ZooError(f"{ckpt} is not a checkpoint of Lightning: its {key} must map names to values.")
     _check_tensors(ckpt, "state_dict", checkpoint["state_dict"])
     if not isinstance(checkpoint.get("global_step", 0), int):
-        raise ZooError(f"{ckpt} is no checkpoint of Lightning: its global_step must be a whole number.")
+        raise ZooError(f"{ckpt} is not a checkpoint of Lightning: its global_step must be a whole number.")
     return checkpoint
 
 
@@ -93,13 +94,15 @@ def _record(ckpt: Path, checkpoint: dict[str, Any]) -> TrainingRecord:
     if "TrainingRecord" in checkpoint.get("callbacks", {}):
         try:
             record.load_state_dict(checkpoint["callbacks"]["TrainingRecord"])
+            if not isinstance(record.planned, int | None):
+                raise TypeError(f"planned={record.planned!r}")
         except (KeyError, TypeError) as error:
             raise ZooError(f"{ckpt}: its TrainingRecord is damaged ({error!r}).") from error
     return record
 
 
 def _averages(ckpt: Path, checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:
-    """Finds the state of the EMA callback, which Lightning files under the class's name."""
+    """Returns the averages of the EMA callback, whose state Lightning stores under the class's name."""
     own = checkpoint["state_dict"]
     for key, state in checkpoint.get("callbacks", {}).items():
         if not key.startswith("EMA"):

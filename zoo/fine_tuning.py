@@ -1,13 +1,14 @@
-"""Going on from a checkpoint on one's own pictures."""
+"""Continues the training of a checkpoint on a folder of images."""
 
 from pathlib import Path
 
 from lightning.pytorch import Trainer, seed_everything
 
 from datamodules import ImageFolder
+from lightning_modules.base import GenerativeModule
 from lightning_modules.callbacks.ema import EMA
 from lightning_modules.callbacks.samples import SampleGrid
-from lightning_modules.tracking import Tracking
+from lightning_modules.runtime.tracking import Tracking
 from zoo.cards import Card
 from zoo.cli import interruptible, quiet
 from zoo.errors import ZooError
@@ -21,37 +22,39 @@ NUM_GRIDS = 10
 def fine_tune(
     card: Card, data_dir: str, out: Path, *, steps: int = 2000, batch_size: int = 64, seed: int = 0
 ) -> Card | None:
-    """Trains a checkpoint of pictures further on a folder of pictures and saves the result in ``out``.
+    """Continues the training of a checkpoint of images on a folder of images, and saves the result in ``out``.
 
-    It starts from the last step's weights with fresh optimizers, whose state no checkpoint of the zoo holds, and
-    keeps a new average. Losses and grids of samples go to ``<out>-run`` beside it.
+    Training starts from the weights of the last step, with new optimizers, because checkpoints of the zoo do not hold
+    their states, and with a new average. Losses and grids of samples are written to the folder ``<out>-run``.
 
     Args:
-        card: Where to start from.
-        data_dir: Folder of pictures; they are resized and cropped to what the checkpoint draws.
-        out: Where to write.
-        steps: Batches to train.
-        batch_size: Pictures a batch.
-        seed: Seed of all randomness.
+        card: The checkpoint to start from.
+        data_dir: Folder of images; they are resized and cropped to the shape of the checkpoint's samples.
+        out: Folder of the new checkpoint.
+        steps: Number of batches to train.
+        batch_size: Images per batch.
+        seed: Seed of all random numbers.
 
     Returns:
         The card of the new checkpoint, or ``None`` on processes other than the first.
 
     Raises:
-        ZooError: If the checkpoint does not draw unlabelled pictures, or ``out`` is no place for a checkpoint.
+        ZooError: If the checkpoint does not sample images without labels, or ``out`` cannot hold a checkpoint.
         KeyboardInterrupt: If the training was stopped by Ctrl-C; nothing is saved then.
     """
     quiet()
     check_target(out)
     module = load_folder(card.path, card.name, weights="raw")
+    if not isinstance(module, GenerativeModule) or not module.has_data_spec or module.data_spec.kind != "image":
+        raise ZooError(f"{card.name} does not sample images, so it cannot be fine-tuned on a folder of images.")
     spec = module.data_spec
-    if spec is None or spec.kind != "image" or not hasattr(module, "sample"):
-        raise ZooError(f"{card.name} draws no pictures, so a folder of pictures cannot fine-tune it.")
     channels, height, width = spec.shape
     if height != width:
-        raise ZooError(f"{card.name} draws pictures of {height} x {width}; only square ones can be fine-tuned.")
-    print(f"Starting from the weights of {card.name} with fresh optimizers: their state is in no zoo checkpoint.")
-    if "decay_steps" in module.hparams:  # the recipe's decay belongs to its own length
+        raise ZooError(f"{card.name} samples images of {height} x {width}; only square ones can be fine-tuned.")
+    print(
+        f"Starting from the weights of {card.name} with new optimizers: checkpoints of the zoo do not hold their state."
+    )
+    if "decay_steps" in module.hparams:  # the recipe's decay fits only the length of the recipe's run
         decayed = build(card.method, {**card.hyperparameters, "decay_steps": steps})
         decayed.load_state_dict(module.state_dict())
         module = decayed

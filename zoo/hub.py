@@ -1,4 +1,4 @@
-"""From a name to a folder: the zoo's own checkpoints, local folders and the Hugging Face Hub."""
+"""Finds the folder of a checkpoint by name: the zoo's own checkpoints, local folders and the Hugging Face Hub."""
 
 import re
 from difflib import get_close_matches
@@ -13,14 +13,14 @@ FILES = ["model.safetensors", "config.json", "README.md", *SAMPLES, "statistics/
 
 
 def find(name: str | Path) -> tuple[str | None, Path]:
-    """Returns what a checkpoint is called (``None`` for a local folder, whose config says it) and its folder.
+    """Returns the name of a checkpoint (``None`` for a local folder, whose config has it) and its folder.
 
-    A name of the zoo goes before a folder of that name here (write ``./name`` for the folder), and a folder that
-    exists goes before a Hub id (write ``hf://owner/repo`` for the Hub).
+    A name of the zoo has precedence over a local folder of that name (write ``./name`` for the folder), and an
+    existing folder has precedence over a Hub id (write ``hf://owner/repo`` for the Hub).
 
     Raises:
         UnknownNameError: If there is no such checkpoint.
-        ZooError: If the Hub cannot be reached or does not have it.
+        ZooError: If the Hub cannot be reached or does not have the checkpoint.
     """
     text = str(name)
     if isinstance(name, str):
@@ -35,7 +35,7 @@ def find(name: str | Path) -> tuple[str | None, Path]:
         return _download(text)
     if not NAME.fullmatch(text):
         raise UnknownNameError(
-            f"{text!r} is no name of the zoo, no folder that exists and no id of the Hub (owner/repo)."
+            f"{text!r} is neither a name of the zoo, nor an existing folder, nor an id of the Hub (owner/repo)."
         )
     if text in recipe_names():
         raise UnknownNameError(
@@ -49,15 +49,17 @@ def find(name: str | Path) -> tuple[str | None, Path]:
 def _download(reference: str) -> tuple[str, Path]:
     match = HUB_ID.fullmatch(reference)
     if match is None:
-        raise UnknownNameError(f"{reference!r} is no id of the Hub; write hf://owner/repo or hf://owner/repo@revision.")
+        raise UnknownNameError(
+            f"{reference!r} is not an id of the Hub; write hf://owner/repo or hf://owner/repo@revision."
+        )
     from huggingface_hub import snapshot_download
 
     try:
         folder = snapshot_download(match["repo"], revision=match["revision"], allow_patterns=FILES)
-    except Exception as error:  # of an HTTP library that differs between versions of huggingface_hub
+    except Exception as error:  # its class depends on the version of huggingface_hub
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ZooError(
-            f"{match['repo']!r} is no folder here and could not be fetched from the Hugging Face Hub ({reason}). "
+            f"{match['repo']!r} is not a local folder and could not be fetched from the Hugging Face Hub ({reason}). "
             "Check the id and the network, or give the path of a local folder."
         ) from error
     return match["repo"], Path(folder)

@@ -1,11 +1,11 @@
-"""From a checkpoint to a module: nothing of the file is run, and nothing is allocated before it was checked."""
+"""Loads a module from a checkpoint: no code in the file is run, and nothing is allocated before it is checked."""
 
 import hashlib
 import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar, overload
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -13,7 +13,9 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 
 import lightning_modules
 from datamodules.spec import DataSpec
-from lightning_modules.base import GenerativeModule
+from lightning_modules.base import GenerativeModule, ZooModule
+from lightning_modules.metrics.classifier import Classifier
+from lightning_modules.metrics.reference_statistics import set_extractor_digest
 from zoo.cards import STATISTICS_FOLDER, WEIGHTS_FILE, Card, check_inside, checked_file, read_card
 from zoo.errors import ZooError
 from zoo.hub import find
@@ -32,33 +34,55 @@ DTYPES = {
     "U8": torch.uint8,
     "BOOL": torch.bool,
 }
+Weights = Literal["ema", "raw"]
+Method = TypeVar("Method", bound=ZooModule)
 Layout = Mapping[str, tuple[tuple[int, ...], torch.dtype]]
 
 
-def load(name: str, *, weights: Literal["ema", "raw"] = "ema", device: str = "cpu") -> GenerativeModule:
+@overload
+def load(name: str, *, weights: Weights = "ema", device: str = "cpu") -> GenerativeModule: ...
+
+
+@overload
+def load(name: str, method: type[Method], *, weights: Weights = "ema", device: str = "cpu") -> Method: ...
+
+
+def load(
+    name: str, method: type[ZooModule] | None = None, *, weights: Weights = "ema", device: str = "cpu"
+) -> ZooModule:
     """Returns a pretrained module in eval mode, after checking the file against its digest.
 
-    All networks are in the file, so training can go on from it (with ``weights="raw"``); it then starts fresh
-    optimizers. The global random state is left as it was.
+    All networks are in the file, so training can continue from it (with ``weights="raw"``), with new optimizers. The
+    global random state does not change.
 
     Args:
         name: A name of the zoo (``zoo.names()``), the path of a folder, or a Hugging Face Hub id
             (``"owner/repo"``, ``"hf://owner/repo@revision"``).
-        weights: ``"ema"`` for the averaged weights where the file has them, ``"raw"`` for those of the last step.
-        device: Where to put it, as ``"cuda"``.
+        method: Class that the checkpoint must have, such as ``TeacherForcing``; it is also the static type of the
+            result. Without it, any class is accepted, and the static type is ``GenerativeModule``.
+        weights: ``"ema"`` for the averaged weights if the file has them, ``"raw"`` for those of the last step.
+        device: Device of the module, such as ``"cuda"``.
 
     Raises:
         UnknownNameError: If there is no such checkpoint (a ``ZooError`` and a ``KeyError``).
-        ZooError: If the checkpoint is damaged, of an unknown method or format, or does not fit its own config.
+        ZooError: If the checkpoint is damaged, of an unknown method or format, of another class than ``method``, or
+            does not fit its own config.
     """
     label, folder = find(name)
-    return load_folder(folder, label, weights=weights, device=device)
+    # Configs of former versions load classifiers by ``zoo.load``, which still works.
+    module = load_folder(folder, label, weights=weights, device=device)
+    if method is not None and not isinstance(module, method):
+        raise ZooError(f"{name} is a {type(module).__name__}, not a {method.__name__}.")
+    return module
 
 
-def load_folder(
-    folder: Path, name: str | None = None, *, weights: Literal["ema", "raw"] = "ema", device: str = "cpu"
-) -> GenerativeModule:
-    """Does what ``load`` does, for a folder."""
+def load_classifier(name: str, *, device: str = "cpu") -> Classifier:
+    """Returns a pretrained classifier, the feature extractor of FID and Inception Score; see ``load``."""
+    return load(name, Classifier, device=device)
+
+
+def load_folder(folder: Path, name: str | None = None, *, weights: Weights = "ema", device: str = "cpu") -> ZooModule:
+    """Loads a module from a folder; see ``load``."""
     if weights not in ("ema", "raw"):
         raise ZooError(f"weights={weights!r} is not one of 'ema', 'raw'.")
     card = read_card(folder, name)
@@ -80,16 +104,16 @@ def load_folder(
 
 def build(
     method: str, hyperparameters: Mapping[str, Any], *, device: str = "cpu", max_tensors: int | None = None
-) -> GenerativeModule:
+) -> ZooModule:
     """Builds an untrained module from the name of its class and its hyperparameters.
 
-    The class is looked up in ``lightning_modules.METHODS``, never imported by a path.
+    The class is looked up in ``lightning_modules.METHODS``, not imported by a path.
 
     Args:
         method: Name of the class.
         hyperparameters: Arguments of its ``__init__``.
-        device: ``"meta"`` gives the shapes without allocating them.
-        max_tensors: Number of tensors in the file: a module that asks for very many more is not built.
+        device: ``"meta"`` gives shapes without allocating memory.
+        max_tensors: Number of tensors in the file: a module with many more tensors is not built.
 
     Raises:
         ZooError: If the method is unknown or cannot be built with these hyperparameters.
@@ -97,27 +121,28 @@ def build(
     if method not in lightning_modules.METHODS:
         raise ZooError(f"Unknown method {method!r}; the methods are {', '.join(sorted(lightning_modules.METHODS))}.")
     method_class = lightning_modules.METHODS[method]
+    hyperparameters = method_class.current_names(hyperparameters)
     try:
         inspect.signature(method_class).bind(**hyperparameters)
     except TypeError as error:
         raise ZooError(f"{method} cannot be built from the checkpoint's hyperparameters: {error}.") from error
     try:
-        # The fork keeps the drawing of initial weights, which are overwritten, out of the caller's random state.
+        # With the fork, drawing initial weights, which are overwritten, does not change the caller's random state.
         with torch.random.fork_rng(devices=[]), torch.device(device), _at_most(max_tensors):
             return method_class(**hyperparameters)
-    except Exception as error:  # values out of a file can make any constructor fail in any way
+    except Exception as error:  # with untrusted values a constructor can fail in any way
         reason = (str(error).splitlines() or [type(error).__name__])[0][:300]
         raise ZooError(f"{method} cannot be built from the checkpoint's hyperparameters: {reason}") from error
 
 
-def layout(module: GenerativeModule) -> Layout:
+def layout(module: ZooModule) -> Layout:
     """Returns shape and dtype of every tensor of a module's state."""
     return {key: (tuple(value.shape), value.dtype) for key, value in module.state_dict().items()}
 
 
 @contextmanager
 def _at_most(max_tensors: int | None) -> Iterator[None]:
-    """Stops a constructor that would run for hours because a hyperparameter asks for 10**9 layers."""
+    """Stops a constructor that would run for hours because a hyperparameter demands 10**9 layers."""
     if max_tensors is None:
         yield
         return
@@ -127,7 +152,7 @@ def _at_most(max_tensors: int | None) -> Iterator[None]:
         nonlocal count
         count += 1
         if count > limit:
-            raise ValueError(f"they ask for more than {limit} tensors, where the file has {max_tensors}.")
+            raise ValueError(f"they demand more than {limit} tensors, but the file has {max_tensors}.")
 
     handle = register_module_parameter_registration_hook(counted)
     try:
@@ -150,7 +175,7 @@ def _check_digest(path: Path, sha256: str) -> None:
     if found != sha256:
         raise ZooError(
             f"{path} is not the file that its config describes (sha256 {found[:12]}..., expected "
-            f"{sha256[:12]}...): it is damaged, truncated or was exchanged. Fetch or save the checkpoint again."
+            f"{sha256[:12]}...): it is damaged, truncated or was replaced. Fetch or save the checkpoint again."
         )
 
 
@@ -160,17 +185,17 @@ def _opened(path: Path) -> Iterator[Any]:
     with path.open("rb") as file:
         header = int.from_bytes(file.read(8), "little")
     if size < 8 or header > min(size - 8, MAX_HEADER_BYTES):
-        raise ZooError(f"{path} is no safetensors file: its header would have {header} of its {size} bytes.")
+        raise ZooError(f"{path} is not a safetensors file: its header would have {header} of its {size} bytes.")
     try:
         with safe_open(path, framework="pt") as file:
             yield file
     except SafetensorError as error:
-        raise ZooError(f"{path} is no valid safetensors file: {error}") from error
+        raise ZooError(f"{path} is not a valid safetensors file: {error}") from error
 
 
 def _layout_of_file(path: Path, file: Any) -> Layout:
     found = {}
-    for key in file.keys():  # noqa: SIM118 (a safetensors file is no mapping)
+    for key in file.keys():  # noqa: SIM118 (a safetensors file is not a mapping)
         view = file.get_slice(key)
         if view.get_dtype() not in DTYPES:
             raise ZooError(f"{path}: tensor {key!r} has the unsupported type {view.get_dtype()}.")
@@ -179,7 +204,7 @@ def _layout_of_file(path: Path, file: Any) -> Layout:
 
 
 def compare_layouts(path: Path, expected: Layout, found: Layout, prefix: str = "") -> None:
-    """Raises ``ZooError`` unless a file has the tensors that a method has, and no others, and names what differs."""
+    """Raises ``ZooError`` unless a file has exactly the tensors of a method; the message names what differs."""
     if missing := sorted(set(expected) - set(found)):
         raise ZooError(f"{path} lacks {_few([prefix + key for key in missing])}.")
     if extra := sorted(set(found) - set(expected)):
@@ -197,11 +222,11 @@ def _few(keys: list[str], most: int = 5) -> str:
     return ", ".join(keys[:most]) + more
 
 
-def set_data_spec(module: GenerativeModule, values: Any, source: Path) -> None:
-    """Gives a module the data spec that a file holds.
+def set_data_spec(module: ZooModule, values: Any, source: Path) -> None:
+    """Sets the data spec of a module to that of a file.
 
     Raises:
-        ZooError: If it is no data spec, or one of data that the module was not built for.
+        ZooError: If it is not a data spec, or does not fit the module.
     """
     try:
         spec = DataSpec.from_json(values)
@@ -211,11 +236,13 @@ def set_data_spec(module: GenerativeModule, values: Any, source: Path) -> None:
     module.data_spec = spec
 
 
-def _restore(module: GenerativeModule, card: Card) -> None:
+def _restore(module: ZooModule, card: Card) -> None:
     if card.data_spec is not None:
         set_data_spec(module, card.data_spec, card.path)
     statistics = card.path / STATISTICS_FOLDER
-    if hasattr(module, "extract") and statistics.is_dir():
-        for path in (statistics, *statistics.iterdir()):
-            check_inside(card.path, path)
-        module.statistics_dir = str(statistics)  # type: ignore[assignment]
+    if isinstance(module, Classifier):
+        set_extractor_digest(module, card.sha256)
+        if statistics.is_dir():
+            for path in (statistics, *statistics.iterdir()):
+                check_inside(card.path, path)
+            module.statistics_dir = str(statistics)

@@ -1,4 +1,4 @@
-"""The README of a checkpoint, in the form of a Hugging Face model card: made from its config alone."""
+"""The README of a checkpoint, in the form of a Hugging Face model card, generated from its config alone."""
 
 import inspect
 import json
@@ -9,28 +9,27 @@ from collections.abc import Sequence
 
 import yaml
 
-from datamodules.spec import DataSpec
-from datamodules.vocabulary import BYTES
+from datamodules.spec import BYTES, DataSpec
+from lightning_modules.rendering.renderers import SEQUENCES, renderer_for
 from zoo.cards import SAMPLES_FILE, Card
-from zoo.exhibits import SEQUENCES, is_text, medium_for
 from zoo.paths import checkpoints_dir
 
 LICENCE = "apache-2.0"
-BESIDE = {
-    "samples.txt": "[More of it](samples.txt).",
-    "samples.mid": "To listen to: [samples.mid](samples.mid).",
-    "samples.svg": "As lines: [samples.svg](samples.svg).",
-    "samples.gif": "![moving samples](samples.gif)",
+FURTHER_FILES = {
+    "samples.txt": "[More samples](samples.txt).",
+    "samples.mid": "As MIDI file: [samples.mid](samples.mid).",
+    "samples.svg": "As SVG: [samples.svg](samples.svg).",
+    "samples.gif": "![animated samples](samples.gif)",
 }
-BEGINNING = "The "  # of a text that the model is to go on with
+PREFIX = "The "  # of the text that the example continues
 
 
 def readme(card: Card, *, samples: Sequence[str] = (), quoted: str = "") -> str:
-    """Returns the text of ``README.md``: YAML front matter, then what a user must know to use and judge the weights.
+    """Returns the text of ``README.md``: YAML front matter, then what a user must know to use and assess the weights.
 
     Args:
         card: The facts.
-        samples: Names of the files of samples that lie beside it.
+        samples: Names of the files of samples in the same folder.
         quoted: A sample of a model of text.
     """
     sections = [
@@ -39,18 +38,18 @@ def readme(card: Card, *, samples: Sequence[str] = (), quoted: str = "") -> str:
         _about(card),
         _fenced("text", quoted.strip("\n")) if quoted else "",
         f"![samples]({SAMPLES_FILE})" if SAMPLES_FILE in samples else "",
-        *(sentence for name, sentence in BESIDE.items() if name in samples),
+        *(sentence for name, sentence in FURTHER_FILES.items() if name in samples),
         "## Use",
         _use(card),
         "## Training",
         _training(card),
         _curve(card),
-        "## Measured",
+        "## Metrics",
         _metrics(card),
         "## Limitations",
         card.notes or "None are recorded beyond those of the method and its data set.",
         "## Licence",
-        f"{LICENCE}. The digest in `config.json` detects damage; it is no signature.",
+        f"{LICENCE}. The digest in `config.json` detects damage; it is not a signature.",
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
 
@@ -101,35 +100,36 @@ def _fenced(language: str, text: str) -> str:
 
 def _use(card: Card) -> str:
     spec = None if card.data_spec is None else DataSpec.from_json(card.data_spec)
-    imports, draw, command = "import zoo\n", "samples = module.sample(64)\n", ""
+    imports, sampling, command = "import zoo\n", "samples = module.sample(64)\n", ""
     if card.method == "Classifier":
-        draw = ""
-    elif spec is not None and is_text(spec):
-        begin = BEGINNING if spec.vocabulary == BYTES or set(BEGINNING) <= set(spec.vocabulary) else spec.vocabulary[0]
+        sampling = ""
+    elif spec is not None and spec.is_text:
+        prefix = PREFIX if spec.vocabulary == BYTES or set(PREFIX) <= set(spec.vocabulary) else spec.vocabulary[0]
         imports += "from datamodules import decode, encode\n"
-        draw = (
+        sampling = (
             "vocabulary = module.data_spec.vocabulary\n"
             "print(decode(module.sample(1, length=200)[0], vocabulary))\n"
-            f"prefix = encode({json.dumps(begin)}, vocabulary)[None]\n"
+            f"prefix = encode({json.dumps(prefix)}, vocabulary)[None]\n"
             "print(decode(module.continue_sequence(prefix, 200, temperature=0.8)[0], vocabulary))\n"
         )
-        command = f"--prefix {shlex.quote(begin)} --temperature 0.8"
+        command = f"--prefix {shlex.quote(prefix)} --temperature 0.8"
     elif spec is not None and spec.kind in SEQUENCES:
-        medium = medium_for(spec)
-        given, length = medium.given(spec), medium.length(spec) or spec.shape[0]
-        draw = (
+        renderer = renderer_for(spec)
+        given, length = renderer.given(spec), renderer.length(spec) or spec.shape[0]
+        sampling = (
             f"samples = module.sample(4, length={length})\n"
             f"continued = module.continue_sequence(samples[:, :{given}], {length - given})\n"
         )
         command = f"--prime {given}"
     raw = 'module = zoo.load("NAME", weights="raw")  # the last step instead of the average\n' if card.averaged else ""
-    name = _reference(card)
-    code = _fenced("python", f'{imports}\nmodule = zoo.load("NAME")\n{draw}{raw}'.replace("NAME", name).strip("\n"))
-    return "\n\n".join([code, _fenced("bash", f"python -m zoo sample {name} {command}")] if command else [code])
+    name, loader = _reference(card), "load_classifier" if card.method == "Classifier" else "load"
+    code = f'{imports}\nmodule = zoo.{loader}("NAME")\n{sampling}{raw}'.replace("NAME", name).strip("\n")
+    blocks = [_fenced("python", code)]
+    return "\n\n".join([*blocks, _fenced("bash", f"python -m zoo sample {name} {command}")] if command else blocks)
 
 
 def _reference(card: Card) -> str:
-    """Returns what ``zoo.load`` finds the checkpoint by; a name alone finds the zoo's own."""
+    """Returns the argument of ``zoo.load`` for the checkpoint: its name if it is one of the zoo's own."""
     folder = card.path.resolve()
     return folder.name if folder.parent == checkpoints_dir().resolve() else "path/to/this/folder"
 
@@ -140,7 +140,8 @@ def _training(card: Card) -> str:
         lines.append(f"- Recipe: `python -m zoo train {shlex.join([card.recipe, *card.overrides])}`")
     if card.batches is not None:
         costs = [f"{value:,} {name.replace('_', ' ')}" for name, value in card.training.items()]
-        lines.append(f"- Batches: {card.batches:,}" + (f" ({', '.join(costs)})" if costs else ""))
+        planned = f" of {card.planned_batches:,} planned" if card.planned_batches is not None else ""
+        lines.append(f"- Batches: {card.batches:,}{planned}" + (f" ({', '.join(costs)})" if costs else ""))
     lines.append("- Hyperparameters: `" + json.dumps(dict(card.hyperparameters)) + "`")
     networks = ", ".join(f"{name} {count:,}" for name, count in card.networks.items())
     lines.append(f"- Parameters: {card.parameters:,} ({networks})")
@@ -166,8 +167,8 @@ def _curve(card: Card) -> str:
 def _metrics(card: Card) -> str:
     if not card.metrics:
         return "Nothing was measured yet: `python -m zoo evaluate`."
-    return "The name carries the protocol: measure, extractor, number of samples.\n\n" + _table(
-        ["measure", "value"], [[name, _number(value)] for name, value in card.metrics.items()]
+    return "The name contains the protocol: metric, extractor, number of samples.\n\n" + _table(
+        ["metric", "value"], [[name, _number(value)] for name, value in card.metrics.items()]
     )
 
 

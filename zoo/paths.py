@@ -1,4 +1,4 @@
-"""Where checkpoints and recipes lie: inside the wheel, or at the top of a checkout."""
+"""Locations of checkpoints and recipes: inside the wheel, or at the top of a checkout."""
 
 import re
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from zoo.errors import UnknownNameError, ZooError
 
 PACKAGE = Path(__file__).resolve().parent
-NAME = re.compile(r"[A-Za-z0-9_]+([.-][A-Za-z0-9_]+)*")  # no separator: a name can never leave its folder
+NAME = re.compile(r"[A-Za-z0-9_]+([.-][A-Za-z0-9_]+)*")  # no separator: a name cannot lead out of its folder
 
 
 def checkpoints_dir() -> Path:
@@ -21,7 +21,7 @@ def recipes_dir() -> Path:
 
 
 def checkpoint_names() -> list[str]:
-    """Returns the sorted names of the checkpoints that are here."""
+    """Returns the sorted names of the zoo's checkpoints."""
     return sorted(
         path.parent.name for path in checkpoints_dir().glob("*/config.json") if NAME.fullmatch(path.parent.name)
     )

@@ -1,4 +1,4 @@
-"""What a model card tells of a run: how the measures went, how many examples were seen, how long it took."""
+"""Record of a run for the model card: the curve of metrics, the number of examples, the duration."""
 
 import time
 from typing import Any
@@ -7,22 +7,25 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.data import extract_batch_size
 
 from lightning_modules.adversarial.loop import AdversarialModule
+from lightning_modules.runtime.flags import planned_batches
 
-MAX_ROWS = 40  # of a curve, so that a card stays readable
+MAX_ROWS = 40  # rows of a curve, so that a card stays readable
 
 
 class TrainingRecord(Callback):
-    """Collects the curve of held-out measures and the cost of a run, over all its resumptions."""
+    """Collects the curve of held-out metrics and the cost of a run, including resumed parts."""
 
     def __init__(self) -> None:
         self.rows: list[dict[str, float]] = []
         self.examples = 0
         self.seconds = 0.0
+        self.planned: int | None = None
         self._since: float | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Starts the clock."""
+        """Starts the clock, and keeps the number of planned batches."""
         self._since = time.monotonic()
+        self.planned = planned_batches(trainer)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -31,7 +34,7 @@ class TrainingRecord(Callback):
         self.examples += extract_batch_size(batch) * trainer.world_size
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Adds a row of what was measured."""
+        """Adds a row of metrics."""
         measured = held_out_measures(trainer)
         if measured and not trainer.sanity_checking:
             self.rows.append({"batches": trainer.global_step, **measured})
@@ -49,20 +52,21 @@ class TrainingRecord(Callback):
         return values
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns what a resumed run goes on from."""
-        return {"rows": self.rows, "examples": self.examples, "seconds": self._elapsed()}
+        """Returns the state for a resumed run."""
+        return {"rows": self.rows, "examples": self.examples, "seconds": self._elapsed(), "planned": self.planned}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Goes on from a checkpoint."""
+        """Restores the state from a checkpoint."""
         self.rows, self.examples = list(state_dict["rows"]), state_dict["examples"]
         self.seconds = state_dict["seconds"]
+        self.planned = state_dict.get("planned")  # files of former versions do not have it
 
     def _elapsed(self) -> float:
         return self.seconds + (0.0 if self._since is None else time.monotonic() - self._since)
 
 
 def held_out_measures(trainer: Trainer) -> dict[str, float]:
-    """Keeps what was measured on held-out data, out of all that a run has logged; a player's loss is no measure."""
+    """Returns the metrics of held-out data out of all values that a run has logged, without losses of players."""
     return {
         name: value.item()
         for name, value in trainer.callback_metrics.items()

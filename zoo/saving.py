@@ -1,4 +1,4 @@
-"""From a module to a checkpoint: a folder that appears whole or not at all."""
+"""Saves a module as a checkpoint: a folder that is written atomically."""
 
 import inspect
 import json
@@ -20,11 +20,13 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 import lightning_modules
+from lightning_modules.base import GenerativeModule, ZooModule
 from lightning_modules.callbacks.ema import EMA
+from lightning_modules.rendering.modules import render_samples
+from lightning_modules.rendering.renderers import BETWEEN_TEXTS, renderer_of
+from lightning_modules.runtime.flags import planned_batches
 from zoo.cards import CONFIG_FILE, README_FILE, SAMPLE_FILES, WEIGHTS_FILE, Card, checked_file, not_plain, read_card
-from zoo.drawing import draw_samples
 from zoo.errors import ZooError
-from zoo.exhibits import BETWEEN_TEXTS, medium_of
 from zoo.loading import AVERAGED, build, file_digest, layout, load_folder
 from zoo.model_card import readme
 
@@ -33,7 +35,7 @@ MAX_TEXT_BYTES = 1 << 20
 
 
 def save(
-    module: LightningModule,
+    module: ZooModule,
     folder: str | Path,
     *,
     name: str | None = None,
@@ -48,25 +50,25 @@ def save(
 ) -> Card:
     """Writes a module as a checkpoint that ``zoo.load`` reads, and returns its card.
 
-    All networks are written, and the averaged weights beside them where the trainer has an ``EMA`` callback. What
-    was written is loaded back before it takes the place of an older checkpoint; on any failure the older one stays.
+    All networks are written, and also the averaged weights if the trainer has an ``EMA`` callback. The new checkpoint
+    is loaded for a check before it replaces an older one; on any failure the older one is kept.
 
     Args:
         module: A method of ``lightning_modules`` built from its plain hyperparameters.
-        folder: Where to write; an existing checkpoint there is replaced.
+        folder: Folder of the checkpoint; an existing checkpoint there is replaced.
         name: Name in the card; the folder's by default.
-        metrics: Measured numbers; each name carries its protocol, as in ``fid-fashion_mnist-10k``.
+        metrics: Metrics; each name contains its protocol, as in ``fid-fashion_mnist-10k``.
         recipe: Name of the recipe that trained it.
-        overrides: Arguments of the training that stood in place of the recipe's, ``["--model.width", "64"]``.
-        training: What the training cost, as ``{"examples": 512000, "minutes": 15.2}``.
+        overrides: Arguments of the training that replaced those of the recipe, ``["--model.width", "64"]``.
+        training: Cost of the training, such as ``{"examples": 512000, "minutes": 15.2}``.
         notes: Limitations, for the reader of the model card.
-        curve: Rows of the training curve for the model card, as ``{"batches": 1000, "fid": 40.1}``.
-        samples: Whether to draw ``samples.png`` and, of sequences, to write the file that is natural to them beside it;
-            skipped for a module that cannot sample, and for sequences whose data are not recorded.
-        trainer: The trainer whose EMA callback to ask; the module's own by default.
+        curve: Rows of the training curve for the model card, such as ``{"batches": 1000, "fid": 40.1}``.
+        samples: Whether to write ``samples.png`` and, for sequences, a file in a format for their kind; skipped for a
+            module that cannot sample, and for sequences whose data are not recorded.
+        trainer: The trainer whose EMA callback is used; the module's own by default.
 
     Raises:
-        ZooError: If the module is no method of the registry, has hyperparameters that are no JSON values, holds
+        ZooError: If the module is not a method of the registry, has hyperparameters that are not JSON values, holds
             weights that are not finite, or ``folder`` is something other than a checkpoint.
     """
     if trainer is None and module._trainer is not None:
@@ -76,6 +78,7 @@ def save(
         folder,
         _averaged_state(module, trainer),
         batches=None if trainer is None else trainer.global_step,
+        planned_batches=None if trainer is None else planned_batches(trainer),
         name=name,
         metrics=metrics,
         recipe=recipe,
@@ -88,7 +91,7 @@ def save(
 
 
 def save_state(
-    module: LightningModule,
+    module: ZooModule,
     folder: str | Path,
     averaged: Mapping[str, Tensor],
     *,
@@ -97,12 +100,13 @@ def save_state(
     recipe: str | None = None,
     overrides: Sequence[str] = (),
     batches: int | None = None,
+    planned_batches: int | None = None,
     training: Mapping[str, float] | None = None,
     notes: str | None = None,
     curve: Sequence[Mapping[str, float]] = (),
     samples: bool = True,
 ) -> Card:
-    """Does what ``save`` does, with averaged weights that come from elsewhere than a trainer."""
+    """Saves a checkpoint as ``save`` does, with the averaged weights as an argument."""
     method, hyperparameters = _identity(module)
     folder = Path(folder).expanduser()
     state = plain_state(module.state_dict())
@@ -111,42 +115,42 @@ def save_state(
         raise ZooError(f"The averaged weights have {strange[0]!r}, which {method} does not have.")
     state |= plain_state({AVERAGED + key: value for key, value in averaged.items()})
     _check_finite(state)
-    spec = getattr(module, "data_spec", None)
     card = Card(
         name=name or folder.resolve().name,
         path=folder,
         method=method,
         hyperparameters=hyperparameters,
         sha256="",
-        data_spec=None if spec is None else spec.to_json(),
+        data_spec=module.data_spec.to_json() if module.has_data_spec else None,
         averaged=bool(averaged),
         networks=parameter_counts(module),
         metrics={key: float(value) for key, value in (metrics or {}).items()},
         recipe=recipe,
         overrides=tuple(overrides),
         batches=batches or None,
+        planned_batches=(planned_batches or None) if batches else None,
         training=dict(training or {}),
         notes=notes or "",
         curve=tuple(dict(row) for row in curve),
         versions=library_versions(),
     )
     if reason := not_plain(card.to_json()):
-        raise ZooError(f"The config of the checkpoint would be no valid JSON: {reason}")
+        raise ZooError(f"The config of the checkpoint would not be valid JSON: {reason}")
     with _replacing(folder) as temporary:
         _write_file(temporary / WEIGHTS_FILE, to_bytes(state, metadata={"format": "pt"}))
         card = replace(card, sha256=file_digest(temporary / WEIGHTS_FILE))
         _write_config(temporary, card)
         loaded = load_folder(temporary)
-        if samples and hasattr(loaded, "sample") and (medium := medium_of(loaded)) is not None:
-            exhibit = draw_samples(loaded)
-            for extension in medium.extensions:
-                _write_file(temporary / f"samples{extension}", exhibit.content(extension))
+        if samples and isinstance(loaded, GenerativeModule) and (renderer := renderer_of(loaded)) is not None:
+            rendering = render_samples(loaded)
+            for extension in renderer.extensions:
+                _write_file(temporary / f"samples{extension}", rendering.content(extension))
         _write_readme(temporary, card)
     return read_card(folder)
 
 
 def update_metrics(folder: Path, metrics: Mapping[str, float]) -> Card:
-    """Adds measured numbers to a checkpoint's config and model card, each file replaced in one step."""
+    """Adds metrics to a checkpoint's config and model card; each file is replaced atomically."""
     card = read_card(folder)
     card = replace(card, metrics=dict(card.metrics) | {key: float(value) for key, value in metrics.items()})
     _write_config(folder, card)
@@ -155,7 +159,7 @@ def update_metrics(folder: Path, metrics: Mapping[str, float]) -> Card:
 
 
 def plain_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Returns contiguous CPU copies that share no memory, which is what safetensors can hold.
+    """Returns contiguous CPU copies that share no memory, as safetensors requires.
 
     Channels-last weights become contiguous, tied weights become equal copies.
     """
@@ -174,7 +178,7 @@ def parameter_counts(module: LightningModule) -> dict[str, int]:
 
 
 def library_versions() -> dict[str, str]:
-    """Returns the versions that a checkpoint was written with."""
+    """Returns the versions of the libraries that write a checkpoint."""
     versions = {"python": platform.python_version()}
     for package in ("torch", "lightning", "generative-zoo"):
         try:
@@ -184,20 +188,20 @@ def library_versions() -> dict[str, str]:
     return versions
 
 
-def _identity(module: LightningModule) -> tuple[str, dict[str, Any]]:
+def _identity(module: ZooModule) -> tuple[str, dict[str, Any]]:
     method = type(module).__name__
-    if lightning_modules.METHODS.get(method) is not type(module):
+    if not isinstance(module, ZooModule) or lightning_modules.METHODS.get(method) is not type(module):
         raise ZooError(
-            f"{method} is not one of the zoo's methods ({', '.join(sorted(lightning_modules.METHODS))}), so nobody "
-            "could rebuild it from its config. Save its state_dict with torch.save, or register the class in "
+            f"{method} is not one of the zoo's methods ({', '.join(sorted(lightning_modules.METHODS))}), so it could "
+            "not be rebuilt from its config. Save its state_dict with torch.save, or register the class in "
             "lightning_modules/__init__.py."
         )
     hyperparameters = {key: value for key, value in module.hparams.items() if key not in CLI_KEYS}
     for key, value in hyperparameters.items():
         if reason := not_plain(value, key):
             raise ZooError(
-                f"{method} was built with a hyperparameter that JSON cannot hold: {reason} "
-                "Build it from plain numbers, strings and lists; own networks can be trained but not saved here."
+                f"{method} was built with a hyperparameter that JSON cannot represent: {reason} "
+                "Build it from plain numbers, strings and lists; other networks can be trained, but not saved here."
             )
     known = inspect.signature(type(module)).parameters
     if not hyperparameters and any(p.default is inspect.Parameter.empty for p in known.values()):
@@ -217,7 +221,7 @@ def _check_rebuilds(method: str, hyperparameters: Mapping[str, Any], state: Mapp
     wrong = sorted(key for key in set(own) | set(expected) if own.get(key) != expected.get(key))
     if wrong:
         raise ZooError(
-            f"The hyperparameters that this {method} has saved do not rebuild it: {', '.join(wrong[:5])} would differ. "
+            f"The saved hyperparameters of this {method} do not rebuild it: {', '.join(wrong[:5])} would differ. "
             "Were its networks changed after it was built?"
         )
 
@@ -229,36 +233,36 @@ def _check_finite(state: Mapping[str, Tensor]) -> None:
 
 
 def check_target(folder: str | Path) -> None:
-    """Checks that a checkpoint can be written to ``folder``: what takes hours to make must not fail at the end.
+    """Checks that a checkpoint can be written to ``folder``, so that a long training does not fail at the end.
 
     Raises:
-        ZooError: If ``folder`` exists and is neither empty nor a checkpoint, or lies where nothing can be written.
+        ZooError: If ``folder`` exists and is neither empty nor a checkpoint, or is not in a writable folder.
     """
     folder = Path(folder).expanduser()
     if folder.exists() and not (folder.is_dir() and ((folder / CONFIG_FILE).is_file() or not any(folder.iterdir()))):
-        raise ZooError(f"{folder} exists and is no checkpoint of the zoo; it is left alone. Choose another folder.")
+        raise ZooError(f"{folder} exists and is not a checkpoint of the zoo; it is kept. Choose another folder.")
     home = next(parent for parent in folder.resolve().parents if parent.exists())
     if not home.is_dir() or not os.access(home, os.W_OK | os.X_OK):
-        raise ZooError(f"{folder} cannot be made: {home} is no folder that can be written to. Choose another folder.")
+        raise ZooError(f"{folder} cannot be created: {home} is not a writable folder. Choose another folder.")
 
 
 @contextmanager
 def _replacing(folder: Path) -> Iterator[Path]:
-    """Yields an empty folder that takes the place of ``folder`` when the block ends without an error.
+    """Yields an empty folder that replaces ``folder`` when the block ends without an error.
 
-    Two renames make the swap. A kill between them leaves no ``folder`` but the older checkpoint unharmed in
-    ``.<name>.saving-<random>/old`` beside it, until the next save to ``folder`` puts it back; readers do not look
-    there. That next save also sweeps what killed ones have left, so two processes must not save to one folder at
-    the same time.
+    The replacement consists of two renames. If the process is killed between them, there is no ``folder``, but the
+    older checkpoint is intact in ``.<name>.saving-<random>/old`` in the same parent folder, where readers do not look.
+    The next save to ``folder`` restores it, and removes the files of killed saves. So two processes must not save to
+    one folder at the same time.
 
     Raises:
-        ZooError: If ``folder`` is no place for a checkpoint; see ``check_target``.
+        ZooError: If no checkpoint can be written to ``folder``; see ``check_target``.
     """
     check_target(folder)
     folder = folder.resolve()
     folder.parent.mkdir(parents=True, exist_ok=True)
     _recover(folder)
-    # Beside the target, so that both renames stay in one file system.
+    # In the same parent folder, so that both renames stay in one file system.
     scratch = Path(tempfile.mkdtemp(prefix=_scratch_prefix(folder), dir=folder.parent))
     fresh, old = scratch / "new", scratch / "old"
     try:
@@ -283,7 +287,7 @@ def _scratch_prefix(folder: Path) -> str:
 
 
 def _recover(folder: Path) -> None:
-    """Puts back an older checkpoint that a killed save has left in its scratch folder, and sweeps such folders."""
+    """Restores an older checkpoint that a killed save has left in its scratch folder, and removes such folders."""
     pattern = re.compile(re.escape(_scratch_prefix(folder)) + r"[a-z0-9_]{8}")
     leftovers = [path for path in folder.parent.iterdir() if pattern.fullmatch(path.name) and path.is_dir()]
     for scratch in sorted(leftovers, key=lambda path: path.stat().st_mtime, reverse=True):

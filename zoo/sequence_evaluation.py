@@ -1,4 +1,4 @@
-"""What is measured of sequences beyond what the trainer's test does: protocols of the field, drift, copying, music."""
+"""Metrics of sequences beyond the trainer's test: likelihood in windows, exposure bias, copying, music."""
 
 import math
 import sys
@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
-from datamodules.text import TextDataModule
-from lightning_modules.callbacks.exposure_bias import exposure_curves, last_of_curves, real_sequences
-from lightning_modules.callbacks.judged_blocks import block_generator, device_of, undisturbed
-from lightning_modules.parts.music_statistics import melodic_intervals, music_histograms, music_rates
-from lightning_modules.parts.sequence_metrics import Curve, nats_in_windows, share_seen, total_variation
+from datamodules.sequences.text import TextDataModule
+from lightning_modules.metrics.exposure_bias import exposure_curves, last_of_curves, real_sequences
+from lightning_modules.metrics.music_metrics import melodic_intervals, music_histograms, music_rates
+from lightning_modules.metrics.protocol import block_generator, device_of, undisturbed
+from lightning_modules.metrics.sequence import Curve, nats_in_windows, share_seen, total_variation
 
 EXPOSURE: dict[str, dict[str, Any]] = {
     "tokens": {"prefix": 32, "steps": 512, "window": 64, "orders": (1, 2, 3, 4)},
@@ -28,23 +28,23 @@ def evaluate_sequences(
 ) -> dict[str, float]:
     """Measures a model of text or of piano rolls against a split.
 
-    Text: nats and bits a character in windows of 256 predictions that know nothing of one another, as nanoGPT has them;
-    exposure bias; the share of 10-grams that occur in the training text, beside that of the split itself.
+    Text: nats and bits per character in independent windows of 256 predictions, as in nanoGPT; exposure bias; the share
+    of 10-grams that occur in the training text, and that share for the split itself.
 
-    Piano rolls: exposure bias; total variation of histograms of generated songs, as long as the real ones, from those
-    of the split, beside that of validation songs; rates, beside the split's; the share of 8-grams of the melody's
-    intervals that occur in training songs. A model that was trained on transposed songs plays in other keys than the
-    data, which ``pitch_distance`` and ``pitch_class_distance`` show and all else does not.
+    Piano rolls: exposure bias; total variation between histograms of generated songs, as long as the real ones, and
+    those of the split, and the same for validation songs; rates, and those of the split; the share of 8-grams of the
+    melody's intervals that occur in training songs. The samples of a model that was trained on transposed songs are in
+    other keys than the data, which affects only ``pitch_distance`` and ``pitch_class_distance``.
 
     Args:
         module: A ``SequenceModule``.
-        datamodule: Yields its data.
-        split: The real sequences compared with; also the first word of the names.
-        num_samples: Sequences drawn; by default 100 texts, or as many songs as the split has.
+        datamodule: Datamodule of its data.
+        split: Split of the real sequences; also the first word of the names.
+        num_samples: Number of sampled sequences; by default 100 texts, or as many songs as the split has.
         seed: Seed of the samples.
 
     Returns:
-        Values by names that carry the protocol; none for other data.
+        Values by names that contain the protocol; none for other data.
     """
     if isinstance(datamodule, TextDataModule):
         values = text_windows(module, datamodule, split) | copied_text(
@@ -61,7 +61,7 @@ def evaluate_sequences(
 
 
 def compared(datamodule: Any, split: str = "test", num: int = 250) -> Tensor:
-    """Returns the sequences of which exposure bias is measured, (2 N, T, ...), N at most ``num``."""
+    """Returns the sequences for exposure bias, (2 N, T, ...), N at most ``num``."""
     protocol = EXPOSURE[datamodule.spec.kind]
     return real_sequences(datamodule, split, protocol["prefix"] + protocol["steps"], num)
 
@@ -73,7 +73,7 @@ def exposure(module: Any, real: Tensor, seed: int = 0) -> dict[str, Curve]:
 
 
 def text_windows(module: Any, datamodule: TextDataModule, split: str) -> dict[str, float]:
-    """Returns nats and bits a character by nanoGPT's protocol; see ``nats_in_windows``."""
+    """Returns nats and bits per character by nanoGPT's protocol; see ``nats_in_windows``."""
     datamodule.source(split)
     device = device_of(module)
     with undisturbed(module):
@@ -85,57 +85,57 @@ def text_windows(module: Any, datamodule: TextDataModule, split: str) -> dict[st
 
 
 def copied_text(module: Any, datamodule: TextDataModule, split: str, num_samples: int, seed: int) -> dict[str, float]:
-    """Returns the share of 10-grams of drawn texts, and of the split, that occur in the training text."""
+    """Returns the share of 10-grams of sampled texts, and of the split, that occur in the training text."""
     datamodule.source(split)
     with undisturbed(module):
-        drawn = module.sample(num_samples, length=TEXT_LENGTH, generator=block_generator(seed, 0)).cpu()
+        sampled = module.sample(num_samples, length=TEXT_LENGTH, generator=block_generator(seed, 0)).cpu()
     training, real = datamodule.tokens["train"].long()[None], datamodule.tokens[split].long()[None]
     return {
-        f"copied_{COPIED}grams-{num_samples}x{TEXT_LENGTH}": share_seen(drawn, training, COPIED),
+        f"copied_{COPIED}grams-{num_samples}x{TEXT_LENGTH}": share_seen(sampled, training, COPIED),
         f"copied_{COPIED}grams_of_real": share_seen(real, training, COPIED),
     }
 
 
 def music(module: Any, datamodule: Any, split: str, num_samples: int | None, seed: int) -> dict[str, float]:
-    """Returns statistics of drawn songs, which have the lengths of the split's songs in turn."""
+    """Returns statistics of sampled songs, which have the lengths of the split's songs in turn."""
     songs, lengths = datamodule.sequences(split)
     num = num_samples or len(songs)
-    asked = lengths[torch.arange(num) % len(lengths)]
+    sampled_lengths = lengths[torch.arange(num) % len(lengths)]
     with undisturbed(module):
-        drawn = module.sample(num, length=int(asked.max()), generator=block_generator(seed, 0)).cpu()
+        sampled = module.sample(num, length=int(sampled_lengths.max()), generator=block_generator(seed, 0)).cpu()
     others, training = datamodule.sequences("val"), datamodule.sequences("train")
-    real, made, held_out = (music_histograms(*x) for x in ((songs, lengths), (drawn, asked), others))
+    real, generated, held_out = (music_histograms(*x) for x in ((songs, lengths), (sampled, sampled_lengths), others))
     values: dict[str, float] = {}
     for name, counts in real.items():
-        values[f"{name}_distance-{num}"] = total_variation(made[name], counts)
+        values[f"{name}_distance-{num}"] = total_variation(generated[name], counts)
         values[f"{name}_distance_of_real-{len(others[0])}"] = total_variation(held_out[name], counts)
     rates = music_rates(songs, lengths)
-    for name, rate in music_rates(drawn, asked).items():
+    for name, rate in music_rates(sampled, sampled_lengths).items():
         values[f"{name}-{num}"] = rate
         values[f"{name}_of_real"] = rates[name]
     known = melodic_intervals(*training)
-    for name, melody in ((f"-{num}", (drawn, asked)), ("_of_real", (songs, lengths))):
+    for name, melody in ((f"-{num}", (sampled, sampled_lengths)), ("_of_real", (songs, lengths))):
         values[f"copied_melody_{MELODY_COPIED}grams{name}"] = share_seen(
             melodic_intervals(*melody), known, MELODY_COPIED
         )
     return values
 
 
-class AsPictures(nn.Module):
-    """A model of pixels one after another as one that draws pictures, to be judged like others.
+class AsImages(nn.Module):
+    """Wraps a model of sequences of pixels as one that samples images, to be measured like other models of images.
 
     Args:
-        module: Draws tokens (N, H W) in {0, 1}.
+        module: A module whose samples are tokens (N, H W) in {0, 1}.
         shape: (1, H, W).
     """
 
-    num_judged = 2000  # a pixel at a time, 10 000 take over half an hour
+    num_evaluated = 2000  # pixel by pixel, 10 000 take over half an hour
 
     def __init__(self, module: nn.Module, shape: tuple[int, ...]) -> None:
         super().__init__()
         self.module, self.shape = module, shape
 
     def sample(self, num_samples: int, *, labels: Tensor | None = None, generator: Generator | None = None) -> Tensor:
-        """Draws pictures of zeros and ones, float32 (num_samples, 1, H, W)."""
+        """Samples images of zeros and ones, float32 (num_samples, 1, H, W)."""
         tokens = self.module.sample(num_samples, labels=labels, generator=generator)  # type: ignore[operator]
         return tokens.view(num_samples, *self.shape).float()

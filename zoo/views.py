@@ -1,7 +1,9 @@
-"""Pictures of what a checkpoint has learnt beyond its samples, each by the capability that it needs."""
+"""Views of a checkpoint other than samples, each for modules with the methods that it needs."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,31 +11,34 @@ from PIL.Image import Image
 from torch import Generator, Tensor
 
 from lightning_modules.parts.interpolation import spherical_interpolation
-from lightning_modules.parts.pictures import energy_surface, image_grid
+from lightning_modules.rendering.curves import draw_curves
+from lightning_modules.rendering.images import image_grid, save_png
+from lightning_modules.rendering.modules import render_held_out_continuations, rendered_as
+from lightning_modules.rendering.points import energy_surface
+from lightning_modules.rendering.renderers import SEQUENCES
+from lightning_modules.rendering.video import gif
 from zoo.cards import Card
-from zoo.curves import draw_curves
-from zoo.drawing import continue_held_out, shown_as
+from zoo.data import compared_sequences, held_out_images, held_out_sequences
 from zoo.errors import ZooError
-from zoo.evaluation import compared_sequences, held_out_pictures, held_out_sequences
-from zoo.exhibits import SEQUENCES
 from zoo.sequence_evaluation import EXPOSURE, exposure
 
 STEPS = 10
-MARGIN = 1.5  # of the pictured plane, around the furthest mode
+MARGIN = 1.5  # extent of the rendered plane, relative to the furthest mode
 NUM_POINTS = 500
+FRAMES, MILLISECONDS = 48, 80
 SPAN = 3.0  # standard deviations of the prior, on each side
 
 
 @dataclass(frozen=True)
 class Request:
-    """What was asked for.
+    """A request for a view.
 
     Attributes:
         module: The checkpoint's module.
-        num: Rows (or pictures) of the view.
-        generator: Source of all randomness.
-        real: Held-out pictures (num, C, H, W); empty for views that need none.
-        sequences: Held-out sequences (T, ...), instead of pictures.
+        num: Number of rows (or images) of the view.
+        generator: Source of all random numbers.
+        real: Held-out images (num, C, H, W); empty for views that need none.
+        sequences: Held-out sequences (T, ...), instead of images.
     """
 
     module: Any
@@ -45,26 +50,45 @@ class Request:
     @property
     def value_range(self) -> tuple[float, float]:
         """The values that become black and white."""
-        spec = self.module.data_spec
-        return (-1.0, 1.0) if spec is None or spec.value_range is None else spec.value_range
+        return self.module.data_spec.value_range or (-1.0, 1.0)
 
 
 def reconstructions(request: Request) -> Image:
-    """Held-out pictures, each beside what is decoded from its code."""
+    """Renders held-out images, each with its reconstruction to the right of it."""
     made = request.module.reconstruct(request.real).cpu()
     pairs = torch.stack([request.real, made], 1).flatten(0, 1)
     return image_grid(pairs, request.value_range, columns=min(2 * request.num, 2 * STEPS))
 
 
 def interpolation(request: Request) -> Image:
-    """Rows of codes on an arc between two draws of the prior, decoded."""
+    """Renders rows of decoded codes on an arc between two samples of the prior."""
     start, end = (request.module.sample_latent(request.num, generator=request.generator) for _ in range(2))
     codes = spherical_interpolation(start, end, STEPS).flatten(0, 1)
-    return image_grid(request.module.decode(codes).cpu(), request.value_range, columns=STEPS)
+    return image_grid(decoded(request, codes, STEPS), request.value_range, columns=STEPS)
+
+
+def circles(request: Request) -> list[Image]:
+    """Renders frames of decoded codes on circles through two samples of the prior, cos(t) z_1 + sin(t) z_2.
+
+    At every angle t the code is itself a sample of the prior N(0, I). A class-conditional model has a column per class.
+    """
+    start, end = (request.module.sample_latent(request.num, generator=request.generator) for _ in range(2))
+    columns = request.module.num_classes or math.ceil(math.sqrt(2 * request.num))
+    angles = 2 * math.pi * torch.arange(FRAMES) / FRAMES
+    frames = (decoded(request, t.cos() * start + t.sin() * end) for t in angles)
+    return [image_grid(frame, request.value_range, min(columns, request.num)) for frame in frames]
+
+
+def decoded(request: Request, codes: Tensor, repeated: int = 1) -> Tensor:
+    """Decodes codes; a class-conditional model gets the classes in turn, each ``repeated`` times."""
+    classes = request.module.num_classes
+    labels = {} if classes is None else {"labels": (torch.arange(len(codes)) // repeated) % classes}
+    images: Tensor = request.module.decode(codes, **labels).cpu()
+    return images
 
 
 def traversal(request: Request) -> Image:
-    """A row for each of the first coordinates of one code, moved from -3 to 3 while the others stay."""
+    """Renders a row for each of the first coordinates of one code, varied from -3 to 3 with the others constant."""
     z = request.module.sample_latent(1, generator=request.generator)
     values = torch.linspace(-SPAN, SPAN, STEPS)
     rows = [request.module.traverse(z, dimension, values)[0] for dimension in range(min(request.num, z.shape[1]))]
@@ -72,73 +96,85 @@ def traversal(request: Request) -> Image:
 
 
 def completion(request: Request) -> Image:
-    """Held-out pictures: each whole, its upper half, and several ways in which the model goes on from there."""
+    """Renders held-out images: each complete, its upper half, and several completions by the model."""
     height = request.real.shape[2]
     upper = request.real.clone()
     upper[:, :, height // 2 :] = request.value_range[0]
     repeated = upper.repeat_interleave(STEPS - 2, 0)
-    drawn = request.module.complete(repeated, height // 2, generator=request.generator).cpu()
-    rows = torch.cat([request.real[:, None], upper[:, None], drawn.unflatten(0, (request.num, STEPS - 2))], 1)
+    completed = request.module.complete(repeated, height // 2, generator=request.generator).cpu()
+    rows = torch.cat([request.real[:, None], upper[:, None], completed.unflatten(0, (request.num, STEPS - 2))], 1)
     return image_grid(rows.flatten(0, 1), request.value_range, columns=STEPS)
 
 
 def continuation(request: Request) -> Image:
-    """Held-out sequences, and how the model goes on from their beginnings."""
-    given = shown_as(request.module).given(request.module.data_spec)
-    return continue_held_out(request.module, request.sequences, given, request.generator).picture
+    """Renders held-out sequences, and the model's continuations of their prefixes."""
+    given = rendered_as(request.module).given(request.module.data_spec)
+    return render_held_out_continuations(request.module, request.sequences, given, request.generator).image
 
 
 def filters(request: Request) -> Image:
-    """Weights of hidden units, grey for zero."""
+    """Renders the weights of hidden units, with grey for zero."""
     return image_grid(request.module.filters()[: request.num].cpu(), (-1.0, 1.0))
 
 
 def fantasies(request: Request) -> Image:
-    """Where the persistent chains of training were at its end."""
+    """Renders the states of the persistent chains at the end of training."""
     return image_grid(request.module.fantasy_particles()[: request.num].cpu(), request.value_range)
 
 
 def energy(request: Request) -> Image:
-    """The density that the energy of a point in the plane stands for, with level lines."""
+    """Renders the unnormalised density exp(-E(x)) of points in the plane, with level lines."""
     spec, points = request.module.data_spec, request.module.sample(NUM_POINTS, generator=request.generator)
     reach = [abs(x) for mode in spec.modes for x in mode] or points.abs().amax(1).tolist()
     return energy_surface(request.module.energy, MARGIN * max(reach))
 
 
 def exposure_bias(request: Request) -> Image:
-    """How far the model drifts from held-out sequences, by the steps that it has run freely."""
+    """Renders the divergence of the model from held-out sequences, by the number of free-running steps."""
     curves = exposure(request.module, torch.stack(list(request.sequences)), request.generator.initial_seed())
     return draw_curves({type(request.module).__name__: curves})
 
 
 def with_held_out(request: Request, card: Card, data_dir: str | None = None) -> Request:
-    """Returns the request with the first test examples of a checkpoint's data; sequences are long enough to go on."""
+    """Returns the request with the first test examples of a checkpoint's data; sequences are longer than the prefix."""
     spec = request.module.data_spec
     if spec.kind not in SEQUENCES:
-        return replace(request, real=held_out_pictures(card, request.num, data_dir))
-    given = shown_as(request.module).given(spec)
+        return replace(request, real=held_out_images(card, request.num, data_dir))
+    given = rendered_as(request.module).given(spec)
     return replace(request, sequences=held_out_sequences(card, request.num, given, data_dir))
 
 
 def with_compared(request: Request, card: Card, data_dir: str | None = None) -> Request:
-    """Returns the request with the test sequences of which exposure bias is measured, twice ``num`` at most."""
-    return replace(request, sequences=compared_sequences(card, request.num, data_dir))
+    """Returns the request with the test sequences for exposure bias, at most twice ``num`` of them."""
+    protocol = EXPOSURE[request.module.data_spec.kind]
+    steps = protocol["prefix"] + protocol["steps"]
+    return replace(request, sequences=compared_sequences(card, steps, request.num, data_dir))
 
 
 @dataclass(frozen=True)
 class View:
-    """A picture that can be drawn, of modules that have all of ``needs``; ``gather`` finds the data that it shows."""
+    """An image that can be rendered for modules that have all of ``needs``.
+
+    Args:
+        draw: Renders the image.
+        needs: Methods and attributes that a module must have.
+        kinds: Kinds of data that it supports.
+        gather: Adds the data that it shows to the request, or ``None``.
+        num: Default number of rows or images.
+        frames: Renders the frames of an animation, or ``None``.
+    """
 
     draw: Callable[[Request], Image]
     needs: tuple[str, ...]
     kinds: tuple[str, ...] = ("image",)
     gather: Callable[[Request, Card, str | None], Request] | None = None
     num: int = 8
+    frames: Callable[[Request], list[Image]] | None = None
 
 
 VIEWS = {
     "reconstructions": View(reconstructions, ("encode", "reconstruct"), gather=with_held_out, num=40),
-    "interpolation": View(interpolation, ("sample_latent", "decode")),
+    "interpolation": View(interpolation, ("sample_latent", "decode"), frames=circles),
     "traversal": View(traversal, ("sample_latent", "traverse")),
     "completion": View(completion, ("complete",), gather=with_held_out),
     "continuation": View(continuation, ("continue_sequence",), kinds=SEQUENCES, gather=with_held_out, num=4),
@@ -152,18 +188,34 @@ VIEWS = {
 
 
 def views_of(module: Any) -> list[str]:
-    """Returns the names of the views that a module has."""
-    kind = None if module.data_spec is None else module.data_spec.kind
+    """Returns the names of the views that a module supports."""
+    kind = module.data_spec.kind if module.has_data_spec else None
     return [
         name for name, view in VIEWS.items() if kind in view.kinds and all(hasattr(module, need) for need in view.needs)
     ]
 
 
-def check_view(module: Any, name: str, view: str) -> View:
-    """Returns a view that a module has.
+def write_view(view: View, request: Request, path: Path) -> None:
+    """Writes a view as PNG, or as animated GIF if it supports that, and creates missing folders.
 
     Raises:
-        ZooError: If it has no such view, with those that it has.
+        ZooError: If the file has another extension.
+    """
+    if path.suffix.lower() == ".png":
+        save_png(view.draw(request), path)
+        return
+    if path.suffix.lower() != ".gif" or view.frames is None:
+        formats = ".png" if view.frames is None else ".png or .gif"
+        raise ZooError(f"--out {path} ends in {path.suffix or 'nothing'!r}, but this view is written as {formats}.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(gif(view.frames(request), MILLISECONDS))
+
+
+def check_view(module: Any, name: str, view: str) -> View:
+    """Returns a view that a module supports.
+
+    Raises:
+        ZooError: If it does not support the view; the message names those that it does.
     """
     if view not in (found := views_of(module)):
         have = f"It has {', '.join(found)}." if found else "It has samples only: python -m zoo sample."

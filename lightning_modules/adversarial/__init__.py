@@ -1,1 +1,1 @@
-"""Two players: the generator draws data, the discriminator tells them from real ones (section 1.2.3)."""
+"""Adversarial methods: a generator samples data, a discriminator tells them from real data (section 1.2.3)."""

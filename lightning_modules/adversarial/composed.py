@@ -1,40 +1,46 @@
-"""Any combination of the parts by name: a game nobody has named yet is a recipe, not a class."""
+"""A GAN composed of named parts: a new combination of parts needs a recipe, not a class."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
 
-from lightning_modules.adversarial.build import adam, players
 from lightning_modules.adversarial.loop import AdversarialModule, unconstrained
+from lightning_modules.adversarial.players import common, players, two_adams
 from lightning_modules.parts.constraints import clip_weights, spectrally_normalized
 from lightning_modules.parts.games import GAMES
 from lightning_modules.parts.penalties import PENALTIES
-from lightning_modules.parts.schedules import EveryNth
 
 
 class ComposedGAN(AdversarialModule):
-    """A GAN put together from named parts, such as a hinge game with spectral norm and an R1 penalty.
+    """A GAN composed of named parts, such as a hinge game with spectral norm and an R1 penalty.
+
+    ``game`` is ``"minimax"``, ``"non_saturating"``, ``"wasserstein"`` or ``"hinge"``. Parts that are ``None`` are left
+    out.
 
     Args:
-        shape: (C, H, W) of pictures in [-1, 1], or (2,) for points.
+        shape: (C, H, W) of images in [-1, 1], or (2,) for points.
         architecture: ``"dcgan"``, ``"resnet"`` or ``"mlp"``.
         latent_dim: Size of the code z.
-        width: Channels of the networks at their widest picture; see each architecture.
+        width: Channels of the networks at full resolution; see each architecture.
         num_classes: Number of classes for a class-conditional game, or ``None``.
-        game: ``"minimax"``, ``"non_saturating"``, ``"wasserstein"`` or ``"hinge"``.
+        game: Name of the losses of both players.
         penalties: Name of a penalty to its weight, ``{"gradient_penalty": 10.0, "r1": 1.0}``.
         spectral_norm: Normalises the discriminator's weights.
-        clip: Bound on every weight of the discriminator after each step, or ``None``.
+        weight_clip: Bound on every weight of the discriminator after each of its steps.
         batch_norm: Batch normalisation in the discriminator (dcgan only).
-        critic_steps: Discriminator steps a generator step.
-        lr: Adam's learning rate.
-        discriminator_lr: Adam's learning rate of the discriminator; ``None`` for ``lr``.
+        critic_steps: Discriminator steps per generator step.
+        lr: Learning rate of both players.
+        discriminator_lr: Learning rate of the discriminator instead of ``lr``, or ``None``.
         betas: Adam's decay rates.
         decay_steps: Batches after which the learning rates have fallen linearly to zero, or ``None``.
-        compile: Compiles both networks.
+        clip_norm: Largest norm of each player's gradient, or ``None``.
+        accumulate_batches: Batches whose gradients are accumulated for one step of each player.
+        compile: Compiles both networks; penalties run uncompiled.
 
     Raises:
-        ValueError: If a part is unknown (the message lists those there are), or two of them contradict.
+        ValueError: If a part is unknown (the message lists the known ones), or two parts exclude each other.
     """
+
+    renamed_hyperparameters: Mapping[str, str] = {"clip": "weight_clip"}
 
     def __init__(
         self,
@@ -46,34 +52,34 @@ class ComposedGAN(AdversarialModule):
         game: str = "non_saturating",
         penalties: Mapping[str, float] | None = None,
         spectral_norm: bool = False,
-        clip: float | None = None,
+        weight_clip: float | None = None,
         batch_norm: bool = False,
         critic_steps: int = 1,
         lr: float = 2e-4,
         discriminator_lr: float | None = None,
         betas: Sequence[float] = (0.5, 0.999),
         decay_steps: int | None = None,
+        clip_norm: float | None = None,
+        accumulate_batches: int = 1,
         compile: bool = False,
     ) -> None:
         if game not in GAMES:
             raise ValueError(f"game={game!r} is not one of {', '.join(GAMES)}.")
         if unknown := sorted(set(penalties or {}) - set(PENALTIES)):
-            raise ValueError(f"penalties has {', '.join(unknown)}; there are {', '.join(PENALTIES)}.")
-        if any(weight < 0 for weight in (penalties or {}).values()):
-            raise ValueError(f"penalties={dict(penalties or {})} must not have negative weights.")
-        if clip is not None and (clip <= 0 or spectral_norm):
-            raise ValueError(f"clip={clip} must be positive, and goes without spectral_norm, which rescales weights.")
+            raise ValueError(f"penalties: {', '.join(unknown)} is not one of {', '.join(PENALTIES)}.")
+        if weight_clip is not None and (weight_clip <= 0 or spectral_norm):
+            raise ValueError(
+                f"weight_clip={weight_clip} must be positive, and excludes spectral_norm, which rescales weights."
+            )
         networks = players(architecture, shape, latent_dim, width, num_classes, batch_norm=batch_norm)
         if spectral_norm:
             spectrally_normalized(networks["discriminator"])
         super().__init__(
             game=GAMES[game],
             penalties={name: (weight, PENALTIES[name]) for name, weight in (penalties or {}).items()},
-            constrain=unconstrained if clip is None else partial(clip_weights, bound=clip),
-            schedule=EveryNth(critic_steps),
-            decay_steps=decay_steps,
-            compile=compile,
+            constrain=unconstrained if weight_clip is None else partial(clip_weights, bound=weight_clip),
+            **common(critic_steps, decay_steps, clip_norm, accumulate_batches, compile),
             **networks,
-            **adam(lr, betas, discriminator_lr),
+            **two_adams(lr, betas, discriminator_lr),
         )
         self.save_hyperparameters()

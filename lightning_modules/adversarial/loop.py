@@ -1,10 +1,10 @@
-"""The two-player loop shared by every GAN whose game is played on examples alone.
+"""The two-player training loop, shared by every GAN whose losses depend on examples alone.
 
-A named method is a final class that binds parts to this loop: a game, penalties, a constraint, optimizers, a
-schedule. A method that changes what is computed writes its own ``training_step`` out of the same parts.
+A named method is a final class that passes parts to this loop: a game, penalties, a constraint, optimizers, a
+schedule. A method that computes something else writes its own ``training_step`` from the same parts.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -13,55 +13,76 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Generator, Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import parametrize
-from torch.optim import Optimizer
 
-from lightning_modules.base import GenerativeModule, count_batches_by
-from lightning_modules.parts.capabilities import DataSpec
-from lightning_modules.parts.games import Game
-from lightning_modules.parts.noise import draw_normal, new_generator
-from lightning_modules.parts.penalties import Penalty
-from lightning_modules.parts.sampling import CHUNK, check_labels, check_num_samples, choose_labels, evaluating
-from lightning_modules.parts.schedules import CriticSchedule, EveryNth, linear_decay
+from datamodules.spec import Batch, DataSpec
+from lightning_modules.base import GenerativeModule
+from lightning_modules.parts.critic_schedules import CriticSchedule, EveryNth
+from lightning_modules.parts.games import Game, in_full_precision
+from lightning_modules.parts.noise import Noise, draw_normal, fixed_normal, new_generator
+from lightning_modules.parts.optimizers import BuildOptimizer
+from lightning_modules.parts.penalties import WeightedTerm, weighted_terms
+from lightning_modules.parts.sampling import check_num_samples, choose_labels
+from lightning_modules.parts.schedules import Schedule
 
-BuildOptimizer = Callable[[list[nn.Parameter]], Optimizer]
-
-
-def in_full_precision(logits: Tensor) -> Tensor:
-    """Returns half-precision logits as float32: a mean of them would be rounded to three digits."""
-    return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+Terms = dict[str, Tensor]
+Stage = Callable[["AdversarialModule", int], bool]
+Augmentation = Callable[[Tensor, int, Noise], Tensor]
+"""Maps examples and the number of earlier batches to augmented or corrupted examples; see ``parts.augmentation``."""
 
 
 def unconstrained(network: nn.Module) -> None:
-    """Leaves the discriminator as its optimizer made it."""
+    """Default of ``constrain``: leaves the discriminator unchanged."""
+
+
+def unchanged(x: Tensor, step: int, noise: Noise) -> Tensor:
+    """Default of ``augment`` and ``corrupt``: returns the examples unchanged."""
+    return x
+
+
+def single_stage(module: "AdversarialModule", step: int) -> bool:
+    """Default of ``stage``: keeps networks and optimizers throughout training."""
+    return False
 
 
 class AdversarialModule(GenerativeModule):
     """Alternates critic and generator steps; one batch is one critic step.
 
-    Built directly, with networks of one's own, it trains, samples and checkpoints; only the zoo refuses it, because
-    a file cannot say how to build it again. It keeps no ``shape`` then, and compares nothing with the data.
+    It can also be built directly, with any two networks. It then trains, samples and writes checkpoints, but the zoo
+    refuses it, because a file cannot describe how to rebuild it; and it has no ``shape`` to compare with the data.
+
+    All functions of the batch get the number of earlier batches, so that a resumed run computes the same.
 
     Args:
-        generator: Maps codes (N, latent_dim) and labels (N,) or ``None`` to examples (N, *shape).
-        discriminator: Maps examples and labels to logits (N,).
-        game: What each player minimises.
+        generator: Maps codes (N, latent_dim) and a condition, class labels int64 (N,) or ``None``, to examples
+            (N, *shape).
+        discriminator: Maps examples and a condition to logits (N,).
+        game: The losses of both players.
         latent_dim: Size of the code z ~ N(0, I).
         generator_optimizer: Builds the generator's optimizer from its parameters.
         discriminator_optimizer: Builds the discriminator's.
-        penalties: Name to (weight, penalty): added to the discriminator's loss, in full precision.
+        penalties: Name to ``(weight, penalty)`` or ``WeightedTerm``: added to the discriminator's loss, in float32.
+        generator_penalties: The same of the generator; they see the generator and the codes of the batch.
         constrain: Applied to the discriminator after each of its steps.
-        schedule: When the generator moves.
+        prepare_real: Maps real examples and the number of batches to the examples that are used in their place, as
+            growing networks need it.
+        augment: Differentiable augmentation of all inputs of the discriminator.
+        corrupt: Adds noise to all inputs of the discriminator, after augmentation.
+        stage: Called before every batch with this module and the number of batches; it may change the networks, and
+            returns whether the states of the optimizers are reset.
+        schedule: After which critic steps the generator makes a step.
         num_classes: Number of classes of a class-conditional game, or ``None``.
-        decay_steps: Batches after which both learning rates have fallen linearly to zero, or ``None``.
-        compile: Compiles both networks with ``torch.compile``. Penalties run uncompiled: their second derivative is
-            not supported by it.
+        lr_schedule: Factor of both learning rates, a function of the batch.
+        beta2: The second of Adam's decay rates as a function of the batch, or ``None`` to keep the optimizers' own.
+        clip_norm: Largest norm of each player's gradient, or ``None``.
+        accumulate_batches: Batches whose gradients are accumulated for one step of each player.
+        compile: Compiles both networks with ``torch.compile``. Penalties run uncompiled, because it does not support
+            their second derivative.
 
     Raises:
-        ValueError: If a number is out of range, or a penalty meets a discriminator with batch normalisation.
+        ValueError: If a number is out of range, or a penalty is given for a discriminator with batch normalisation.
     """
 
     value_range = (-1.0, 1.0)
-    class_probabilities: Tensor | None
 
     def __init__(
         self,
@@ -72,32 +93,40 @@ class AdversarialModule(GenerativeModule):
         latent_dim: int,
         generator_optimizer: BuildOptimizer,
         discriminator_optimizer: BuildOptimizer,
-        penalties: Mapping[str, tuple[float, Penalty]] | None = None,
+        penalties: Mapping[str, WeightedTerm | tuple[Any, ...]] | None = None,
+        generator_penalties: Mapping[str, WeightedTerm | tuple[Any, ...]] | None = None,
         constrain: Callable[[nn.Module], None] = unconstrained,
+        prepare_real: Callable[[Tensor, int], Tensor] | None = None,
+        augment: Augmentation = unchanged,
+        corrupt: Augmentation = unchanged,
+        stage: Stage = single_stage,
         schedule: CriticSchedule | None = None,
         num_classes: int | None = None,
-        decay_steps: int | None = None,
+        lr_schedule: Schedule | None = None,
+        beta2: Callable[[int], float] | None = None,
+        clip_norm: float | None = None,
+        accumulate_batches: int = 1,
         compile: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__(num_classes, lr_schedule, clip_norm)
         self.automatic_optimization = False
-        if latent_dim < 1:
-            raise ValueError(f"latent_dim={latent_dim} must be at least 1.")
+        if latent_dim < 1 or accumulate_batches < 1:
+            raise ValueError(f"latent_dim={latent_dim} and accumulate_batches={accumulate_batches} must be at least 1.")
         self.generator, self.discriminator, self.game = generator, discriminator, game
-        self.latent_dim, self.num_classes = latent_dim, num_classes
-        self.penalties, self.constrain = dict(penalties or {}), constrain
-        self.schedule = schedule or EveryNth()
+        self.latent_dim, self.accumulate_batches = latent_dim, accumulate_batches
+        self.penalties, self.generator_penalties = weighted_terms(penalties), weighted_terms(generator_penalties)
+        self.constrain, self.prepare_real, self.stage = constrain, prepare_real, stage
+        self.augment, self.corrupt = augment, corrupt
+        self.schedule, self.beta2 = schedule or EveryNth(), beta2
         self.build_optimizers = (generator_optimizer, discriminator_optimizer)
-        self.decay_steps, self.decay = decay_steps, linear_decay(decay_steps)
-        self.register_buffer(
-            "class_probabilities", None if num_classes is None else torch.full((num_classes,), 1 / num_classes)
-        )
+        self.real_batches: list[tuple[Tensor, Tensor | None]] = []
+        self.restored_gradients: dict[str, Tensor] = {}
         if self.penalties and any(isinstance(layer, _BatchNorm) for layer in discriminator.modules()):
             raise ValueError(
-                f"The penalty {', '.join(self.penalties)} is a mean over examples, which batch normalisation in the "
-                "discriminator ties together; build it without (batch_norm=false)."
+                f"The penalty {', '.join(self.penalties)} is a mean over independent examples, but batch normalisation "
+                "in the discriminator makes them depend on each other; build it without (batch_norm=false)."
             )
-        # Convolutions in channels_last are a tenth to a third faster; on other layers it changes nothing.
+        # Convolutions in channels_last are a tenth to a third faster; other layers are not affected.
         self.to(memory_format=torch.channels_last)
         if compile:
             self.generator.compile()
@@ -105,123 +134,178 @@ class AdversarialModule(GenerativeModule):
 
     @classmethod
     def hyperparameters_for(cls, spec: DataSpec) -> dict[str, Any]:
-        """Shape from the data; points need the multi-layer perceptron. Classes are opt-in: ``num_classes=...``."""
+        """Returns shape and architecture: an MLP for points. Classes are opt-in: ``num_classes=...``."""
         return {"shape": list(spec.shape), "architecture": "dcgan" if spec.kind == "image" else "mlp"}
 
-    def setup(self, stage: str) -> None:
-        """Takes the class frequencies of the data, by which unlabelled requests are answered."""
-        super().setup(stage)
-        counts = self.data_spec.class_counts if self.data_spec is not None else ()
-        if self.class_probabilities is not None and counts:
-            weights = torch.tensor(counts, dtype=torch.float32, device=self.class_probabilities.device)
-            self.class_probabilities.copy_(weights / weights.sum())
-
     def on_fit_start(self) -> None:
-        """Refuses what would train wrongly in silence.
+        """Refuses half precision where there is a penalty, which is on a gradient.
 
         Raises:
-            ValueError: If the run goes on after the learning rate has reached zero, or half precision meets a penalty.
+            ValueError: If the precision is too coarse.
         """
-        if self.decay_steps is not None and self.trainer.max_steps > self.decay_steps:
-            raise ValueError(
-                f"max_steps={self.trainer.max_steps} goes beyond decay_steps={self.decay_steps}, where the learning "
-                f"rate reaches zero; set decay_steps={self.trainer.max_steps} (--model.decay_steps), or null."
-            )
-        if self.penalties and str(self.trainer.precision) in ("16-mixed", "16-true", "bf16-true"):
+        super().on_fit_start()
+        coarse = str(self.trainer.precision) in ("16-mixed", "16-true", "bf16-true")
+        if coarse and (self.penalties or self.generator_penalties):
             raise ValueError(
                 f"precision={self.trainer.precision!r} is too coarse for the gradient of an input-gradient penalty; "
                 "use 'bf16-mixed', which computes the penalty in full precision."
             )
 
-    def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Maps codes (N, latent_dim) to examples (N, *shape)."""
-        return self.generator(z, labels)
+    def forward(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Maps codes (N, latent_dim) and class labels (int64 (N,), or ``None``) to examples (N, *shape)."""
+        return self.generator(z, condition)
 
     def averaged_networks(self) -> Mapping[str, nn.Module]:
-        """Sampling uses the generator alone."""
+        """Returns the generator, the only network that sampling uses."""
         return {"generator": self.generator}
 
     # Training
 
-    def training_step(self, batch: Sequence[Tensor], batch_idx: int) -> None:
-        """One critic step, and a generator step when the schedule says so."""
-        if batch_idx == 0:
-            self.check_batch(batch)
-        real, labels = self.receive(batch)
+    def on_train_start(self) -> None:
+        """Puts restored gradients into place, which Lightning clears after it has loaded a checkpoint."""
+        parameters = dict(self.discriminator.named_parameters())
+        for name, gradient in self.restored_gradients.items():
+            parameters[name].grad = gradient.to(self.device)
+        self.restored_gradients = {}
+
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        """Makes one critic step, and a generator step when the schedule has one."""
         generator_optimizer, discriminator_optimizer = self.optimizers()  # type: ignore[attr-defined]
-        count_batches_by(discriminator_optimizer, generator_optimizer)
-        batches = self.global_step + 1
-        for group in generator_optimizer.param_groups + discriminator_optimizer.param_groups:
-            group["lr"] = group["initial_lr"] * self.decay(batches - 1)
+        step = self.batches_trained
+        last = (step + 1) % self.accumulate_batches == 0
+        with self.counted_batch(generator_optimizer, discriminator_optimizer):
+            self.begin_step(step, generator_optimizer, discriminator_optimizer)
+            real, labels = self.real_examples(batch, step)
 
-        with self.toggled_optimizer(discriminator_optimizer):
-            self.descend(discriminator_optimizer, *self.discriminator_losses(real, labels))
-        self.constrain(self.discriminator)
+            with self.toggled_optimizer(discriminator_optimizer):
+                if step % self.accumulate_batches == 0:
+                    discriminator_optimizer.zero_grad()
+                    self.real_batches = []
+                losses, penalties = self.discriminator_losses(real, labels, step)
+                self.accumulate(losses, penalties, self.accumulate_batches)
+                if last:
+                    self.take_step(discriminator_optimizer, {**losses, **penalties}, clip_norm=self.clip_norm)
+            if last:
+                self.constrain(self.discriminator)
 
-        if self.schedule.generator_updates(batches) > self.schedule.generator_updates(batches - 1):
-            with self.toggled_optimizer(generator_optimizer):
-                self.descend(generator_optimizer, self.generator_losses(len(real)))
+            self.real_batches.append((real, labels))
+            critic_steps = (step + 1) // self.accumulate_batches
+            if last and self.schedule.generator_updates(critic_steps) > self.schedule.generator_updates(
+                critic_steps - 1
+            ):
+                with self.toggled_optimizer(generator_optimizer):
+                    generator_optimizer.zero_grad()
+                    for real, labels in self.real_batches:
+                        losses, penalties = self.generator_losses(real, labels, step)
+                        self.accumulate(losses, penalties, self.accumulate_batches)
+                    self.take_step(generator_optimizer, {**losses, **penalties}, clip_norm=self.clip_norm)
+            if last:
+                self.real_batches = []
 
-    def receive(self, batch: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
+    def begin_step(self, step: int, *optimizers: Any) -> None:
+        """Begins a new stage if one is due, and sets the scheduled beta2."""
+        starts_afresh = self.stage(self, step)
+        for optimizer in optimizers if starts_afresh else ():
+            optimizer.state.clear()
+        if self.beta2 is not None:
+            for group in [group for optimizer in optimizers for group in optimizer.param_groups]:
+                group["betas"] = (group["betas"][0], self.beta2(step))
+
+    def real_examples(self, batch: Batch, step: int) -> tuple[Tensor, Tensor | None]:
         """Returns the real examples in channels_last, and their labels if the game is class-conditional."""
-        real = batch[0]
+        real = batch.x if self.prepare_real is None else self.prepare_real(batch.x, step)
         if real.ndim == 4:
             real = real.contiguous(memory_format=torch.channels_last)
-        return real, batch[1] if self.num_classes is not None else None
+        return real, self.condition(batch)
 
-    def draw_fakes(self, num: int) -> tuple[Tensor, Tensor | None]:
-        """Draws training fakes, with gradients if they are on, and the labels they were asked to have."""
-        labels = None if self.class_probabilities is None else self.noise.categorical(self.class_probabilities, num)
-        return self(self.noise.normal(num, self.latent_dim, device=self.device), labels), labels
+    def draw_fakes(self, num: int, labels: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Generates examples for training, with gradients if they are enabled; also returns their codes and labels.
 
-    def discriminator_losses(
-        self, real: Tensor, labels: Tensor | None
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor] | None]:
-        """Returns the game's term, and the weighted penalties for the full-precision island."""
+        Args:
+            num: Number of examples.
+            labels: Labels of the real examples in a relativistic game; ``None`` draws them by their frequency.
+        """
+        if labels is None and self.class_probabilities is not None:
+            labels = self.noise.categorical(self.class_probabilities, num)
+        z = self.noise.normal(num, self.latent_dim, device=self.device)
+        return self(z, labels), z, labels
+
+    def seen(self, x: Tensor, step: int) -> Tensor:
+        """Returns the discriminator's input: the examples, augmented, then corrupted."""
+        return self.corrupt(self.augment(x, step, self.noise), step, self.noise)
+
+    def discriminator_losses(self, real: Tensor, labels: Tensor | None, step: int) -> tuple[Terms, Terms]:
+        """Returns the loss of the game, and the weighted penalties that are due, which are in float32."""
         with torch.no_grad():
-            fake, fake_labels = self.draw_fakes(len(real))
+            fake, _, fake_labels = self.draw_fakes(len(real), labels if self.game.relativistic else None)
+            real, fake = self.seen(real, step), self.seen(fake, step)
         with parametrize.cached():  # one power iteration for both, as in the paper; the penalty has a graph of its own
             logits_real = in_full_precision(self.discriminator(real, labels))
             logits_fake = in_full_precision(self.discriminator(fake, fake_labels))
         losses = {"discriminator": self.game.discriminator(logits_real, logits_fake)}
-        if not self.penalties:
-            return losses, None
-        # On a segment between pictures of two classes neither label is right; the real one's is as good as any.
-        critic = partial(self.discriminator.forward, labels=labels)
+        # On a segment between examples of two classes neither label is correct; the real one is used.
+        critic = partial(conditioned, self.discriminator, labels)
         dtype = next(self.discriminator.parameters()).dtype
+        return losses, self.penalty_terms(self.penalties, step, critic, real.to(dtype), fake.to(dtype))
+
+    def generator_losses(self, real: Tensor, labels: Tensor | None, step: int) -> tuple[Terms, Terms]:
+        """Returns the generator's loss on newly generated examples, and the weighted penalties that are due."""
+        fake, z, fake_labels = self.draw_fakes(len(real), labels if self.game.relativistic else None)
+        logits_real = None
+        if self.game.relativistic:
+            with torch.no_grad():
+                logits_real = in_full_precision(self.discriminator(self.seen(real, step), labels))
+        logits_fake = in_full_precision(self.discriminator(self.seen(fake, step), fake_labels))
+        losses = {"generator": self.game.generator_loss(logits_fake, logits_real)}
+        generator = partial(conditioned, self.generator, fake_labels)
+        return losses, self.penalty_terms(self.generator_penalties, step, generator, z)
+
+    def penalty_terms(self, penalties: Mapping[str, WeightedTerm], step: int, *arguments: Any) -> Terms:
+        """Returns the penalties that are due in this batch, each times its weight, computed in float32."""
+        due = {name: (term, weight) for name, term in penalties.items() if (weight := term.weight_at(step))}
         with torch.autocast(self.device.type, enabled=False):
-            return losses, {
-                name: weight * penalty(critic, real.to(dtype), fake.to(dtype), self.noise)
-                for name, (weight, penalty) in self.penalties.items()
-            }
+            return {name: weight * term.term(*arguments, self.noise) for name, (term, weight) in due.items()}
 
-    def generator_losses(self, num: int) -> dict[str, Tensor]:
-        """Returns what the generator minimises, on fresh fakes."""
-        fake, labels = self.draw_fakes(num)
-        return {"generator": self.game.generator(in_full_precision(self.discriminator(fake, labels)))}
-
-    def validation_step(self, batch: Sequence[Tensor], batch_idx: int) -> None:
-        """Logs ``val/discriminator_loss``, the game's value on held-out data, penalties left out."""
-        real, labels = self.receive(batch)
-        seed = batch_idx * self.trainer.world_size + self.global_rank
-        fake = self.sample(len(real), labels=labels, generator=torch.Generator().manual_seed(seed))
+    def held_out(self, batch: Batch, indices: Tensor, stage: str) -> Mapping[str, Tensor]:
+        """Measures ``discriminator_loss``, the game's value on held-out data, without penalties."""
+        real, labels = self.real_examples(batch, self.batches_trained)
+        fake = self.decode(fixed_normal(indices, self.latent_dim), labels=labels)
         logits_real, logits_fake = self.discriminator(real, labels), self.discriminator(fake, labels)
         loss = self.game.discriminator(in_full_precision(logits_real), in_full_precision(logits_fake))
-        self.log("val/discriminator_loss", loss, sync_dist=True, batch_size=len(real))
+        return {"discriminator_loss": loss.expand(len(real))}
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Generator first, discriminator second: the order is part of the checkpoint format.
+        """Returns the generator's optimizer, then the discriminator's: the order is part of the checkpoint format.
 
-        The learning rate is a function of the batch alone, set in ``training_step``: a scheduler object would count
-        the steps of its own optimizer, and the generator's may not have made one yet.
+        Raises:
+            ValueError: If beta2 follows a schedule, but an optimizer has none.
         """
-        optimizers = [
-            build(list(network.parameters()))
-            for build, network in zip(self.build_optimizers, (self.generator, self.discriminator), strict=True)
-        ]
-        for group in [group for optimizer in optimizers for group in optimizer.param_groups]:
-            group["initial_lr"] = group["lr"]
-        return optimizers
+        networks = (self.generator, self.discriminator)
+        pairs = zip(self.build_optimizers, networks, strict=True)
+        optimizers = [build(list(network.parameters())) for build, network in pairs]
+        for optimizer in optimizers:
+            if self.beta2 is not None and "betas" not in optimizer.defaults:
+                raise ValueError(f"{type(optimizer).__name__} has no betas that a schedule of beta2 could set.")
+        return self.scheduled_manually(*optimizers)
+
+    def rank_state(self) -> dict[str, Tensor]:
+        """Returns what has been accumulated for the next step: gradients and real examples."""
+        if not self.real_batches:
+            return {}
+        gradients = {
+            f"gradient.{name}": p.grad for name, p in self.discriminator.named_parameters() if p.grad is not None
+        }
+        reals = {f"real.{i:04d}": x for i, (x, _) in enumerate(self.real_batches)}
+        labels = {f"labels.{i:04d}": y for i, (_, y) in enumerate(self.real_batches) if y is not None}
+        return {**gradients, **reals, **labels}
+
+    def load_rank_state(self, state: Mapping[str, Tensor]) -> None:
+        """Restores accumulated gradients and real examples."""
+        gradients = {key.partition(".")[2]: value for key, value in state.items() if key.startswith("gradient.")}
+        self.restored_gradients = gradients
+        reals = sorted(key for key in state if key.startswith("real."))
+        labels = [state.get(key.replace("real.", "labels.")) for key in reals]
+        self.real_batches = [(state[key], y) for key, y in zip(reals, labels, strict=True)]
 
     # Sampling
 
@@ -234,31 +318,18 @@ class AdversarialModule(GenerativeModule):
         """Maps codes (N, latent_dim) to examples (N, *shape) in evaluation mode.
 
         Raises:
-            ValueError: Unless there is one label a code for a class-conditional model, and none for another.
+            ValueError: Unless there is one label per code for a class-conditional model, and none for another.
         """
-        z = z.to(self.device, next(self.generator.parameters()).dtype)
-        chunks = z.split(CHUNK)
-        if self.class_probabilities is None and labels is None:
-            asked: Sequence[Tensor | None] = [None] * len(chunks)
-        else:
-            asked = check_labels(labels, len(z), self.class_probabilities).split(CHUNK)
-        with evaluating(self):
-            return torch.cat([self.generator(*pair) for pair in zip(chunks, asked, strict=True)])
+        return self.decode_in_chunks(self.generator, z, labels)
 
     def sample(self, num_samples: int, *, labels: Tensor | None = None, generator: Generator | None = None) -> Tensor:
-        """Draws examples, shape (num_samples, *shape); pictures in [-1, 1].
-
-        Args:
-            num_samples: How many, at least 1.
-            labels: Classes to draw, int64 (num_samples,), for a class-conditional model; ``None`` draws them by
-                their frequency in training.
-            generator: Source of all randomness; ``None`` takes a fresh seed from the system. The global random
-                state is never touched.
-
-        Raises:
-            ValueError: If ``num_samples`` is not positive, or ``labels`` do not fit the model.
-        """
+        """Samples examples, shape (num_samples, *shape), images in [-1, 1]; arguments as in ``GenerativeModule``."""
         check_num_samples(num_samples)
         generator = generator or new_generator()
         labels = choose_labels(labels, num_samples, self.class_probabilities, generator)
         return self.decode(self.sample_latent(num_samples, generator=generator), labels=labels)
+
+
+def conditioned(network: nn.Module, condition: Tensor | None, x: Tensor) -> Tensor:
+    """Returns the network's output for x and class labels (int64 (N,), or ``None``), without ``torch.compile``."""
+    return network.forward(x, condition)

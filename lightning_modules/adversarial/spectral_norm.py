@@ -1,9 +1,9 @@
 """Spectrally normalised GAN: every weight matrix of the discriminator is divided by its largest singular value.
 
-A composition of layers is as steep as the product of their norms at most, so a discriminator whose layers all have
-spectral norm 1 is Lipschitz wherever it is asked, at the price of one matrix-vector product a layer (eq. 1.42-1.44).
+The Lipschitz constant of a composition of layers is at most the product of their norms. So a discriminator whose layers
+all have spectral norm 1 is Lipschitz everywhere, at the cost of one matrix-vector product per layer (eq. 1.42-1.44).
 
-NOTE: One power iteration a step estimates the singular value from below. A convolution is normalised as a matrix,
+NOTE: One power iteration per step estimates the singular value from below. A convolution is normalised as a matrix,
 which bounds its norm as an operator only up to sqrt(kh * kw).
 
 Spectral Normalization for Generative Adversarial Networks (Miyato et al., 2018), https://arxiv.org/abs/1802.05957
@@ -11,29 +11,32 @@ Spectral Normalization for Generative Adversarial Networks (Miyato et al., 2018)
 
 from collections.abc import Sequence
 
-from lightning_modules.adversarial.build import adam, players
 from lightning_modules.adversarial.loop import AdversarialModule
+from lightning_modules.adversarial.players import common, players, two_adams
 from lightning_modules.parts.constraints import spectrally_normalized
 from lightning_modules.parts.games import GAMES
-from lightning_modules.parts.schedules import EveryNth
 
 
 class SNGAN(AdversarialModule):
     """Hinge or non-saturating game with a spectrally normalised discriminator.
 
+    ``game`` is one of the two of the paper: ``"hinge"`` or ``"non_saturating"``.
+
     Args:
-        shape: (C, H, W) of pictures in [-1, 1], or (2,) for points.
+        shape: (C, H, W) of images in [-1, 1], or (2,) for points.
         architecture: ``"dcgan"``, ``"resnet"`` or ``"mlp"``.
         latent_dim: Size of the code z.
-        width: Channels of the networks at their widest picture; see each architecture.
-        num_classes: Number of classes for a class-conditional game (projection), or ``None``.
-        game: ``"hinge"`` or ``"non_saturating"``, the two of the paper.
-        critic_steps: Discriminator steps a generator step, ``n_dis``.
-        lr: Adam's learning rate.
-        discriminator_lr: Adam's learning rate of the discriminator; ``None`` for ``lr``.
+        width: Channels of the networks at full resolution; see each architecture.
+        num_classes: Number of classes for a class-conditional game, or ``None``.
+        game: Name of the losses of both players.
+        critic_steps: Discriminator steps per generator step.
+        lr: Learning rate of both players.
+        discriminator_lr: Learning rate of the discriminator instead of ``lr``, or ``None``.
         betas: Adam's decay rates.
         decay_steps: Batches after which the learning rates have fallen linearly to zero, or ``None``.
-        compile: Compiles both networks.
+        clip_norm: Largest norm of each player's gradient, or ``None``.
+        accumulate_batches: Batches whose gradients are accumulated for one step of each player.
+        compile: Compiles both networks; penalties run uncompiled.
     """
 
     def __init__(
@@ -49,6 +52,8 @@ class SNGAN(AdversarialModule):
         discriminator_lr: float | None = None,
         betas: Sequence[float] = (0.0, 0.9),
         decay_steps: int | None = None,
+        clip_norm: float | None = None,
+        accumulate_batches: int = 1,
         compile: bool = False,
     ) -> None:
         if game not in ("hinge", "non_saturating"):
@@ -57,10 +62,8 @@ class SNGAN(AdversarialModule):
         spectrally_normalized(networks["discriminator"])
         super().__init__(
             game=GAMES[game],
-            schedule=EveryNth(critic_steps),
-            decay_steps=decay_steps,
-            compile=compile,
+            **common(critic_steps, decay_steps, clip_norm, accumulate_batches, compile),
             **networks,
-            **adam(lr, betas, discriminator_lr),
+            **two_adams(lr, betas, discriminator_lr),
         )
         self.save_hyperparameters()

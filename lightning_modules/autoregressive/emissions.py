@@ -1,13 +1,13 @@
-"""The last layer of a sequence model: from features of the past to the law of the next step.
+"""Output layers of sequence models: they map features of the past to the conditional distribution of the next step.
 
-Each emission embeds a step for the network that reads it, gives log p(x_t | x_<t) of a whole sequence at once, and
-draws one step. All share one interface, so that every sequence method works with every kind of data:
+Each emission also embeds steps as inputs of the network, computes log p(x_t | x_<t) of a whole sequence at once, and
+samples one step. All have the same interface, so that every sequence method works with every kind of data:
 
     embed(x)                          steps (N, T, ...) -> inputs of the network (N, T, ...)
-    start(num, device)                what is read before the first step, (num, 1, ...)
+    start(num, device)                the input before the first step, (num, 1, ...)
     log_prob(features, x)             nats, (N, T)
-    sample(features, uniform, ...)    one step (N, 1, ...); ``uniform(*shape)`` gives draws from [0, 1)
-    problem_with(x)                   a sentence on the first value that is no step of this kind, or None
+    sample(features, uniform, ...)    one step (N, 1, ...); ``uniform(*shape)`` returns uniform samples in [0, 1)
+    problem_with(x)                   a sentence that names an invalid value, or None
 """
 
 import math
@@ -28,7 +28,7 @@ Uniform = Callable[..., Tensor]
 
 
 class Categorical(nn.Module):
-    """One of V symbols; the symbol V is read at the start.
+    """One of V symbols; the additional symbol V is the first input.
 
     Args:
         vocabulary_size: V.
@@ -44,7 +44,7 @@ class Categorical(nn.Module):
         self.in_features = embedding
 
     def start(self, num: int, device: torch.device) -> Tensor:
-        """Returns the symbol that stands before every sequence."""
+        """Returns the first input of every sequence, the symbol V."""
         return torch.full((num, 1), self.size, dtype=torch.long, device=device)
 
     def embed(self, x: Tensor) -> Tensor:
@@ -63,30 +63,30 @@ class Categorical(nn.Module):
         top_k: int | None = None,
         top_p: float | None = None,
     ) -> Tensor:
-        """Draws a symbol (N, 1) by the inverse of its distribution function."""
+        """Samples a symbol (N, 1) by inverse transform sampling."""
         logits = restricted(self.head(features[:, -1]) / temperature, top_k, top_p)
         cumulative = logits.double().softmax(1).cumsum(1)
-        draws = uniform(len(features), 1).double() * cumulative[:, -1:]
-        return torch.searchsorted(cumulative, draws, right=True).clamp(max=self.size - 1)
+        thresholds = uniform(len(features), 1).double() * cumulative[:, -1:]
+        return torch.searchsorted(cumulative, thresholds, right=True).clamp(max=self.size - 1)
 
     def problem_with(self, x: Tensor) -> str | None:
-        """Says which numbers are no symbols, if any are."""
+        """Names numbers that are not symbols, if there are any."""
         if not x.is_floating_point() and x.min() >= 0 and x.max() < self.size:
             return None
         return f"it was built for {self.size} symbols, but a batch of {x.dtype} spans [{x.min()}, {x.max()}]."
 
 
 def restricted(logits: Tensor, top_k: int | None = None, top_p: float | None = None) -> Tensor:
-    """Rules out all but the likeliest symbols.
+    """Excludes all but the most likely symbols.
 
     Args:
         logits: (N, V).
-        top_k: Keeps the k likeliest (Fan et al., 2018).
+        top_k: Keeps the k most likely (Fan et al., 2018).
         top_p: Keeps the fewest whose probabilities sum to at least p: nucleus sampling
             (Holtzman et al., 2020, https://arxiv.org/abs/1904.09751).
 
     Returns:
-        The logits, minus infinity where a symbol is ruled out.
+        The logits, minus infinity where a symbol is excluded.
     """
     if top_k is not None and top_k < logits.shape[1]:
         least = logits.topk(top_k, 1).values[:, -1:]
@@ -99,7 +99,7 @@ def restricted(logits: Tensor, top_k: int | None = None, top_p: float | None = N
 
 
 class IndependentNotes(nn.Module):
-    """Every note of a frame on its own: Bernoulli outputs, as in the RNN rows of the literature's tables.
+    """Independent Bernoulli variables for the notes of a frame, as in published results of plain RNNs.
 
     Args:
         notes: Notes in a frame, 88.
@@ -115,7 +115,7 @@ class IndependentNotes(nn.Module):
         self.in_features = embedding
 
     def start(self, num: int, device: torch.device) -> Tensor:
-        """Returns silence."""
+        """Returns the first input, silence."""
         return torch.zeros(num, 1, self.notes, device=device)
 
     def embed(self, x: Tensor) -> Tensor:
@@ -128,17 +128,17 @@ class IndependentNotes(nn.Module):
         return (x * logits - F.softplus(logits)).sum(2)
 
     def sample(self, features: Tensor, uniform: Uniform, temperature: float = 1.0) -> Tensor:
-        """Draws a frame (N, 1, notes)."""
+        """Samples a frame (N, 1, notes)."""
         on = torch.sigmoid(self.head(features[:, -1:]) / temperature)
         return (uniform(*on.shape) < on).float()
 
     def problem_with(self, x: Tensor) -> str | None:
-        """Says which value is neither silence nor a note, if one is."""
+        """Names a value that is neither 0 (silence) nor 1 (a note), if there is one."""
         return not_binary(x)
 
 
 class NADENotes(nn.Module):
-    """The notes of a frame one after the other: NADE whose biases come from the past (RNN-NADE).
+    """The notes of a frame, each given the lower ones: a NADE whose biases depend on the past (RNN-NADE).
 
     p(x) = prod_d p(x_d | x_<d), with p(x_d = 1 | x_<d) = sigmoid(b_d + V_d h_d), h_d = sigmoid(c + W_<d x_<d), and b
     and c linear in the features of the past.
@@ -163,7 +163,7 @@ class NADENotes(nn.Module):
         self.in_features = embedding
 
     def start(self, num: int, device: torch.device) -> Tensor:
-        """Returns silence."""
+        """Returns the first input, silence."""
         return torch.zeros(num, 1, self.notes, device=device)
 
     def embed(self, x: Tensor) -> Tensor:
@@ -173,8 +173,8 @@ class NADENotes(nn.Module):
     def log_prob(self, features: Tensor, x: Tensor) -> Tensor:
         """Returns log p of each frame, nats, (N, T).
 
-        h_d changes only at a note that sounds. A frame has few of these, so few h are computed, all logits of each in
-        one product, and each note's logit is looked up in the row of the notes that sound below it.
+        h_d changes only at a note that sounds. A frame has few of these, so only those h are computed, all logits of
+        each in one product, and each note's logit is taken from the row for the number of notes that sound below it.
         """
         below = x.cumsum(2) - x
         rank = torch.arange(self.notes, 0, -1, device=x.device)
@@ -186,28 +186,28 @@ class NADENotes(nn.Module):
         return (x * logits - F.softplus(logits)).sum(2)
 
     def sample(self, features: Tensor, uniform: Uniform, temperature: float = 1.0) -> Tensor:
-        """Draws a frame (N, 1, notes), note by note."""
+        """Samples a frame (N, 1, notes), note by note."""
         activation, bias = self.hidden_bias(features[:, -1]), self.visible_bias(features[:, -1])
-        draws, notes = uniform(len(features), self.notes), []
+        numbers, notes = uniform(len(features), self.notes), []
         for d in range(self.notes):
             logit = bias[:, d] + torch.sigmoid(activation) @ self.decode[d]
-            note = (draws[:, d] < torch.sigmoid(logit / temperature)).float()
+            note = (numbers[:, d] < torch.sigmoid(logit / temperature)).float()
             activation = activation + note[:, None] * self.encode[d]
             notes.append(note)
         return torch.stack(notes, 1).unsqueeze(1)
 
     def problem_with(self, x: Tensor) -> str | None:
-        """Says which value is neither silence nor a note, if one is."""
+        """Names a value that is neither 0 (silence) nor 1 (a note), if there is one."""
         return not_binary(x)
 
 
 class GreyFrames(nn.Module):
-    """Frames of a video: every pixel has a discretised logistic law of the 256 grey values v / 255, given the past.
+    """Frames of a video: a discretised logistic distribution over the 256 grey values v / 255 for every pixel.
 
     Args:
         channels: Channels of a frame.
-        height: Its height.
-        width: Its width.
+        height: Height of a frame.
+        width: Width of a frame.
         features: Channels of the network's features, which are half as high and wide.
     """
 
@@ -217,19 +217,19 @@ class GreyFrames(nn.Module):
         self.grow = nn.ConvTranspose2d(features, features, 4, stride=2, padding=1)
         self.head = nn.Conv2d(features, 2 * channels, 3, padding=1)
         self.in_features = channels
-        # Start wide: a narrow law far from the truth has large gradients.
+        # Initial scales are large, because a narrow distribution far from the data has large gradients.
         with torch.no_grad():
             self.head.bias[channels:] = -1.0  # type: ignore[index]
 
     def start(self, num: int, device: torch.device) -> Tensor:
-        """Returns a black frame."""
+        """Returns the first input, a black frame."""
         return torch.zeros(num, 1, *self.shape, device=device)
 
     def embed(self, x: Tensor) -> Tensor:
-        """Returns the frames on [-1, 1]."""
+        """Maps frames from [0, 1] to [-1, 1]."""
         return 2 * x - 1
 
-    def law(self, features: Tensor) -> tuple[Tensor, Tensor]:
+    def distribution(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Returns means and logarithms of scales of the next frames, (N, T, C, H, W) each."""
         grown = F.leaky_relu(self.grow(features.flatten(0, 1)), 0.2)
         mean, log_scale = self.head(grown).unflatten(0, features.shape[:2]).chunk(2, 2)
@@ -237,15 +237,15 @@ class GreyFrames(nn.Module):
 
     def log_prob(self, features: Tensor, x: Tensor) -> Tensor:
         """Returns log p of each frame, nats, (N, T)."""
-        return discretized_logistic_log_prob(2 * x - 1, *self.law(features)).flatten(2).sum(2)
+        return discretized_logistic_log_prob(2 * x - 1, *self.distribution(features)).flatten(2).sum(2)
 
     def sample(self, features: Tensor, uniform: Uniform, temperature: float = 1.0) -> Tensor:
-        """Draws a frame (N, 1, C, H, W) of 256 grey values; the temperature multiplies the scales."""
-        mean, log_scale = self.law(features[:, -1:])
+        """Samples a frame (N, 1, C, H, W) of 256 grey values; the temperature multiplies the scales."""
+        mean, log_scale = self.distribution(features[:, -1:])
         u = uniform(*mean.shape).clamp(1e-5, 1 - 1e-5)
         x = mean + temperature * log_scale.clamp(min=MIN_LOG_SCALE).exp() * (u.log() - torch.log1p(-u))
         return ((x.clamp(-1, 1) + 1) * 127.5).round() / 255
 
     def problem_with(self, x: Tensor) -> str | None:
-        """Says which value is no grey value, if one is."""
+        """Names a value that is not one of the 256 grey values, if there is one."""
         return not_on_256_bins(2 * x - 1)

@@ -1,40 +1,40 @@
-"""Mixture density network over pen strokes: the pen may go here or there next, and a mixture keeps the two apart.
+"""Mixture density network over pen strokes: a recurrent network with a mixture of Gaussians for the next offset.
 
-One Gaussian fitted to "left or right" puts the pen in between; a mixture of Gaussians, whose weights, means, widths and
-correlations a recurrent network gives at every step, does not. So the network draws what nobody has drawn.
+If the next offset may be to the left or to the right, a single Gaussian has its mean in between. A mixture of
+Gaussians, whose weights, means, scales and correlations a recurrent network computes at every step, does not.
 
-NOTE: The law says nothing of where a drawing ends: draw as many steps as you want. The layers have no skip connections,
-and AdamW under a bound of the gradient's norm stands for RMSProp with clipped derivatives. The mixtures are Bishop's
-(1994, https://publications.aston.ac.uk/id/eprint/373/).
+NOTE: The model does not predict the end of a drawing: choose the number of steps. The layers have no skip connections,
+and AdamW with a bound on the gradient's norm replaces RMSProp with clipped derivatives. Mixture density networks are by
+Bishop (1994, https://publications.aston.ac.uk/id/eprint/373/).
 
 Generating Sequences With Recurrent Neural Networks (Graves, 2013), https://arxiv.org/abs/1308.0850
 """
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
 
-from lightning_modules.autoregressive.build import SequenceNetwork
-from lightning_modules.autoregressive.sequence import SequenceModule, check_clip_norm, mask
+from datamodules.spec import Batch, DataSpec
+from lightning_modules.autoregressive.sequence_module import SequenceModule
+from lightning_modules.autoregressive.sequence_network import SequenceNetwork
 from lightning_modules.autoregressive.strokes_emission import StrokeMixture
-from lightning_modules.networks.sequence import Recurrent
-from lightning_modules.parts.capabilities import DataSpec
+from lightning_modules.networks.sequence_cores import Recurrent
+from lightning_modules.parts.optimizers import adamw
 
 ARCHITECTURES = ("lstm", "gru")
 
 
 class MixtureDensityRNN(SequenceModule):
-    """Maximum likelihood of strokes (dx, dy, pen): -sum_t log p(x_t | x_<t), in nats a step.
+    """Maximum likelihood of strokes (dx, dy, pen): -sum_t log p(x_t | x_<t), in nats per step.
 
-    A density depends on the unit of length. Where the data say how many pixels their unit has, all numbers, also those
-    of training, are in pixels, nats + 2 log(scale) a step: ``val/nats_per_step-exact_pixels``. Otherwise the name ends
-    in ``_own_units``. Offsets that are whole numbers have no density (a spike on each is infinitely likely): numbers of
-    data that were not dequantised end in ``_not_dequantized``, and compare with nothing.
+    A density depends on the unit of length. If the data spec has ``scale``, the pixels per unit, all values, also those
+    of training, are for pixels, nats + 2 log(scale) per step: ``val/nats_per_step-exact_pixels``. Otherwise the name
+    ends in ``_own_units``. Offsets that are whole numbers have no density (the likelihood is unbounded): for data that
+    were not dequantised the name ends in ``_not_dequantized``, and values cannot be compared.
 
     Args:
-        length: Steps that ``sample`` draws by default.
+        length: Default number of steps of ``sample``.
         architecture: ``"lstm"`` or ``"gru"``.
         width: Size of the hidden state.
         num_layers: Layers.
@@ -67,41 +67,35 @@ class MixtureDensityRNN(SequenceModule):
         warmup_steps: int = 0,
         decay_steps: int | None = None,
     ) -> None:
-        super().__init__()
         if architecture not in ARCHITECTURES:
             raise ValueError(f"architecture={architecture!r} is not one of {', '.join(ARCHITECTURES)}.")
-        if min(length, width, num_layers, num_components) < 1 or not 0 <= dropout < 1:
+        if min(width, num_layers, num_components) < 1 or not 0 <= dropout < 1:
             raise ValueError(
-                f"length={length}, width={width}, num_layers={num_layers} and num_components={num_components} must be "
-                f"at least 1, and dropout={dropout} in [0, 1)."
+                f"width={width}, num_layers={num_layers} and num_components={num_components} must be at least 1, and "
+                f"dropout={dropout} in [0, 1)."
             )
-        check_clip_norm(clip_norm)
-        self.save_hyperparameters()
         emission = StrokeMixture(num_components, width)
-        self.network = SequenceNetwork(
-            Recurrent(architecture, emission.in_features, width, num_layers, dropout), emission
+        core = Recurrent(architecture, emission.in_features, width, num_layers, dropout)
+        super().__init__(
+            SequenceNetwork(core, emission), length, **adamw(lr, weight_decay, clip_norm, warmup_steps, decay_steps)
         )
+        self.save_hyperparameters()
 
     @classmethod
     def hyperparameters_for(cls, spec: DataSpec) -> dict[str, Any]:
-        """The longest drawing's steps."""
+        """Returns the length: the number of steps of the longest drawing."""
         return {"length": spec.shape[0]}
 
     def units(self) -> tuple[str, float]:
-        """Pixels where the data say how many their unit has, and whether a density of them means anything."""
-        spec = self.data_spec
-        dequantized = spec is not None and spec.preprocessing.endswith("dequantized")
-        suffix = "" if dequantized else "_not_dequantized"
+        """Returns pixels if the data spec has a scale, else the data's own units, and marks undequantised data."""
+        spec = self.data_spec if self.has_data_spec else None
+        suffix = "" if spec is not None and spec.is_dequantized else "_not_dequantized"
         if spec is None or spec.scale is None:
             return f"_own_units{suffix}", 0.0
         return f"_pixels{suffix}", 2 * math.log(spec.scale)
 
-    def training_step(self, batch: Sequence[Tensor], batch_idx: int) -> Tensor:
-        """Mean of -log p over the steps of the batch, nats."""
-        if batch_idx == 0:
-            self.check_batch(batch)
-        x, lengths = batch[0], batch[1]
-        values, state = self.step_log_prob(x, self.carried_into(batch, "train"))
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Returns the mean of -log p over the steps of the batch, nats."""
+        values, state = self.step_log_prob(batch.x, self.carried_into(batch, "train"))
         self.carry(batch, state, "train")
-        nll = self.units()[1] - values
-        return self.objective({"nats_per_step": self.mean_over_steps(nll, mask(lengths, x.shape[1]))})
+        return self.objective({"nats_per_step": self.likelihood_loss(batch, values)})

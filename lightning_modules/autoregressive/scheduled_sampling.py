@@ -1,32 +1,85 @@
-"""Scheduled sampling: in training, too, the network reads its own draws, more and more of them.
+"""Scheduled sampling: in training the network increasingly gets its own samples as inputs.
 
-A coin for each step and sequence decides whether the network reads the true step before or the one it has just drawn
-itself; the probability epsilon of the truth falls over training. The loss stays that of the true steps, and no gradient
-flows through a draw.
+For each step and sequence the input is the true previous step with probability epsilon, else the step that the network
+has just sampled itself; epsilon decreases during training. The loss is that of the true steps, and no gradient flows
+through a sample.
 
 NOTE: The objective is not a likelihood: for epsilon < 1 its optimum may ignore the past (Huszar, 2015,
-https://arxiv.org/abs/1511.05101). Held-out numbers are of teacher forcing, so that they compare.
+https://arxiv.org/abs/1511.05101). Held-out values are computed with teacher forcing, so that they can be compared.
 
 Scheduled Sampling for Sequence Prediction with Recurrent Neural Networks (Bengio et al., 2015),
 https://arxiv.org/abs/1506.03099
 """
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from lightning_modules.autoregressive.build import sequence_network
-from lightning_modules.autoregressive.sequence import SequenceModule, check_clip_norm, mask
-from lightning_modules.networks.sequence import State
-from lightning_modules.parts.schedules import TruthProbability
+from datamodules.spec import Batch
+from lightning_modules.autoregressive.sequence_module import SequenceModule
+from lightning_modules.autoregressive.sequence_network import sequence_network
+from lightning_modules.networks.sequence_cores import State
+from lightning_modules.parts.optimizers import adamw
+
+
+@dataclass(frozen=True)
+class TruthProbability:
+    """epsilon_i, the probability that an input in training step i is the true token instead of a sample of the model.
+
+    Args:
+        kind: ``"linear"``: max(floor, start - slope i); ``"exponential"``: k^i; ``"inverse_sigmoid"``:
+            k / (k + exp(i / k)); ``"constant"``: start.
+        start: epsilon_0 of ``"linear"``, and the value of ``"constant"``.
+        slope: c of ``"linear"``, per step.
+        k: k of the others: below 1 for ``"exponential"``, at least 1 for ``"inverse_sigmoid"``.
+        floor: Lower bound of the value, for every kind.
+
+    Raises:
+        ValueError: If the schedule would leave [0, 1].
+
+    Scheduled Sampling (Bengio et al., 2015), https://arxiv.org/abs/1506.03099
+    """
+
+    kind: str = "inverse_sigmoid"
+    start: float = 1.0
+    slope: float = 0.0
+    k: float = 1000.0
+    floor: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("linear", "exponential", "inverse_sigmoid", "constant"):
+            raise ValueError(f"decay={self.kind!r} is not linear, exponential, inverse_sigmoid or constant.")
+        if not 0 <= self.floor <= 1 or not 0 <= self.start <= 1 or self.slope < 0:
+            raise ValueError(
+                f"start={self.start} and floor={self.floor} must lie in [0, 1], and slope={self.slope} must not be "
+                "negative."
+            )
+        if self.kind == "exponential" and not 0 < self.k < 1:
+            raise ValueError(f"k={self.k}: k^i lies in [0, 1] and decreases only for 0 < k < 1.")
+        if self.kind == "inverse_sigmoid" and not self.k >= 1:
+            raise ValueError(f"k={self.k}: k / (k + exp(i / k)) needs k >= 1.")
+
+    def __call__(self, step: int) -> float:
+        """Returns epsilon after ``step`` batches."""
+        if self.kind == "linear":
+            value = self.start - self.slope * step
+        elif self.kind == "exponential":
+            value = self.k**step
+        elif self.kind == "inverse_sigmoid":
+            value = self.k / (self.k + math.exp(min(step / self.k, 700.0)))
+        else:
+            value = self.start
+        return max(self.floor, value)
 
 
 class ScheduledSampling(SequenceModule):
-    """-sum_t log p(x_t | what was read), with inputs that are true with probability epsilon_i.
+    """-sum_t log p(x_t | inputs), where each input is the true step with probability epsilon_i.
 
     Args:
-        length: Steps that ``sample`` draws by default.
+        length: Default number of steps of ``sample``.
         step_shape: Shape of one step: [] for tokens, [88] for frames of a piano roll, [C, H, W] for video in [0, 1].
         vocabulary_size: Symbols of a token; ``None`` for frames.
         architecture: ``"lstm"``, ``"gru"``, ``"transformer"``, or ``"conv_lstm"`` for video.
@@ -34,13 +87,13 @@ class ScheduledSampling(SequenceModule):
         num_layers: Layers.
         dropout: In [0, 1).
         output: ``"independent"`` or ``"nade"`` for the notes of a frame.
-        context: Steps that a transformer sees.
+        context: Number of steps that a transformer attends to.
         embedding: Size of the embedding of a token or frame; ``None`` for the width, at most 256.
-        decay: How epsilon falls: ``"linear"``, ``"exponential"``, ``"inverse_sigmoid"`` or ``"constant"``.
+        decay: Schedule of epsilon: ``"linear"``, ``"exponential"``, ``"inverse_sigmoid"`` or ``"constant"``.
         start: epsilon_0 of ``"linear"`` and the value of ``"constant"``.
-        slope: What ``"linear"`` falls by in a batch.
+        slope: Decrease of ``"linear"`` per batch.
         k: Constant of the other schedules; see ``TruthProbability``.
-        floor: Least epsilon.
+        floor: Lower bound of epsilon.
         lr: AdamW's learning rate.
         weight_decay: AdamW's weight decay, on matrices.
         clip_norm: Bound of the gradient's norm, or ``None``; not applied under 16-bit gradient scaling.
@@ -74,33 +127,32 @@ class ScheduledSampling(SequenceModule):
         warmup_steps: int = 0,
         decay_steps: int | None = None,
     ) -> None:
-        super().__init__()
-        check_clip_norm(clip_norm)
+        super().__init__(
+            sequence_network(
+                step_shape, vocabulary_size, architecture, width, num_layers, dropout, output, context, embedding
+            ),
+            length,
+            **adamw(lr, weight_decay, clip_norm, warmup_steps, decay_steps),
+        )
         self.save_hyperparameters()
         self.truth_probability = TruthProbability(decay, start, slope, k, floor)
-        self.network = sequence_network(
-            step_shape, vocabulary_size, architecture, width, num_layers, dropout, output, context, embedding
-        )
 
-    def training_step(self, batch: Sequence[Tensor], batch_idx: int) -> Tensor:
-        """Mean of -log p(x_t | what was read) over the steps of the batch, nats; logs epsilon beside it."""
-        if batch_idx == 0:
-            self.check_batch(batch)
-        x, lengths = batch[0], batch[1]
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Returns the mean of -log p(x_t | inputs) over the steps of the batch, nats, and logs epsilon."""
         epsilon = self.truth_probability(self.batches_trained)
-        values, state = self.scheduled_log_prob(x, epsilon, self.carried_into(batch, "train"))
+        values, state = self.scheduled_log_prob(batch.x, epsilon, self.carried_into(batch, "train"))
         self.carry(batch, state, "train")
         self.log_losses({"epsilon": torch.tensor(epsilon)}, equal_everywhere=True)
-        return self.objective({"nats_per_step": self.mean_over_steps(-values, mask(lengths, x.shape[1]))})
+        return self.objective({"nats_per_step": self.likelihood_loss(batch, values)})
 
     def scheduled_log_prob(
         self, x: Tensor, epsilon: float, carried: tuple[Tensor, State] | None = None
     ) -> tuple[Tensor, State]:
-        """Returns log p of every true step given what was read before it, nats (N, T), and the state.
+        """Returns log p of every true step given the inputs up to it, nats (N, T), and the state.
 
         Args:
             x: Sequences (N, T, ...).
-            epsilon: Probability of reading the truth. At 1 it is teacher forcing, all steps at once.
+            epsilon: Probability of a true input. At 1 it is teacher forcing, all steps at once.
             carried: As in ``step_log_prob``.
         """
         if epsilon >= 1:
@@ -118,15 +170,15 @@ class ScheduledSampling(SequenceModule):
         return self.network.emission.log_prob(torch.cat(features, 1), x), state
 
     def next_input(self, true_step: Tensor, feature: Tensor, truth: Tensor) -> Tensor:
-        """Returns the true step, or the model's own draw in its place, row by row.
+        """Returns for each row the true step or a sample of the model.
 
         Args:
             true_step: Shape (N, 1, ...).
-            feature: Features that the step is drawn by, (N, 1, ...); no gradient flows through the draw.
-            truth: Which rows read the truth, bool (N,).
+            feature: Features from which the step is sampled, (N, 1, ...); no gradient flows through the sample.
+            truth: Which rows get the true step, bool (N,).
         """
         with torch.no_grad():
-            drawn = self.network.emission.sample(
+            sampled = self.network.emission.sample(
                 feature, lambda *shape: self.noise.uniform(*shape, device=feature.device)
             )
-        return torch.where(truth.view(-1, *[1] * (true_step.ndim - 1)), true_step, drawn.to(true_step.dtype))
+        return torch.where(truth.view(-1, *[1] * (true_step.ndim - 1)), true_step, sampled.to(true_step.dtype))

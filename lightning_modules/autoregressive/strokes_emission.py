@@ -1,4 +1,4 @@
-"""The law of the next stroke: a mixture of correlated Gaussians for where the pen goes, and a coin for lifting it.
+"""The distribution of the next stroke: a mixture of correlated Gaussians for the offset, and Bernoulli for the pen.
 
 It has the interface of ``autoregressive.emissions``. A step is (dx, dy, pen), with pen in {0, 1}.
 
@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 MIN_LOG_SIGMA = math.log(1e-3)
-"""Floor of the standard deviations, in the units of the data: without one, repeated offsets would have no maximum."""
+"""Logarithm of the smallest standard deviation, in units of the data; it keeps the likelihood bounded."""
 MAX_SLANT = 8.0
-"""Bound of artanh(rho): rho stays below 1 - 2.2e-7, which float32 tells from 1."""
+"""Bound of artanh(rho): rho stays below 1 - 2.2e-7, which float32 distinguishes from 1."""
 
 
-class StrokeLaw(NamedTuple):
-    """The law of a step, for each step: (..., K) for the K components, (...) for the pen.
+class StrokeDistribution(NamedTuple):
+    """Parameters of the distribution of each step: (..., K) for the K components, (...) for the pen.
 
     Args:
         log_weight: log pi.
@@ -40,7 +40,7 @@ class StrokeLaw(NamedTuple):
     slant: Tensor
     pen: Tensor
 
-    def at_temperature(self, temperature: float) -> "StrokeLaw":
+    def at_temperature(self, temperature: float) -> "StrokeDistribution":
         """Divides logits and multiplies variances, as sketch-rnn does (Ha and Eck, 2017, section 3.4)."""
         wider = 0.5 * math.log(temperature)
         return self._replace(
@@ -51,27 +51,27 @@ class StrokeLaw(NamedTuple):
         )
 
 
-def offset_log_density(law: StrokeLaw, dx: Tensor, dy: Tensor) -> Tensor:
+def offset_log_density(distribution: StrokeDistribution, dx: Tensor, dy: Tensor) -> Tensor:
     """Returns log sum_k pi_k N(dx, dy; mu_k, sigma_k, rho_k), nats, of the shape of ``dx``.
 
     With rho = tanh(s), 1 / sqrt(1 - rho^2) = cosh(s), and the quadratic form of a component is
-    u^2 + (v cosh(s) - u sinh(s))^2, where u and v are the standardised offsets: nothing cancels however close rho is
+    u^2 + (v cosh(s) - u sinh(s))^2, where u and v are the standardised offsets. This avoids cancellation for rho close
     to 1.
     """
-    u = (dx.unsqueeze(-1) - law.mean_x) * torch.exp(-law.log_sigma_x)
-    v = (dy.unsqueeze(-1) - law.mean_y) * torch.exp(-law.log_sigma_y)
-    cosh = torch.cosh(law.slant)
-    rest = v * cosh - u * torch.sinh(law.slant)
-    log_determinant = law.log_sigma_x + law.log_sigma_y - cosh.log()
+    u = (dx.unsqueeze(-1) - distribution.mean_x) * torch.exp(-distribution.log_sigma_x)
+    v = (dy.unsqueeze(-1) - distribution.mean_y) * torch.exp(-distribution.log_sigma_y)
+    cosh = torch.cosh(distribution.slant)
+    rest = v * cosh - u * torch.sinh(distribution.slant)
+    log_determinant = distribution.log_sigma_x + distribution.log_sigma_y - cosh.log()
     component = -0.5 * (u.square() + rest.square()) - log_determinant - math.log(2 * math.pi)
-    return torch.logsumexp(law.log_weight + component, -1)
+    return torch.logsumexp(distribution.log_weight + component, -1)
 
 
 class StrokeMixture(nn.Module):
-    """K bivariate Gaussians and a Bernoulli variable, 6 K + 1 numbers a step.
+    """K bivariate Gaussians and a Bernoulli variable, 6 K + 1 parameters per step.
 
-    pi = softmax, sigma = exp with the floor ``MIN_LOG_SIGMA``, rho = tanh of a number bounded by ``MAX_SLANT``. All is
-    computed in the precision of the weights: under mixed precision, too, a mean needs more digits than bfloat16 has.
+    pi = softmax, log sigma is at least ``MIN_LOG_SIGMA``, rho = tanh of a number bounded by ``MAX_SLANT``. Everything
+    is computed in the precision of the weights, also under mixed precision: a mean needs more digits than bfloat16 has.
 
     Args:
         num_components: K.
@@ -85,19 +85,19 @@ class StrokeMixture(nn.Module):
         self.in_features = 3
 
     def start(self, num: int, device: torch.device) -> Tensor:
-        """Returns a lifted pen that has not moved."""
+        """Returns the first input, (num, 1, 3): a lifted pen without offset."""
         return torch.tensor([0.0, 0.0, 1.0], device=device).expand(num, 1, 3)
 
     def embed(self, x: Tensor) -> Tensor:
-        """Returns the strokes, which the network reads as they are."""
+        """Returns the strokes unchanged."""
         return x
 
-    def law(self, features: Tensor) -> StrokeLaw:
-        """Returns the law of the steps (N, T) that follow features (N, T, ...)."""
+    def distribution(self, features: Tensor) -> StrokeDistribution:
+        """Returns the distribution of the steps (N, T) that follow features (N, T, ...)."""
         with torch.autocast(features.device.type, enabled=False):
             numbers = self.head(features.to(self.head.weight.dtype))
         logits, mean_x, mean_y, log_sigma_x, log_sigma_y, slant = numbers[..., 1:].chunk(6, -1)
-        return StrokeLaw(
+        return StrokeDistribution(
             F.log_softmax(logits, -1),
             mean_x,
             mean_y,
@@ -109,33 +109,39 @@ class StrokeMixture(nn.Module):
 
     def log_prob(self, features: Tensor, x: Tensor) -> Tensor:
         """Returns the log-density of each offset plus log P of its pen, nats, (N, T)."""
-        law = self.law(features)
-        return offset_log_density(law, x[..., 0], x[..., 1]) + x[..., 2] * law.pen - F.softplus(law.pen)
+        distribution = self.distribution(features)
+        return (
+            offset_log_density(distribution, x[..., 0], x[..., 1])
+            + x[..., 2] * distribution.pen
+            - F.softplus(distribution.pen)
+        )
 
     def sample(self, features: Tensor, uniform: Callable[..., Tensor], temperature: float = 1.0) -> Tensor:
-        """Draws a stroke (N, 1, 3): a component by the inverse of its distribution function, offsets by Box-Muller.
+        """Samples a stroke (N, 1, 3): the component by inverse transform sampling, offsets by Box-Muller.
 
         Args:
             features: Shape (N, 1, ...).
-            uniform: ``uniform(*shape)`` gives draws from [0, 1).
-            temperature: Divides the logits of components and pen, and multiplies the variances. Towards 0 it leaves
-                the mean of the likeliest component, and the likelier state of the pen.
+            uniform: ``uniform(*shape)`` returns uniform samples in [0, 1).
+            temperature: Divides the logits of components and pen, and multiplies the variances. Near 0 samples are
+                the mean of the most likely component, and the more likely state of the pen.
         """
-        law = StrokeLaw(*(values[:, -1] for values in self.law(features))).at_temperature(temperature)
-        choice, radius, angle, coin = uniform(len(features), 4).to(law.pen).unbind(1)
-        cumulative = law.log_weight.double().exp().cumsum(1)
+        distribution = StrokeDistribution(*(values[:, -1] for values in self.distribution(features))).at_temperature(
+            temperature
+        )
+        choice, radius, angle, pen = uniform(len(features), 4).to(distribution.pen).unbind(1)
+        cumulative = distribution.log_weight.double().exp().cumsum(1)
         component = torch.searchsorted(cumulative, choice.double()[:, None] * cumulative[:, -1:], right=True)
         component = component.clamp(max=self.num_components - 1)
-        chosen = (values.gather(1, component).squeeze(1) for values in law[:-1])
+        chosen = (values.gather(1, component).squeeze(1) for values in distribution[:-1])
         _, mean_x, mean_y, log_sigma_x, log_sigma_y, slant = chosen
-        distance = torch.sqrt(-2 * torch.log1p(-radius))  # of 1 - radius, which is never 0
+        distance = torch.sqrt(-2 * torch.log1p(-radius))  # the logarithm of 1 - radius, which is never 0
         first, second = distance * torch.cos(2 * math.pi * angle), distance * torch.sin(2 * math.pi * angle)
         dx = mean_x + log_sigma_x.exp() * first
         dy = mean_y + log_sigma_y.exp() * (torch.tanh(slant) * first + second / torch.cosh(slant))
-        return torch.stack([dx, dy, (coin < torch.sigmoid(law.pen)).to(dx)], 1).unsqueeze(1)
+        return torch.stack([dx, dy, (pen < torch.sigmoid(distribution.pen)).to(dx)], 1).unsqueeze(1)
 
     def problem_with(self, x: Tensor) -> str | None:
-        """Says which value is no stroke, if one is."""
+        """Names a value that is not valid in a stroke, if there is one."""
         if not x.is_floating_point() or not torch.isfinite(x).all():
             wrong = f"{x.dtype}" if not x.is_floating_point() else f"{x[~torch.isfinite(x)][0].item()}"
             return f"strokes are finite floats, but a batch holds {wrong}; divide whole offsets by a scale."

@@ -1,22 +1,33 @@
-"""What happens around training: averages, random states, measures and pictures."""
+"""Callbacks for training: weight averages, metrics and rendered samples.
 
+The functions that compute metrics outside of training are in ``metrics``; they can also be imported from here, as in
+former versions.
+"""
+
+from lightning_modules.callbacks.announce import AnnounceMetrics
 from lightning_modules.callbacks.ema import EMA, averaged_weights, synchronize_buffers
-from lightning_modules.callbacks.evaluation import evaluate_classes, evaluate_samples, train_fid
-from lightning_modules.callbacks.exposure_bias import ExposureBias, exposure_curves
-from lightning_modules.callbacks.fid import FrechetInceptionDistance
-from lightning_modules.callbacks.inception_score import InceptionScore
-from lightning_modules.callbacks.interpolation import LatentInterpolation
-from lightning_modules.callbacks.kid import KernelInceptionDistance
-from lightning_modules.callbacks.mode_coverage import ModeCoverage, evaluate_points
-from lightning_modules.callbacks.precision_recall import PrecisionRecall
-from lightning_modules.callbacks.random_states import RandomStates
-from lightning_modules.callbacks.real_statistics import real_statistics, ship_statistics
-from lightning_modules.callbacks.samples import SampleGrid
+from lightning_modules.callbacks.image_metrics import (
+    FrechetInceptionDistance,
+    ImageMetrics,
+    InceptionScore,
+    KernelInceptionDistance,
+    PrecisionRecall,
+)
+from lightning_modules.callbacks.point_metrics import ModeCoverage
+from lightning_modules.callbacks.samples import LatentInterpolation, SampleGrid
+from lightning_modules.callbacks.sequence_metrics import ExposureBias
+from lightning_modules.metrics.exposure_bias import exposure_curves
+from lightning_modules.metrics.modes import evaluate_points
+from lightning_modules.metrics.reference_statistics import real_statistics, ship_statistics
+from lightning_modules.metrics.sample_evaluation import evaluate_classes, evaluate_samples, train_fid
+from lightning_modules.runtime.random_states import RandomStates
 
 __all__ = [
     "EMA",
+    "AnnounceMetrics",
     "ExposureBias",
     "FrechetInceptionDistance",
+    "ImageMetrics",
     "InceptionScore",
     "KernelInceptionDistance",
     "LatentInterpolation",

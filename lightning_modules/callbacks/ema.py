@@ -2,8 +2,8 @@
 
     average <- beta * average + (1 - beta) * weights,        beta = 0.5 ** (images of the batch / half-life)
 
-once a batch. The half-life is counted in images, so that it means the same at every batch size and
-number of processes. The module keeps its own weights and trains on; whoever samples asks for the average.
+once per batch. The half-life is counted in images, so that its effect does not depend on the batch size or on the
+number of processes. Training uses the module's own weights; the average is used for sampling, by ``averaged_weights``.
 
 References:
     The Unusual Effectiveness of Averaging in GAN Training (Yazici et al., 2019), https://arxiv.org/abs/1806.04498
@@ -11,7 +11,7 @@ References:
     https://arxiv.org/abs/2006.06676 (half-life in images, ramp-up)
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -20,20 +20,21 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.data import extract_batch_size
 from torch import Tensor, nn
 
-from lightning_modules.parts.capabilities import Averages
-from lightning_modules.parts.distributed import broadcast_buffers, broadcast_tensors, world_size
+from lightning_modules.parts.capabilities import SupportsAveraging
+from lightning_modules.runtime.distributed import broadcast_buffers, broadcast_tensors, world_size
 
 
 class EMA(Callback):
-    """Averages ``module.averaged_networks()`` over the course of training.
+    """Averages ``module.averaged_networks()`` during training.
 
-    Parameters are averaged, buffers copied. Put it before the callbacks that sample, so that they see
-    the average of the batch that has just ended.
+    Parameters are averaged, buffers copied. Put it before the callbacks that sample, so that they use the average
+    after the batch that has just ended.
 
     Args:
-        half_life_images: Images (of all processes) after which a weight counts half.
-        rampup: The half-life is at most this fraction of the images seen so far, so that the first
-            random weights are forgotten early; ``None`` for a constant half-life.
+        half_life_images: Number of images (of all processes) after which a weight counts half; or a function of the
+            number of earlier batches, which a growing network needs, such as ``parts.schedules.Interpolation``.
+        rampup: The half-life is at most this fraction of the images seen so far, so that the first, random weights
+            soon have no influence; ``None`` for a constant half-life.
 
     Raises:
         ValueError: If ``half_life_images`` or ``rampup`` is not positive.
@@ -45,8 +46,8 @@ class EMA(Callback):
         ...     images = module.sample(64)
     """
 
-    def __init__(self, half_life_images: float = 10_000, rampup: float | None = 0.05) -> None:
-        if half_life_images <= 0:
+    def __init__(self, half_life_images: float | Callable[[int], float] = 10_000, rampup: float | None = 0.05) -> None:
+        if not callable(half_life_images) and half_life_images <= 0:
             raise ValueError(f"half_life_images={half_life_images} must be a positive number of images.")
         if rampup is not None and rampup <= 0:
             raise ValueError(f"rampup={rampup} must be a positive fraction of the images seen, or None.")
@@ -57,7 +58,7 @@ class EMA(Callback):
         self._swapped = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuses a module that does not say what to average.
+        """Refuses a module that does not name the networks to average.
 
         Raises:
             TypeError: If the module has no ``averaged_networks()``.
@@ -65,16 +66,16 @@ class EMA(Callback):
         _averaged_networks(pl_module)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Starts from a copy of the weights, or of what the checkpoint held."""
+        """Starts from a copy of the weights, or from the averages in the checkpoint."""
         self._aligned(pl_module)
 
     @torch.no_grad()
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Moves the average by one batch."""
+        """Updates the average after a batch."""
         batch_images = extract_batch_size(batch) * world_size()
-        beta = self._beta(batch_images)
+        beta = self._beta(batch_images, trainer.global_step - 1)
         self.images += batch_images
 
         averages: list[Tensor] = []
@@ -93,7 +94,7 @@ class EMA(Callback):
         self.broadcast_buffers(pl_module)
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """As before validation."""
+        """Makes the averages equal on all processes, as before validation."""
         self.broadcast_buffers(pl_module)
 
     def broadcast_buffers(self, module: LightningModule) -> None:
@@ -104,10 +105,10 @@ class EMA(Callback):
 
     @contextmanager
     def average_parameters(self, module: LightningModule) -> Iterator[None]:
-        """Puts the averages into the module, and its own weights back bit for bit at the end.
+        """Replaces the module's weights by the averages, and restores them bit for bit at the end.
 
-        What happens to weights and buffers inside is forgotten at the end. Inside another one it does
-        nothing. Not a collective call: a single process may sample alone.
+        Changes of weights and buffers inside the context are lost. A nested call does nothing. It is not a collective
+        call: a single process may sample alone.
 
         Args:
             module: The module that is trained.
@@ -137,23 +138,23 @@ class EMA(Callback):
         return {"images": self.images, "averages": dict(self._averages)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes over what a checkpoint holds; the averages move to the module's device when first used."""
+        """Restores images seen and averages; the averages move to the module's device when first used."""
         self.images = state_dict["images"]
         self._averages = dict(state_dict["averages"])
 
-    def _beta(self, batch_images: int) -> float:
-        half_life = self.half_life_images
+    def _beta(self, batch_images: int, step: int) -> float:
+        half_life = self.half_life_images(step) if callable(self.half_life_images) else self.half_life_images
         if self.rampup is not None:
             half_life = min(half_life, self.rampup * self.images)
         return 0.5 ** (batch_images / half_life) if half_life > 0 else 0.0
 
     def _aligned(self, module: LightningModule) -> list[tuple[Tensor, Tensor]]:
-        """Pairs each average, made where it is missing, with the module's own tensor; tied ones once."""
+        """Pairs each average, created if it is missing, with the module's own tensor; tied tensors once."""
         live = _named_tensors(module)
         if self._averages and (differing := sorted(self._averages.keys() ^ live.keys())):
             raise ValueError(
-                f"The averages were kept of other networks than {type(module).__name__} has now; only one of "
-                f"the two has {', '.join(differing[:5])}. Build the module as it was, or leave EMA out."
+                f"The averages are of other networks than {type(module).__name__} has now; only one of the two has "
+                f"{', '.join(differing[:5])}. Build the module as before, or leave EMA out."
             )
         pairs: dict[int, tuple[Tensor, Tensor]] = {}
         for name, tensor in live.items():
@@ -163,10 +164,10 @@ class EMA(Callback):
         return list(pairs.values())
 
     def _average(self, name: str, live: Tensor) -> Tensor:
-        # Half precision cannot hold the small steps of a slow average.
+        # Half precision cannot represent the small changes of a slow average.
         dtype = torch.promote_types(live.dtype, torch.float32) if live.is_floating_point() else live.dtype
         if name not in self._averages:
-            # A tensor made in inference mode could not be updated in training.
+            # A tensor created in inference mode could not be updated in training.
             with torch.inference_mode(False), torch.no_grad():
                 return live.detach().to(dtype, copy=True)
         average = self._averages[name]
@@ -176,7 +177,7 @@ class EMA(Callback):
 
 
 def averaged_weights(trainer: Trainer, module: LightningModule) -> AbstractContextManager[None]:
-    """Puts averaged weights into the module for as long as the context lasts, if the run keeps any.
+    """Returns a context in which the module has averaged weights, if the run keeps any.
 
     Args:
         trainer: The trainer whose callbacks may hold an ``EMA``.
@@ -187,9 +188,9 @@ def averaged_weights(trainer: Trainer, module: LightningModule) -> AbstractConte
 
 
 def synchronize_buffers(trainer: Trainer, module: LightningModule) -> None:
-    """Gives every process the buffers of process 0, the averaged ones too; every process must call it.
+    """Gives every process the buffers of process 0, also the averaged ones; every process must call it.
 
-    For those who sample on all processes at another time than validation, where it happens by itself.
+    It is needed to sample on all processes at another time than validation, where it is done automatically.
     """
     broadcast_buffers(module)
     averages = _of(trainer)
@@ -202,16 +203,16 @@ def _of(trainer: Trainer) -> EMA | None:
 
 
 def _averaged_networks(module: LightningModule) -> dict[str, nn.Module]:
-    if not isinstance(module, Averages):
+    if not isinstance(module, SupportsAveraging):
         raise TypeError(
-            f"EMA needs {type(module).__name__}.averaged_networks() -> dict of attribute name and network, "
-            "those that sampling uses; add it, or leave the callback out."
+            f"EMA needs {type(module).__name__}.averaged_networks(), a dictionary of attribute names and networks that "
+            "sampling uses; add it, or leave the callback out."
         )
     return dict(module.averaged_networks())
 
 
 def _named_tensors(module: LightningModule) -> dict[str, Tensor]:
-    """All parameters and persistent buffers, a tied one under each of its names."""
+    """Returns all parameters and persistent buffers, a tied one under each of its names."""
     return {
         key: value
         for name, network in _averaged_networks(module).items()

@@ -1,29 +1,87 @@
-"""Samples from fixed noise, drawn as training goes on."""
+"""Callbacks that render samples from fixed noise during training."""
 
-import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
 
 import torch
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from PIL import Image
 from torch import Generator, Tensor
 
-from lightning_modules.callbacks.drawing import Drawing
-from lightning_modules.callbacks.generation_measure import data_spec
-from lightning_modules.parts.capabilities import Samples
-from lightning_modules.parts.pictures import image_grid, scatter
+from lightning_modules.callbacks.ema import averaged_weights
+from lightning_modules.callbacks.run import spec_of, value_range_of
+from lightning_modules.metrics.protocol import undisturbed
+from lightning_modules.parts.capabilities import SupportsInterpolation, SupportsSampling
+from lightning_modules.parts.interpolation import linear_interpolation, spherical_interpolation
+from lightning_modules.rendering.images import image_grid, save_png
+from lightning_modules.rendering.modules import render_samples, rendered_as
 
-NUM_POINTS = 2000
-MAX_CLASS_COLUMNS = 20
+PATHS = {"spherical": spherical_interpolation, "linear": linear_interpolation}
+NUM_REAL_POINTS = 2000
 
 
-class SampleGrid(Drawing):
-    """Writes ``samples/step-<batches>.png``: a grid of pictures, or generated points over real ones.
+class RenderingCallback(Callback, ABC):
+    """Abstract: renders one image from fixed noise, at every validation or after a number of batches.
+
+    Process 0 renders alone, in eval mode, with averaged weights if an ``EMA`` callback keeps them; no random state
+    changes. The PNG is ``<log dir>/<name>/step-<batches>.png``, and every logger with ``log_image`` gets it.
 
     Args:
-        num_samples: Pictures in the grid; points are drawn 2 000 at a time.
-        columns: Pictures a row. By default a class-conditional model gets a column a class (up to 20), and
+        every_n_batches: Batches between two images; ``None`` for one image per validation.
+        seed: Seed of the noise, the same each time, so that images differ only by changes of the model.
+
+    Raises:
+        ValueError: If ``every_n_batches`` is below 1.
+    """
+
+    name: str
+
+    def __init__(self, every_n_batches: int | None, seed: int) -> None:
+        if every_n_batches is not None and every_n_batches < 1:
+            raise ValueError(f"every_n_batches={every_n_batches} must be at least 1, or None for each validation.")
+        self.every_n_batches = every_n_batches
+        self.seed = seed
+
+    @abstractmethod
+    def render(self, trainer: Trainer, module: LightningModule) -> Image.Image:
+        """Renders an image; called on process 0 only, in eval mode and with averaged weights."""
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Renders every ``every_n_batches``."""
+        if self.every_n_batches is not None and trainer.global_step % self.every_n_batches == 0:
+            self._record(trainer, pl_module)
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Renders if ``every_n_batches`` is ``None``, except in the sanity check."""
+        if self.every_n_batches is None and not trainer.sanity_checking:
+            self._record(trainer, pl_module)
+
+    def _record(self, trainer: Trainer, module: LightningModule) -> None:
+        folder = Path(trainer.log_dir or trainer.default_root_dir) / self.name  # a collective call
+        if not trainer.is_global_zero:
+            return
+        with undisturbed(module), averaged_weights(trainer, module):
+            image = self.render(trainer, module)
+        save_png(image, folder / f"step-{trainer.global_step:08d}.png")
+        for logger in trainer.loggers:
+            if hasattr(logger, "log_image"):
+                logger.log_image(self.name, [image], step=trainer.global_step)
+
+
+class SampleGrid(RenderingCallback):
+    """Writes ``samples/step-<batches>.png``: samples, rendered by their kind of data.
+
+    It is a grid of images, generated points over real ones, or text, piano rolls, drawings or clips.
+
+    Args:
+        num_samples: Number of samples; the default depends on the kind of data and is 64 for images.
+        columns: Images per row. By default a class-conditional model has one column per class (up to 20), and
             any other a square grid.
-        every_n_batches: Batches from one grid to the next; ``None`` for one each validation.
+        every_n_batches: Batches between two images; ``None`` for one image per validation.
         seed: Seed of the samples.
 
     Raises:
@@ -33,53 +91,105 @@ class SampleGrid(Drawing):
     name = "samples"
 
     def __init__(
-        self, num_samples: int = 64, columns: int | None = None, every_n_batches: int | None = None, seed: int = 0
+        self,
+        num_samples: int | None = None,
+        columns: int | None = None,
+        every_n_batches: int | None = None,
+        seed: int = 0,
     ) -> None:
         super().__init__(every_n_batches, seed)
-        if num_samples < 1 or (columns is not None and columns < 1):
+        if min(num_samples or 1, columns or 1) < 1 or 0 in (num_samples, columns):
             raise ValueError(f"num_samples={num_samples} and columns={columns} must be at least 1.")
         self.num_samples = num_samples
         self.columns = columns
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuses what cannot be drawn before training starts.
+        """Refuses unsupported modules and data before training starts.
 
         Raises:
             TypeError: If the module has no ``sample``.
-            ValueError: If the data are neither pictures nor points.
+            ValueError: If the kind of its samples is not known.
         """
-        if not isinstance(pl_module, Samples):
+        if not isinstance(pl_module, SupportsSampling):
             raise TypeError(f"SampleGrid needs {type(pl_module).__name__}.sample(num_samples, ...).")
-        spec = data_spec(trainer, pl_module)
-        if spec is not None and spec.kind not in ("image", "points"):
-            raise ValueError(f"SampleGrid draws data of kind 'image' or 'points', not {spec.kind!r} ({spec.name}).")
+        rendered_as(pl_module, spec_of(trainer, pl_module))
 
-    def draw(self, trainer: Trainer, module: LightningModule) -> Image.Image:
-        """Draws samples from the fixed noise."""
-        spec = data_spec(trainer, module)
-        generator = Generator().manual_seed(self.seed)
-        if spec is not None and spec.kind == "points":
-            points = module.sample(NUM_POINTS, generator=generator)  # type: ignore[operator]
-            return scatter(points.float().cpu(), real_points(trainer, NUM_POINTS))
-        num_classes = getattr(module, "num_classes", None)
-        labels, columns = None, self.columns
-        if num_classes is not None:
-            columns = columns or min(num_classes, MAX_CLASS_COLUMNS)
-            labels = torch.arange(self.num_samples) % num_classes
-        columns = columns or math.ceil(math.sqrt(self.num_samples))
-        images = module.sample(self.num_samples, labels=labels, generator=generator)  # type: ignore[operator]
-        return image_grid(images, value_range_of(trainer, module), columns)
+    def render(self, trainer: Trainer, module: LightningModule) -> Image.Image:
+        """Renders samples from the fixed noise."""
+        generator, spec = Generator().manual_seed(self.seed), spec_of(trainer, module)
+        points = spec is not None and spec.kind == "points"
+        num_samples = None if points else self.num_samples
+        real = real_points(trainer) if points else ()
+        return render_samples(module, num_samples, generator, columns=self.columns, real=real, spec=spec).image
 
 
-def value_range_of(trainer: Trainer, module: LightningModule) -> tuple[float, float]:
-    """Returns the range of the data's values, [-1, 1] where no spec says another."""
-    spec = data_spec(trainer, module)
-    return (-1.0, 1.0) if spec is None or spec.value_range is None else spec.value_range
-
-
-def real_points(trainer: Trainer, num_points: int) -> Tensor | None:
-    """Returns the first validation points, (at most ``num_points``, 2), if the trainer's datamodule has any."""
+def real_points(trainer: Trainer) -> Sequence[Tensor]:
+    """Returns the first validation points, if the trainer's datamodule has any."""
     datamodule = getattr(trainer, "datamodule", None)
-    if datamodule is None or not hasattr(datamodule, "points"):
-        return None
-    return datamodule.points("val")[0][:num_points].float()
+    return (
+        () if datamodule is None or not hasattr(datamodule, "points") else datamodule.points("val")[0][:NUM_REAL_POINTS]
+    )
+
+
+class LatentInterpolation(RenderingCallback):
+    """Writes ``interpolation/step-<batches>.png``: each row interpolates between two codes.
+
+    The images of a row change abruptly if the model has memorised its data, and gradually if it has learned a manifold.
+    Each row of a class-conditional model has one class, and successive rows have successive classes.
+
+    Args:
+        rows: Number of pairs of codes.
+        steps: Images per row, both ends included.
+        path: ``"spherical"`` for a Gaussian prior, ``"linear"`` for any other.
+        every_n_batches: Batches between two images; ``None`` for one image per validation.
+        seed: Seed of the codes.
+
+    Raises:
+        ValueError: If a number is too small or the path unknown.
+    """
+
+    name = "interpolation"
+
+    def __init__(
+        self,
+        rows: int = 8,
+        steps: int = 10,
+        path: Literal["spherical", "linear"] = "spherical",
+        every_n_batches: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(every_n_batches, seed)
+        if rows < 1 or steps < 2:
+            raise ValueError(f"rows={rows} must be at least 1 and steps={steps} at least 2.")
+        if path not in PATHS:
+            raise ValueError(f"path={path!r} is not one of {', '.join(PATHS)}.")
+        self.rows = rows
+        self.steps = steps
+        self.path = path
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuses unsupported modules and data before training starts.
+
+        Raises:
+            TypeError: If the module has no latent codes.
+            ValueError: If the data are not images.
+        """
+        if not isinstance(pl_module, SupportsInterpolation):
+            raise TypeError(
+                f"LatentInterpolation needs sample_latent and decode; {type(pl_module).__name__} lacks them."
+            )
+        spec = spec_of(trainer, pl_module)
+        if spec is not None and spec.kind != "image":
+            raise ValueError(f"LatentInterpolation renders images, but {spec.name} has kind={spec.kind!r}.")
+
+    def render(self, trainer: Trainer, module: LightningModule) -> Image.Image:
+        """Decodes codes along the paths."""
+        generator = Generator().manual_seed(self.seed)
+        start, end = module.sample_latent(2 * self.rows, generator=generator).chunk(2)  # type: ignore[operator]
+        codes = PATHS[self.path](start, end, self.steps).flatten(0, 1)
+        num_classes = getattr(module, "num_classes", None)
+        labels = None
+        if num_classes is not None:
+            labels = (torch.arange(self.rows, device=codes.device) % num_classes).repeat_interleave(self.steps)
+        images = module.decode(codes, labels=labels)  # type: ignore[operator]
+        return image_grid(images, value_range_of(trainer, module), self.steps)

@@ -1,4 +1,4 @@
-"""What the Gaussian and the mixture share in going over data: batches of any source, and sums over processes."""
+"""Passes over data for the Gaussian and the mixture: batches of any source, and sums over processes."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from lightning_modules.density.components import LIMIT, Moments
-from lightning_modules.parts.distributed import gather_objects, world_size
+from lightning_modules.parts.batches import read_batch
+from lightning_modules.runtime.distributed import gather_objects, world_size
 
 
 def batches_of(data: Any) -> Iterator[Tensor]:
@@ -20,7 +21,7 @@ def batches_of(data: Any) -> Iterator[Tensor]:
     """
     batches: Iterable[Any] = data.train_dataloader() if hasattr(data, "train_dataloader") else data
     for batch in batches:
-        yield batch if isinstance(batch, Tensor) else batch[0]
+        yield read_batch(batch[:1] if isinstance(batch, (list, tuple)) else batch, ("x",)).x
 
 
 def checked(x: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -40,6 +41,9 @@ def first_examples(data: Any, num: int, shape: tuple[int, ...]) -> Tensor:
     """Returns the first ``num`` or fewer training examples, (N, D), the same on every process.
 
     Process r's k-th batch is part r of the k-th global one, so that one process and many return the same.
+
+    Raises:
+        ValueError: If there are no examples, or ``checked`` refuses them.
     """
     own: list[Tensor] = []
     for x in batches_of(data):
@@ -47,7 +51,7 @@ def first_examples(data: Any, num: int, shape: tuple[int, ...]) -> Tensor:
         if sum(map(len, own)) * world_size() >= num:
             break
     if not own:
-        raise ValueError("There are no examples to start from.")
+        raise ValueError("There are no training examples.")
     parts = zip(*gather_objects(own), strict=False)
     return torch.cat([x for part in parts for x in part])[:num]
 
@@ -68,12 +72,10 @@ def summed_moments(moments: Moments) -> Moments:
 
 
 def step_limit(optimizer: Optimizer) -> float:
-    """Returns the longest gradient with which the optimizer's step stays within ``LIMIT``."""
+    """Returns the largest gradient with which the optimizer's step stays within ``LIMIT``."""
     return LIMIT / max(optimizer.param_groups[0]["lr"], 1e-12)
 
 
-def natural_descent(parameters: Iterable[Any], lr: float, decay: Any) -> dict[str, Any]:
-    """Returns what ``configure_optimizers`` returns: plain gradient steps under a schedule."""
-    optimizer = torch.optim.SGD(list(parameters), lr=lr, fused=True)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, decay)
-    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+def natural_descent(parameters: Iterable[Any], lr: float) -> Optimizer:
+    """Returns SGD, for steps along natural gradients."""
+    return torch.optim.SGD(list(parameters), lr=lr, fused=True)

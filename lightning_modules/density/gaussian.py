@@ -1,20 +1,20 @@
-"""The Gaussian (eq. 1.16), in as many dimensions as a picture has pixels: the simplest density that sums to one.
+"""The Gaussian (eq. 1.16), with one dimension per value of an example: the simplest normalised density.
 
-What is minimised is the mean of -log q over the data (eq. 1.10), and by eq. 1.12 and 1.13
+Training minimises the mean of -log q over the data (eq. 1.10). By eq. 1.12 and 1.13
 
     mean of -log q = CE(p, q) = H(p) + KL(p || q) >= H(p):
 
-the held-out value, in nats or bits, is an upper bound of the entropy of the data, which no model can undercut but by
-luck of the draw, and the better the model the tighter the bound. Of all laws with the same mean and covariance the
-Gaussian has the largest entropy, so this is the bound that two moments alone give. It holds for densities as for
-masses; a differential entropy may be negative.
+the held-out value, in nats or bits, is an upper bound of the entropy of the data, below which a model can be only by
+chance, and the better the model the tighter the bound. Of all distributions with the same mean and covariance the
+Gaussian has the largest entropy, so this is the bound that follows from two moments alone. It holds for densities and
+for masses; a differential entropy may be negative.
 
 References:
     A Brief Introduction to Generative Models (Lamb, 2021), https://arxiv.org/abs/2103.00265, section 1.2.2
     EM Algorithms for ML Factor Analysis (Rubin and Thayer, 1982), https://doi.org/10.1007/BF02293851 (low rank)
     Natural Gradient Works Efficiently in Learning (Amari, 1998), https://doi.org/10.1162/089976698300017746
 
-NOTE: Pictures of 256 grey values have no density: a model may put as high a spike on each as it likes. Build the
+NOTE: Images of 256 grey values have no density: a model may put an arbitrarily high peak on each value. Build the
 datamodule with ``dequantize=true``; only then are bits/dim logged.
 """
 
@@ -26,8 +26,10 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Generator, Tensor
 from torch.optim import Optimizer
 
-from lightning_modules.density.components import Moments, build_components
+from datamodules.spec import Batch
+from lightning_modules.density.components import Moments
 from lightning_modules.density.fitting import batches_of, checked, natural_descent, step_limit, summed_moments
+from lightning_modules.density.low_rank import build_components
 from lightning_modules.likelihood import LikelihoodModule
 from lightning_modules.parts.noise import Noise, new_generator
 from lightning_modules.parts.sampling import CHUNK, check_num_samples, choose_labels, evaluating
@@ -35,19 +37,19 @@ from lightning_modules.parts.schedules import linear_decay
 
 
 class Gaussian(LikelihoodModule):
-    """One Gaussian, trained by natural-gradient maximum likelihood from N(0, I); ``fit_closed_form`` is its check.
+    """One Gaussian, trained by natural-gradient maximum likelihood from N(0, I), or fitted by ``fit_closed_form``.
 
-    What is maximised, by either route, is the mean log-likelihood less ``covariance_floor / 2 * trace(Sigma^-1)``:
-    its maximum is the data's covariance plus ``covariance_floor * I``. (In ``low_rank`` the trace is that of the
-    inverse noise variances alone: at the maximum each of them is what the factors leave over plus the floor.)
+    Both maximise the mean log-likelihood minus ``covariance_floor / 2 * trace(Sigma^-1)``: at the maximum Sigma is the
+    data's covariance plus ``covariance_floor * I``. (For ``low_rank`` the trace is that of the inverse noise variances
+    alone: at the maximum each noise variance is the variance that the factors do not explain plus the floor.)
 
     Args:
-        shape: (C, H, W) of pictures in [-1, 1], or (D,) of points.
+        shape: (C, H, W) of images in [-1, 1], or (D,) of points.
         covariance: ``"full"``, ``"diagonal"`` or ``"low_rank"`` (a factor analyser: ``rank`` shared directions and
-            noise of each dimension by itself).
+            independent noise in each dimension).
         rank: Number of shared directions of ``"low_rank"``, at least 1 and less than the dimensions; else ``None``.
         covariance_floor: Variance added to every dimension, at least 0.
-        lr: First learning rate, in (0, 1]; 1 would go nearly all the way to what a single batch says.
+        lr: Initial learning rate, in (0, 1]; 1 is nearly a whole step to the optimum of a single batch.
         decay_steps: Batches after which the learning rate has fallen linearly to zero, or ``None`` for a constant one.
 
     Raises:
@@ -65,52 +67,49 @@ class Gaussian(LikelihoodModule):
         lr: float = 0.1,
         decay_steps: int | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(lr_schedule=linear_decay(decay_steps))
         check_settings(covariance_floor, lr)
         self.save_hyperparameters()
         self.shape = tuple(shape)
-        self.decay = linear_decay(decay_steps)
         self.components = build_components(covariance, rank, 1, self.num_dimensions)
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Returns the log-density of examples (N, *shape), exact, in nats, shape (N,).
 
-        It is the density of the Gaussian on all of space; what ``sample`` clips is still counted outside.
+        It is the density of the Gaussian on the whole space; that ``sample`` clips images is not taken into account.
         """
         dtype = self.components.mean.dtype
         with torch.autocast(self.device.type, enabled=False):
             return self.components.log_prob(x.flatten(1).to(dtype)).squeeze(1)
 
-    def training_step(self, batch: Sequence[Tensor], batch_idx: int) -> Tensor:
-        """Mean of -log q in nats, and the floor's term."""
-        if batch_idx == 0:
-            self.check_batch(batch)
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Returns the mean of -log q in nats plus the term of ``covariance_floor``."""
         floor = self.hparams["covariance_floor"]
-        return self.objective({"nll": -self.log_prob(batch[0]).mean(), "floor": floor * self.components.shrinkage()[0]})
+        return self.objective({"nll": -self.log_prob(batch.x).mean(), "floor": floor * self.components.shrinkage()[0]})
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Stops at a non-finite gradient, and makes the others natural ones."""
+        """Stops at a non-finite gradient, else replaces the gradients by natural gradients."""
         super().on_before_optimizer_step(optimizer)
         self.components.natural_(torch.ones(1, device=self.device), step_limit(optimizer))
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Plain steps along the natural gradient."""
-        return natural_descent(self.parameters(), self.hparams["lr"], self.decay)  # type: ignore[return-value]
+        """Returns SGD, which steps along the natural gradient."""
+        return self.scheduled(natural_descent(self.parameters(), self.hparams["lr"]))
 
-    def negative_log_likelihood(self, x: Tensor, labels: Tensor, indices: Tensor, stage: str) -> dict[str, Tensor]:
-        """Exact."""
-        return {"exact": -self.log_prob(x)}
+    def negative_log_likelihood(self, batch: Batch, indices: Tensor, stage: str) -> dict[str, Tensor]:
+        """Returns the exact value."""
+        return {"exact": -self.log_prob(batch.x)}
 
     @torch.no_grad()
     def fit_closed_form(self, data: Any) -> None:
         """Sets mean and covariance to the maximum of the objective, in one pass over the data.
 
         Sums are in float64 and over all processes, each of which passes its own part. There is no closed form for
-        ``low_rank``: EM for factor analysis goes on from the same sums, from the principal components of the
-        correlations, until it stands still.
+        ``low_rank``: with the same sums, EM for factor analysis starts from the principal components of the
+        correlations and runs until it converges.
 
         Args:
-            data: A datamodule, whose training split is taken, or an iterable of batches: examples (N, *shape), or
+            data: A datamodule, whose training split is used, or an iterable of batches: examples (N, *shape), or
                 tuples that begin with them.
 
         Raises:
@@ -128,18 +127,18 @@ class Gaussian(LikelihoodModule):
 
     @torch.no_grad()
     def draw(self, noise: Noise, num: int) -> Tensor:
-        """Draws examples (num, *shape) from the density itself, unclipped, out of a training step's noise."""
+        """Samples examples (num, *shape) from the density itself, unclipped, with the random numbers of ``noise``."""
         chosen = torch.zeros(num, dtype=torch.int64, device=self.device)
         z = noise.normal(num, self.components.num_normals, device=self.device)
         return self.components.place(chosen, z).view(num, *self.shape)
 
     def sample(self, num_samples: int, *, labels: Tensor | None = None, generator: Generator | None = None) -> Tensor:
-        """Draws examples, shape (num_samples, *shape); pictures are clipped to [-1, 1], points are not.
+        """Samples examples, shape (num_samples, *shape); images are clipped to [-1, 1], points are not.
 
         Args:
-            num_samples: How many, at least 1.
+            num_samples: Number of samples, at least 1.
             labels: Must be ``None``: there are no classes.
-            generator: Source of all randomness; ``None`` takes a fresh seed from the system.
+            generator: Source of all random numbers; ``None`` takes a fresh seed from the system.
 
         Raises:
             ValueError: If ``num_samples`` is not positive, or labels are given.
@@ -154,12 +153,12 @@ class Gaussian(LikelihoodModule):
 
 
 def clipped(x: Tensor) -> Tensor:
-    """Clips pictures to [-1, 1]; leaves points alone."""
+    """Clips images to [-1, 1], and returns points unchanged."""
     return x.clamp(-1, 1) if x.ndim == 4 else x
 
 
 def check_settings(covariance_floor: float, lr: float) -> None:
-    """Raises ValueError for what cannot train."""
+    """Raises ValueError if a number is out of range."""
     if not 0 <= covariance_floor < float("inf"):
         raise ValueError(f"covariance_floor={covariance_floor} must be a finite number, at least 0.")
     if not 0 < lr <= 1:

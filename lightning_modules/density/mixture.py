@@ -1,20 +1,20 @@
-"""The mixture of Gaussians (eq. 1.17): as flexible as one likes, and still a density by a two-line proof.
+"""The mixture of Gaussians (eq. 1.17): arbitrarily flexible, and normalised by construction.
 
     q(x) = sum_k pi_k q_k(x),        log q(x) = logsumexp_k (log pi_k + log q_k(x))
 
-Components with nothing near them get no gradient, so a mixture is only as good as its start: here k-means++ on the
-first training examples, and the covariances of its clusters. From there it is trained by gradients (``Trainer.fit``)
-or by expectation maximisation (``fit_em``), which climb the same objective: EM is the gradient under a
-positive-definite preconditioner, and the gradient steps use that one too (``lightning_modules.density.components``).
+Components without data near them get no gradient, so a mixture is only as good as its initialisation: here k-means++
+on the first training examples, and the covariances of its clusters. It is then trained by gradients (``Trainer.fit``)
+or by expectation maximisation (``fit_em``), which maximise the same objective: EM is gradient ascent with a
+positive-definite preconditioner, which the gradient steps use, too (``lightning_modules.density.components``).
 
 References:
-    A Brief Introduction to Generative Models (Lamb, 2021), https://arxiv.org/abs/2103.00265, section 1.2.2
     Maximum Likelihood from Incomplete Data via the EM Algorithm (Dempster, Laird and Rubin, 1977),
     https://doi.org/10.1111/j.2517-6161.1977.tb01600.x
     The EM Algorithm for Mixtures of Factor Analyzers (Ghahramani and Hinton, 1996)
+    A Brief Introduction to Generative Models (Lamb, 2021), https://arxiv.org/abs/2103.00265, section 1.2.2
 
-NOTE: The likelihood of a mixture has no maximum: a component that sits on one example can shrink for ever. The floor
-is what stops it.
+NOTE: The likelihood of a mixture is unbounded: a component centred on one example can shrink without limit.
+``covariance_floor`` prevents this.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,8 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
-from lightning_modules.density.components import Moments, build_components
+from datamodules.spec import Batch
+from lightning_modules.density.components import Moments
 from lightning_modules.density.fitting import (
     batches_of,
     checked,
@@ -37,6 +38,7 @@ from lightning_modules.density.fitting import (
     summed_moments,
 )
 from lightning_modules.density.gaussian import check_settings, clipped
+from lightning_modules.density.low_rank import build_components
 from lightning_modules.likelihood import LikelihoodModule
 from lightning_modules.parts.clustering import k_means
 from lightning_modules.parts.noise import Noise, draw_categorical, new_generator
@@ -44,29 +46,29 @@ from lightning_modules.parts.sampling import CHUNK, check_num_samples, choose_la
 from lightning_modules.parts.schedules import linear_decay
 
 START_SEED = 0
-"""Seed of k-means++; a start is a function of the first training examples alone."""
+"""Seed of k-means++, so that the initialisation is a function of the first training examples alone."""
 SMALL_SHARE = 0.1
-"""Components with less than this part of an equal share learn no faster: a batch says too little of them."""
+"""Fraction of an equal share below which gradients are not scaled up further: a batch has too few such examples."""
 
 
 class GaussianMixture(LikelihoodModule):
-    """Gaussians with weights, trained by gradient maximum likelihood from a k-means++ start, or by EM.
+    """Gaussians with weights, initialised by k-means++ and trained by gradient maximum likelihood or by EM.
 
-    What is maximised, by either route, is the mean log-likelihood less the mean over components of
-    ``covariance_floor / 2 * trace(Sigma_k^-1)``: at a maximum a component with an equal share of the data has the
-    covariance of its part plus ``covariance_floor * I``, one with half that share twice the floor. (In ``low_rank``
-    the trace is that of the inverse noise variances alone: at a maximum each is what the factors leave over plus the
-    floor.)
+    Both maximise the mean log-likelihood minus the mean over components of
+    ``covariance_floor / 2 * trace(Sigma_k^-1)``. At a maximum a component with an equal share of the data has the
+    covariance of its part plus ``covariance_floor * I``; with half that share, plus twice the floor. (For ``low_rank``
+    the trace is that of the inverse noise variances alone: at a maximum each noise variance is the variance that the
+    factors do not explain plus the floor.)
 
     Args:
-        shape: (C, H, W) of pictures in [-1, 1], or (D,) of points.
+        shape: (C, H, W) of images in [-1, 1], or (D,) of points.
         num_components: Number of Gaussians, at least 1.
         covariance: ``"full"``, ``"diagonal"`` or ``"low_rank"`` (a mixture of factor analysers).
         rank: Number of shared directions of ``"low_rank"``, at least 1 and less than the dimensions; else ``None``.
         covariance_floor: Variance added to every dimension, at least 0.
-        lr: First learning rate, in (0, 1]; 1 would go nearly all the way to what a single batch says.
+        lr: Initial learning rate, in (0, 1]; 1 is nearly a whole step to the optimum of a single batch.
         decay_steps: Batches after which the learning rate has fallen linearly to zero, or ``None`` for a constant one.
-        start_examples: The first so many training examples are clustered for the start.
+        start_examples: Number of training examples, the first ones, that are clustered for the initialisation.
 
     Raises:
         ValueError: If a number is out of range, or ``rank`` does not fit ``covariance``.
@@ -86,7 +88,7 @@ class GaussianMixture(LikelihoodModule):
         decay_steps: int | None = None,
         start_examples: int = 10_000,
     ) -> None:
-        super().__init__()
+        super().__init__(lr_schedule=linear_decay(decay_steps))
         check_settings(covariance_floor, lr)
         if num_components < 1:
             raise ValueError(f"num_components={num_components} must be at least 1.")
@@ -94,10 +96,9 @@ class GaussianMixture(LikelihoodModule):
             raise ValueError(f"start_examples={start_examples} must be at least num_components={num_components}.")
         self.save_hyperparameters()
         self.shape = tuple(shape)
-        self.decay = linear_decay(decay_steps)
         self.components = build_components(covariance, rank, num_components, self.num_dimensions)
         self.logits = nn.Parameter(torch.zeros(num_components))
-        # Whether the components were set from data: in the checkpoint, so that a resumed run does not start over.
+        # Whether the components were initialised from data: kept in the checkpoint, so that a resumed run does not.
         self.register_buffer("started", torch.zeros((), dtype=torch.int64))
 
     # Densities
@@ -111,7 +112,7 @@ class GaussianMixture(LikelihoodModule):
     def log_prob(self, x: Tensor) -> Tensor:
         """Returns the log-density of examples (N, *shape), exact, in nats, shape (N,).
 
-        It is the density of the mixture on all of space; what ``sample`` clips is still counted outside.
+        It is the density of the mixture on the whole space; that ``sample`` clips images is not taken into account.
         """
         return self.joint_log_prob(x).logsumexp(1)
 
@@ -127,17 +128,18 @@ class GaussianMixture(LikelihoodModule):
     # Training by gradients
 
     def on_fit_start(self) -> None:
-        """Starts from the data, unless that was done before.
+        """Initialises the components from data, unless that was done before.
 
         Raises:
-            ValueError: If there is no datamodule to start from.
+            ValueError: If there is no datamodule.
         """
+        super().on_fit_start()
         if self.started:
             return
         datamodule = getattr(self.trainer, "datamodule", None)
         if datamodule is None:
             raise ValueError(
-                "A GaussianMixture starts from data: give Trainer.fit a datamodule, or call start(batches) first."
+                "A GaussianMixture is initialised from data: give Trainer.fit a datamodule, or call start(batches)."
             )
         self.start(datamodule)
 
@@ -145,12 +147,12 @@ class GaussianMixture(LikelihoodModule):
     def start(self, data: Any) -> None:
         """Sets the components to the clusters of the first ``start_examples`` training examples, by k-means++.
 
-        The covariance within each cluster is mixed with that within all, as if it had been seen in as many further
-        examples as there are dimensions: a small cluster alone would be singular. The outcome is the same on every
-        process, and does not depend on their number.
+        The covariance of each cluster is averaged with the pooled covariance of all clusters, which counts as many
+        examples as there are dimensions: the covariance of a small cluster alone would be singular. The result is the
+        same on every process, and does not depend on their number.
 
         Args:
-            data: A datamodule, whose training split is taken, or an iterable of batches.
+            data: A datamodule, whose training split is used, or an iterable of batches.
 
         Raises:
             ValueError: If there are fewer distinct examples than components.
@@ -158,7 +160,7 @@ class GaussianMixture(LikelihoodModule):
         x = first_examples(data, self.hparams["start_examples"], self.shape).to(self.device)
         num, dim = self.components.num, self.components.dim
         if len(x) < num:
-            raise ValueError(f"num_components={num} need as many examples, but there are {len(x)} to start from.")
+            raise ValueError(f"num_components={num} needs at least as many examples, but there are {len(x)}.")
         assigned = k_means(x, num, torch.Generator().manual_seed(START_SEED))
         membership = F.one_hot(assigned, num).to(x.dtype)
         means = membership.T.double() @ x.double() / membership.double().sum(0)[:, None]
@@ -172,22 +174,20 @@ class GaussianMixture(LikelihoodModule):
         self.started.fill_(1)
 
     def floors(self, count: Tensor) -> Tensor:
-        """Returns what the objective adds to the variances of components with these counts of examples."""
+        """Returns what the objective adds to the variances of components that have these counts of examples."""
         equal = count.sum() / len(count)
         return self.hparams["covariance_floor"] * equal / count.clamp_min(1e-6 * equal)
 
-    def training_step(self, batch: Sequence[Tensor], batch_idx: int) -> Tensor:
-        """Mean of -log q in nats, and the floor's term."""
-        if batch_idx == 0:
-            self.check_batch(batch)
-        return self.objective({"nll": -self.log_prob(batch[0]).mean(), "floor": self.floor_term()})
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Returns the mean of -log q in nats plus the term of ``covariance_floor``."""
+        return self.objective({"nll": -self.log_prob(batch.x).mean(), "floor": self.floor_term()})
 
     def floor_term(self) -> Tensor:
-        """Returns what the objective takes off the mean log-likelihood."""
+        """Returns the term that the objective subtracts from the mean log-likelihood."""
         return self.hparams["covariance_floor"] * self.components.shrinkage().mean()
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Stops at a non-finite gradient, and makes the others those of EM."""
+        """Stops at a non-finite gradient, else applies EM's preconditioner to the gradients."""
         super().on_before_optimizer_step(optimizer)
         limit = step_limit(optimizer)
         shares = self.weights.detach().clamp_min(SMALL_SHARE / self.components.num)
@@ -196,27 +196,27 @@ class GaussianMixture(LikelihoodModule):
             self.logits.grad.div_(shares).clamp_(-limit, limit)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Plain steps along EM's direction."""
-        return natural_descent(self.parameters(), self.hparams["lr"], self.decay)  # type: ignore[return-value]
+        """Returns SGD, which steps along the preconditioned gradient."""
+        return self.scheduled(natural_descent(self.parameters(), self.hparams["lr"]))
 
-    def negative_log_likelihood(self, x: Tensor, labels: Tensor, indices: Tensor, stage: str) -> dict[str, Tensor]:
-        """Exact."""
-        return {"exact": -self.log_prob(x)}
+    def negative_log_likelihood(self, batch: Batch, indices: Tensor, stage: str) -> dict[str, Tensor]:
+        """Returns the exact value."""
+        return {"exact": -self.log_prob(batch.x)}
 
     # Training by expectation maximisation
 
     @torch.no_grad()
     def fit_em(self, data: Any, iterations: int = 100, tolerance: float = 1e-4) -> list[float]:
-        """Expectation maximisation over all the data, which never lowers the objective.
+        """Runs expectation maximisation over all the data, which never lowers the objective.
 
-        Sums are in float64 and over all processes, each of which passes its own part. It starts from the components
-        as they are, or from k-means++ where they have not been set. (For ``low_rank`` the maximisation is ten steps of
-        EM for factor analysis: a generalised EM, as monotone.)
+        Sums are in float64 and over all processes, each of which passes its own part. It starts from the present
+        components, or from k-means++ if they have not been initialised. (For ``low_rank`` the M step is ten steps of
+        EM for factor analysis: a generalised EM, which is also monotone.)
 
         Args:
-            data: A datamodule, whose training split is taken, or batches that can be gone over many times: examples
+            data: A datamodule, whose training split is used, or batches that can be iterated repeatedly: examples
                 (N, *shape), or tuples that begin with them.
-            iterations: Passes at most.
+            iterations: Largest number of passes.
             tolerance: Stops when the objective, nats per example, rises by less.
 
         Returns:
@@ -240,7 +240,7 @@ class GaussianMixture(LikelihoodModule):
         return history
 
     def expect(self, data: Any) -> tuple[float, Moments]:
-        """One pass over the data: the objective, nats per example, and the moments under the responsibilities."""
+        """Makes one pass over the data; returns the objective, nats per example, and moments by responsibilities."""
         moments: Moments | None = None
         total = torch.zeros(2, dtype=torch.float64, device=self.device)
         for x in batches_of(data):
@@ -250,11 +250,11 @@ class GaussianMixture(LikelihoodModule):
             own = self.components.moments(flat, joint.softmax(1))
             moments = own if moments is None else Moments(*(a + b for a, b in zip(moments, own, strict=True)))
         if moments is None:
-            raise ValueError("There are no examples: batches for EM must allow to be gone over many times.")
+            raise ValueError("There are no examples. EM needs batches that can be iterated over repeatedly.")
         (total,) = summed(total)
         if total[1] < self.components.num:
             raise ValueError(
-                f"num_components={self.components.num} need as many examples, but there are {int(total[1])}."
+                f"num_components={self.components.num} needs at least as many examples, but there are {int(total[1])}."
             )
         return (total[0] / total[1] - self.floor_term().double()).item(), summed_moments(moments)
 
@@ -262,18 +262,18 @@ class GaussianMixture(LikelihoodModule):
 
     @torch.no_grad()
     def draw(self, noise: Noise, num: int) -> Tensor:
-        """Draws examples (num, *shape) from the density itself, unclipped, out of a training step's noise."""
+        """Samples examples (num, *shape) from the density itself, unclipped, with the random numbers of ``noise``."""
         chosen = noise.categorical(self.weights, num)
         z = noise.normal(num, self.components.num_normals, device=self.device)
         return self.components.place(chosen, z).view(num, *self.shape)
 
     def sample(self, num_samples: int, *, labels: Tensor | None = None, generator: Generator | None = None) -> Tensor:
-        """Draws examples, shape (num_samples, *shape); pictures are clipped to [-1, 1], points are not.
+        """Samples examples, shape (num_samples, *shape); images are clipped to [-1, 1], points are not.
 
         Args:
-            num_samples: How many, at least 1.
-            labels: Must be ``None``: components are no classes.
-            generator: Source of all randomness; ``None`` takes a fresh seed from the system.
+            num_samples: Number of samples, at least 1.
+            labels: Must be ``None``: components are not classes.
+            generator: Source of all random numbers; ``None`` takes a fresh seed from the system.
 
         Raises:
             ValueError: If ``num_samples`` is not positive, or labels are given.

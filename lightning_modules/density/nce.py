@@ -1,79 +1,75 @@
-"""Noise-contrastive estimation: a density out of a classifier between data and noise of a known density.
+"""Noise-contrastive estimation: a density from a classifier between data and noise with a known density.
 
 A classifier D that tells data p from nu times as much noise q learns p / (p + nu q) (eq. 1.34 and 1.35), and so
 
     p(x) = nu D(x) / (1 - D(x)) q(x)
 
 of which eq. 1.36 is the case nu = 1. Here the classifier's logit is log p(x) - log q(x) - log nu with an unnormalised
-log p(x) = c - E(x): the constant c is learned as any other weight, and at the optimum it is -log Z, without a sample of
-the model or an integral having been asked for.
+log p(x) = c - E(x). The constant c is learned like any other weight, and at the optimum it is -log Z. This needs
+neither samples of the model nor an integral.
 
-NOTE: The energy is taken relative to the noise, E = f - log q with a network f, so that q cancels in the classifier,
+NOTE: The energy is defined relative to the noise, E = f - log q with a network f, so that q cancels in the classifier,
 and where f = 0 the model is the noise. Any energy can be written so.
 
-NOTE: It works as far as the noise resembles the data. On pictures hardly anything does: the classifier saturates, a few
-draws of noise get all of the importance, and the effective sample size, which is logged, falls to near 1.
+NOTE: It works only as far as the noise resembles the data. For images hardly any noise does: the classifier saturates,
+a few noise samples have almost all importance weight, and the effective sample size, which is logged, falls to near 1.
 
-Noise-contrastive estimation (Gutmann and Hyvarinen, 2010), https://proceedings.mlr.press/v9/gutmann10a.html
+Noise-Contrastive Estimation: A New Estimation Principle for Unnormalized Models (Gutmann and Hyvarinen, 2010),
+https://proceedings.mlr.press/v9/gutmann10a.html
 Noise-Contrastive Estimation of Unnormalized Statistical Models (Gutmann and Hyvarinen, 2012),
 https://jmlr.org/papers/v13/gutmann12a.html
 """
 
-import contextvars
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Generator, Tensor, nn
-from torch.nn import functional as F
 
-from lightning_modules.base import GenerativeModule, fused_if_possible
-from lightning_modules.likelihood import LikelihoodModule
+from datamodules.spec import Batch, DataSpec
+from lightning_modules.density.measured_nce import MeasuredNCE
+from lightning_modules.density.noise_density import BuildMethod, frozen_density
 from lightning_modules.networks.potential import build_potential
-from lightning_modules.parts.capabilities import DataSpec, HasDensity, Samples
 from lightning_modules.parts.mcmc import effective_sample_size, mala_step
-from lightning_modules.parts.noise import GeneratorNoise, Noise, new_generator
-from lightning_modules.parts.plane import GRID_EXTENT, grid_log_integral, mixture_divergence, on_grid
+from lightning_modules.parts.noise import Noise, new_generator
+from lightning_modules.parts.optimizers import adam_with
 from lightning_modules.parts.sampling import CHUNK, check_num_samples, evaluating
 from lightning_modules.parts.schedules import linear_decay
 
-ESS_DRAWS = {"val": 1000, "test": 10_000}
 PROPOSALS_EVERY = 5
 
 
-class NCE(LikelihoodModule):
+class NCE(MeasuredNCE):
     """log p(x) = log q(x) - f(x) + c with a network f and a noise density q, trained as a classifier between them.
 
-    Held-out numbers: ``nll-estimate_nce``, which trusts c and may be on either side of the truth; for points in the
-    plane also ``nll-grid``, with Z summed over a grid, and in tests ``log_integral-grid``, the logarithm of what p
-    integrates to (0 for a c that is right) and, where the law of the data is known, ``kl-grid``. Besides the loss in
-    nats: ``accuracy`` of telling data from noise at equal priors (0.5: noise as good as the data; 1: saturated), and
-    ``ess-1k``, the effective sample size of a thousand draws of noise under importance weights p / q (10 000 in tests).
+    See ``MeasuredNCE`` for what validation and tests measure.
 
     Args:
-        shape: (C, H, W) of pictures in [-1, 1], or (D,) of points.
-        noise_density: q: a module with ``log_prob`` and ``sample``, or {"method": ..., "hyperparameters": {...}} of one
-            of this library's; its weights are kept, frozen, in this module's own state. ``None`` for N(0, I). A density
-            with ``draw(noise, num)`` trains equally on any number of processes; of others each process draws its own.
-        noise_ratio: nu, draws of noise for each example of data.
-        architecture: ``"conv"`` for pictures, ``"mlp"`` for both.
+        shape: (C, H, W) of images in [-1, 1], or (D,) of points.
+        noise_density: q: a module with ``log_prob`` and ``sample``, or {"method": ..., "hyperparameters": {...}} of a
+            method of this library; its frozen weights are kept in this module's state. ``None`` for N(0, I). With a
+            density that has ``draw(noise, num)``, training is the same on any number of processes; with another one,
+            each process samples independently.
+        noise_ratio: nu, noise samples per example of data.
+        architecture: ``"conv"`` for images, ``"mlp"`` for both.
         width: Channels of the first convolution, or a quarter of the units of a layer of the MLP.
         lr: Adam's learning rate.
         betas: Adam's decay rates.
         decay_steps: Batches after which the learning rate has fallen linearly to zero, or ``None``.
-        oversampling: Draws of noise for each sample of importance resampling.
+        oversampling: Noise samples per sample of importance resampling.
         steps: Steps of a chain in ``sample(..., method="mcmc")``.
         step_size: Step size of those chains.
 
     Raises:
-        ValueError: If a number is out of range, or the noise density cannot be built or lacks a call.
+        ValueError: If a number is out of range, or the noise density cannot be built or lacks a method.
     """
 
     value_range = (-1.0, 1.0)
-
-    num_judged = 2000  # each sample is the end of a long chain
+    num_evaluated = 2000  # each sample is the end of a long chain
+    build_method: ClassVar[BuildMethod]
+    """Builds the noise density from its description; set by the registry of all methods."""
 
     def __init__(
         self,
@@ -89,29 +85,27 @@ class NCE(LikelihoodModule):
         steps: int = 100,
         step_size: float = 1e-5,
     ) -> None:
-        super().__init__()
+        super().__init__(lr_schedule=linear_decay(decay_steps))
         for name, value in (
             ("noise_ratio", noise_ratio),
-            ("lr", lr),
             ("oversampling", oversampling),
             ("steps", steps),
             ("step_size", step_size),
         ):
             if not (math.isfinite(value) and value > 0):
                 raise ValueError(f"{name}={value} must be positive.")
-        density, plain = frozen_density(noise_density, shape)
+        density, plain = frozen_density(noise_density, shape, type(self).build_method)
         self.save_hyperparameters(ignore=["noise_density"])
         self.save_hyperparameters({"noise_density": plain})
-        self.decay = linear_decay(decay_steps)
-        self.noise_density = density  # not ``noise``: that is the seam of training's random numbers
+        self.build_optimizer = adam_with(lr, betas)
+        self.noise_density = density  # not ``noise``: that is the source of training's random numbers
         self.network = build_potential(architecture, shape, width, None)
         self.log_normalizer = nn.Parameter(torch.zeros(()))
-        self.log_integral: float | None = None
         self.to(memory_format=torch.channels_last)
 
     @classmethod
     def hyperparameters_for(cls, spec: DataSpec) -> dict[str, Any]:
-        """Shape from the data; points need the multi-layer perceptron."""
+        """Returns the shape and, for points, an MLP with its settings."""
         if spec.kind == "image":
             return {"shape": list(spec.shape)}
         return {
@@ -144,7 +138,7 @@ class NCE(LikelihoodModule):
         return self.log_normalizer - self.log_prob(x)
 
     def draw_noise(self, noise: Noise, num: int) -> Tensor:
-        """Draws from q, shape (num, *shape)."""
+        """Samples noise from q, shape (num, *shape)."""
         draw = getattr(self.noise_density, "draw", None)
         with torch.no_grad():
             if draw is not None:
@@ -156,105 +150,18 @@ class NCE(LikelihoodModule):
     # Training
 
     def on_train_start(self) -> None:
-        """The noise density is not in training, whatever dropout it may have."""
+        """Sets the noise density to evaluation mode, because it is not trained."""
         self.noise_density.eval()
 
-    def training_step(self, batch: Sequence[Tensor], batch_idx: int) -> Tensor:
-        """Logistic loss of telling data from noise, nats for each example of data."""
-        if batch_idx == 0:
-            self.check_batch(batch)
-        x = batch[0]
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Returns the logistic loss of the classifier between data and noise, in nats per example of data."""
+        x = batch.x
         noise = self.draw_noise(self.noise, self.num_noise(len(x)))
         return self.objective(self.classification_losses(x, noise))
 
-    def num_noise(self, num: int) -> int:
-        """Returns nu * num, at least 1."""
-        return max(1, round(self.hparams["noise_ratio"] * num))
-
-    def classification_losses(self, x: Tensor, noise: Tensor) -> dict[str, Tensor]:
-        """Returns -log D of data, and nu times -log(1 - D) of noise, means in nats."""
-        ratio = self.hparams["noise_ratio"]
-        logits = self.log_ratio(torch.cat([x, noise])) - math.log(ratio)
-        return {
-            "data": F.softplus(-logits[: len(x)]).mean(),
-            "noise": ratio * F.softplus(logits[len(x) :]).mean(),
-        }
-
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Adam, its learning rate falling linearly if ``decay_steps`` is set; the noise density stays as it is."""
-        optimizer = fused_if_possible(
-            torch.optim.Adam,
-            [self.log_normalizer, *self.network.parameters()],
-            lr=self.hparams["lr"],
-            betas=tuple(self.hparams["betas"]),
-        )
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self.decay)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-    # Measuring
-
-    def on_validation_epoch_start(self) -> None:
-        """Integrates the density where that can be done."""
-        super().on_validation_epoch_start()
-        self.integrate()
-
-    def on_test_epoch_start(self) -> None:
-        """Integrates the density where that can be done."""
-        super().on_test_epoch_start()
-        self.integrate()
-
-    def integrate(self) -> None:
-        """Sums p over a grid, if it is a density in the plane."""
-        if list(self.hparams["shape"]) == [2]:
-            self.log_integral = grid_log_integral(on_grid(self.log_prob, self.device), GRID_EXTENT).item()
-
-    def negative_log_likelihood(self, x: Tensor, labels: Tensor, indices: Tensor, stage: str) -> dict[str, Tensor]:
-        """Returns c's estimate, and in the plane the value with p normalised over a grid."""
-        nll = -self.log_prob(x).double()
-        return {"estimate_nce": nll} | ({} if self.log_integral is None else {"grid": nll + self.log_integral})
-
-    def validation_step(self, batch: Sequence[Tensor], batch_idx: int) -> None:
-        """Logs ``val/nll-...``, ``val/loss`` and ``val/accuracy``."""
-        super().validation_step(batch, batch_idx)
-        self.log_classifier(batch[0], batch_idx, "val")
-
-    def test_step(self, batch: Sequence[Tensor], batch_idx: int) -> None:
-        """Logs ``test/nll-...``, ``test/loss`` and ``test/accuracy``."""
-        super().test_step(batch, batch_idx)
-        self.log_classifier(batch[0], batch_idx, "test")
-
-    def log_classifier(self, x: Tensor, batch_idx: int, stage: str) -> None:
-        """Measures the classifier on held-out data and fresh noise, of a seed for each batch and process."""
-        seed = batch_idx * self.trainer.world_size + self.global_rank
-        noise = self.draw_noise(GeneratorNoise(torch.Generator().manual_seed(seed)), self.num_noise(len(x)))
-        losses = self.classification_losses(x, noise)
-        right = (self.log_ratio(x) > 0).float().mean() + (self.log_ratio(noise) <= 0).float().mean()
-        values = {f"{stage}/loss": losses["data"] + losses["noise"], f"{stage}/accuracy": right / 2}
-        self.log_dict(values, sync_dist=True, batch_size=len(x))
-
-    def on_validation_epoch_end(self) -> None:
-        """Logs ``val/ess-1k`` and the means."""
-        super().on_validation_epoch_end()
-        self.log("val/ess-1k", self.importance_ess(ESS_DRAWS["val"]))
-
-    def on_test_epoch_end(self) -> None:
-        """Logs ``test/ess-10k``, and what a grid in the plane has shown."""
-        super().on_test_epoch_end()
-        self.log("test/ess-10k", self.importance_ess(ESS_DRAWS["test"]))
-        if self.log_integral is None:
-            return
-        self.log("test/log_integral-grid", self.log_integral)
-        divergence = mixture_divergence(on_grid(self.log_prob, self.device), self.data_spec)
-        if divergence is not None:
-            self.log("test/kl-grid", divergence)
-
-    def importance_ess(self, num: int) -> float:
-        """Returns the effective sample size of ``num`` draws of noise, of a fixed seed, weighted by p / q."""
-        noise = GeneratorNoise(torch.Generator().manual_seed(0))
-        with evaluating(self):
-            parts = [min(CHUNK, num - done) for done in range(0, num, CHUNK)]
-            weights = torch.cat([self.log_ratio(self.draw_noise(noise, part)) for part in parts])
-        return effective_sample_size(weights.double()).item()
+        """Returns Adam with a linear decay if ``decay_steps`` is set; the noise density is not trained."""
+        return self.scheduled(self.build_optimizer([self.log_normalizer, *self.network.parameters()]))
 
     # Sampling
 
@@ -266,7 +173,7 @@ class NCE(LikelihoodModule):
         generator: Generator | None = None,
         method: str = "importance",
     ) -> Tensor:
-        """Draws examples, shape (num_samples, *shape); see ``sample_with_report``, of which this is the first half."""
+        """Samples examples, shape (num_samples, *shape): the first result of ``sample_with_report``."""
         return self.sample_with_report(num_samples, labels=labels, generator=generator, method=method)[0]
 
     def sample_with_report(
@@ -277,16 +184,16 @@ class NCE(LikelihoodModule):
         generator: Generator | None = None,
         method: str = "importance",
     ) -> tuple[Tensor, dict[str, float]]:
-        """Draws examples, shape (num_samples, *shape), and says how far to trust them; pictures are clipped to [-1, 1].
+        """Samples examples, shape (num_samples, *shape), and reports how reliable they are; clips images to [-1, 1].
 
         Args:
-            num_samples: How many, at least 1.
+            num_samples: Number of samples, at least 1.
             labels: Must be ``None``: there are no classes.
-            generator: Source of all randomness; ``None`` takes a fresh seed from the system.
-            method: ``"importance"``: ``oversampling`` draws of noise for each sample, resampled with weights p / q,
-                with replacement: a small effective sample size means many copies of few draws. ``"mcmc"``: chains from
-                noise, of Metropolis-adjusted Langevin steps and, before every fifth, the proposal of a fresh draw of
-                noise; both leave p invariant.
+            generator: Source of all random numbers; ``None`` takes a fresh seed from the system.
+            method: ``"importance"``: ``oversampling`` noise samples per sample, resampled with weights p / q and with
+                replacement; a small effective sample size means many copies of few noise samples. ``"mcmc"``: chains
+                that start from noise, of Metropolis-adjusted Langevin steps and, before every fifth of them, a
+                Metropolis-Hastings proposal of a new noise sample; both leave p invariant.
 
         Returns:
             The examples, and {"ess", "proposals"} or {"langevin_acceptance", "noise_acceptance"}.
@@ -308,79 +215,31 @@ class NCE(LikelihoodModule):
         return x.clamp(-1, 1) if x.ndim == 4 else x, report
 
     def resample(self, num: int, generator: Generator) -> tuple[Tensor, dict[str, float]]:
-        """Importance resampling, for every 500 samples from draws of their own."""
-        noise, parts, ess, proposals = GeneratorNoise(generator), [], 0.0, 0
+        """Samples by importance resampling, each ``CHUNK`` samples from separate noise samples."""
+        noise, parts, ess, proposals = Noise(generator), [], 0.0, 0
         for done in range(0, num, CHUNK):
             part = min(CHUNK, num - done)
-            draws = self.draw_noise(noise, part * self.hparams["oversampling"])
-            weights = torch.cat([self.log_ratio(some) for some in draws.split(CHUNK)]).double()
+            candidates = self.draw_noise(noise, part * self.hparams["oversampling"])
+            weights = torch.cat([self.log_ratio(some) for some in candidates.split(CHUNK)]).double()
             chosen = torch.multinomial(
                 weights.softmax(0).to(generator.device), part, replacement=True, generator=generator
             )
-            parts.append(draws[chosen.to(draws.device)])
-            ess, proposals = ess + effective_sample_size(weights).item(), proposals + len(draws)
+            parts.append(candidates[chosen.to(candidates.device)])
+            ess, proposals = ess + effective_sample_size(weights).item(), proposals + len(candidates)
         return torch.cat(parts), {"ess": ess, "proposals": float(proposals)}
 
     def run_chains(self, num: int, generator: Generator) -> tuple[Tensor, dict[str, float]]:
-        """Chains from noise, all of them in parallel."""
-        noise = GeneratorNoise(generator)
+        """Samples by Markov chains that start from noise, all in parallel."""
+        noise = Noise(generator)
         x = self.draw_noise(noise, num)
         moved: dict[str, list[float]] = {"langevin_acceptance": [], "noise_acceptance": []}
         for step in range(self.hparams["steps"]):
             if step % PROPOSALS_EVERY == 0:
                 proposal = self.draw_noise(noise, num)
-                # An independence sampler: q cancels, and what is left is the ratio of importance weights.
+                # An independence sampler: q cancels, which leaves the ratio of importance weights.
                 accepted = noise.uniform(num, device=x.device).log() < self.log_ratio(proposal) - self.log_ratio(x)
                 x = torch.where(accepted.view(-1, *[1] * (x.ndim - 1)), proposal, x)
                 moved["noise_acceptance"].append(accepted.float().mean().item())
             x, accepted = mala_step(self.energy, x, self.hparams["step_size"], generator)
             moved["langevin_acceptance"].append(accepted.float().mean().item())
         return x, {name: sum(shares) / len(shares) for name, shares in moved.items()}
-
-
-def frozen_density(
-    density: nn.Module | Mapping[str, Any] | None, shape: Sequence[int]
-) -> tuple[nn.Module, dict[str, Any]]:
-    """Returns the noise density, without gradients, and the JSON-plain description of it.
-
-    Raises:
-        ValueError: If it cannot be built, is of another shape, or lacks ``log_prob`` or ``sample``.
-    """
-    if density is None:
-        density = {"method": "Gaussian", "hyperparameters": {"shape": list(shape), "covariance": "diagonal"}}
-    if isinstance(density, Mapping):
-        # In a context of its own: under LightningCLI the module inside would take its hyperparameters for its own.
-        module = contextvars.Context().run(build_density, density)
-        plain = {"method": density["method"], "hyperparameters": dict(density["hyperparameters"])}
-    else:
-        module = density
-        plain = {"method": type(density).__name__, "hyperparameters": plain_hyperparameters(density)}
-    if not isinstance(module, HasDensity) or not isinstance(module, Samples):
-        raise ValueError(f"noise_density={type(module).__name__} needs log_prob(x) and sample(num_samples, ...).")
-    own = plain["hyperparameters"].get("shape", shape)
-    if list(own) != list(shape):
-        raise ValueError(f"noise_density was built for shape={list(own)}, not for {list(shape)}.")
-    return module.requires_grad_(False), plain
-
-
-def build_density(description: Mapping[str, Any]) -> nn.Module:
-    """Builds a method of the registry.
-
-    Raises:
-        ValueError: If the description is not {"method", "hyperparameters"} of one.
-    """
-    from lightning_modules import METHODS  # here, because the registry imports this file
-
-    if set(description) != {"method", "hyperparameters"} or description["method"] not in METHODS:
-        raise ValueError(
-            f"noise_density={dict(description)!r} must be {{'method': ..., 'hyperparameters': {{...}}}} with one of "
-            f"{', '.join(METHODS)}."
-        )
-    return METHODS[description["method"]](**description["hyperparameters"])
-
-
-def plain_hyperparameters(module: nn.Module) -> dict[str, Any]:
-    """Returns what a module was built with, without what LightningCLI adds; tuples become lists."""
-    hparams = module.hparams if isinstance(module, GenerativeModule) else {}
-    kept = {key: value for key, value in hparams.items() if not key.startswith("_")}
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in kept.items()}

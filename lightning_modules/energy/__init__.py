@@ -1,1 +1,1 @@
-"""Energies: densities known up to a constant, and the chains that sample them (section 1.2.2)."""
+"""Energy-based models: densities known up to a constant, sampled by Markov chains (section 1.2.2)."""

@@ -1,1 +1,1 @@
-"""Latent variables z behind the data, and bounds of log p(x) = log E_p(z) p(x|z) (section 1.2.2)."""
+"""Latent variable models, trained on bounds of log p(x) = log E_p(z) p(x|z) (section 1.2.2)."""

@@ -1,47 +1,76 @@
 """The importance weighted autoencoder: a VAE's networks, trained on a tighter bound.
 
-Maximised is L_k = E log 1/k sum_i p(x, z_i) / q(z_i|x) over k draws from q(z|x) a data point, which rises with k from
-the ELBO of eq. 1.31 to log p(x): the posterior is free to be further from q than the ELBO lets it be.
+Training maximises L_k = E log 1/k sum_i p(x, z_i) / q(z_i|x) over k samples from q(z|x) per example. L_k increases with
+k from the ELBO of eq. 1.31 to log p(x), so the posterior may differ from q more than under the ELBO.
 
-NOTE: The gradient's signal for the encoder falls as k grows (Rainforth et al., 2018), while the decoder's gains.
+NOTE: As k grows, the signal in the encoder's gradient falls (Rainforth et al., 2018), that in the decoder's rises.
 
 Importance Weighted Autoencoders (Burda et al., 2015), https://arxiv.org/abs/1509.00519
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from torch import Tensor
 
-from lightning_modules.latent.latent_variable import LatentVariableModule, check_particles, log_mean_exp
+from lightning_modules.latent.latent_variable import LatentVariableModule, check_particles
+from lightning_modules.latent.observation import observed_autoencoder
+from lightning_modules.parts.likelihoods import log_mean_exp
+from lightning_modules.parts.optimizers import adam
+
+
+@dataclass(frozen=True)
+class NegativeImportanceBound:
+    """-L_k, nats per example.
+
+    Args:
+        num_particles: k, at least 1.
+
+    Raises:
+        ValueError: If it is not a positive integer.
+    """
+
+    num_particles: int
+
+    def __post_init__(self) -> None:
+        check_particles("num_particles", self.num_particles)
+
+    def __call__(self, model: LatentVariableModule, x: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
+        """Returns the negative bound, its expectation from one set of k samples per example."""
+        noise = model.noise.normal(len(x), self.num_particles, model.latent_dim, device=x.device)
+        log_weights = model.log_weights(x, labels, model.posterior(x, labels), noise)
+        return {"negative_bound": -log_mean_exp(log_weights).mean()}
 
 
 class IWAE(LatentVariableModule):
-    """Gaussian posterior and prior; maximises the bound of ``num_particles`` draws.
+    """Gaussian posterior and prior; maximises the bound with ``num_particles`` samples.
 
     Logs ``train/negative_bound`` = -L_k, nats per example.
 
     Args:
-        shape: Shape of an example: (C, H, W) for pictures, (D,) for points.
-        num_particles: k, the draws from the posterior a data point; 1 is a VAE whose KL term is estimated.
-        likelihood: ``"bernoulli"`` for values in {0, 1}, ``"discretized_logistic"`` for 8-bit pictures on [-1, 1],
-            ``"gaussian"`` for points and dequantised pictures; ``for_data`` chooses by the data.
+        shape: Shape of an example: (C, H, W) for images, (D,) for points.
+        num_particles: k, samples from the posterior per example; 1 is a VAE whose KL term is estimated.
+        likelihood: ``"bernoulli"`` for values in {0, 1}, ``"discretized_logistic_mixture"`` for 8-bit images on [-1,
+            1], ``"gaussian"`` for points and dequantised images; ``for_data`` chooses by the data.
         architecture: ``"mlp"`` or ``"conv"``.
         latent_dim: Size of the code z.
-        hidden: Units of a dense layer.
-        depth: Hidden layers of the multi-layer perceptrons; 0 makes them linear.
+        hidden: Units per dense layer.
+        depth: Hidden layers of the multi-layer perceptrons; 0 makes them linear (probabilistic PCA).
         width: Channels of the convolutions at half resolution.
         num_classes: Number of classes of a class-conditional model p(x|y), or ``None``.
-        scale: Gaussian likelihood: one learned scale (``"global"``) or one of each dimension (``"per_dimension"``).
-        mixtures: Discretised logistic likelihood: components a pixel.
+        scale: Gaussian likelihood: one learned scale (``"global"``) or one per dimension (``"per_dimension"``).
+        num_components: Discretised logistic likelihood: logistics in the mixture of a pixel.
         lr: Learning rate of Adam.
         decay_steps: Batches after which the learning rate has fallen linearly to zero, or ``None``.
-        val_particles: Draws of the bound that validation logs beside the ELBO; 1 for the ELBO alone.
-        test_particles: Draws of the bound that testing logs beside the ELBO.
-        num_tested: Tests on the first so many examples only, or ``None`` for all.
+        val_particles: Samples k of the bound that validation logs in addition to the ELBO; 1 for the ELBO alone.
+        test_particles: Samples k of the bound that tests log in addition to the ELBO.
+        num_tested: Number of examples to test on, the first of the split, or ``None`` for all.
 
     Raises:
-        ValueError: If a number is out of range, a name unknown, or the parts do not fit one another.
+        ValueError: If a number is out of range, a name unknown, or parts do not fit together.
     """
+
+    renamed_hyperparameters: Mapping[str, str] = {"mixtures": "num_components"}
 
     def __init__(
         self,
@@ -55,36 +84,20 @@ class IWAE(LatentVariableModule):
         width: int = 32,
         num_classes: int | None = None,
         scale: str = "global",
-        mixtures: int = 1,
+        num_components: int = 1,
         lr: float = 1e-3,
         decay_steps: int | None = None,
         val_particles: int = 50,
         test_particles: int = 5000,
         num_tested: int | None = None,
     ) -> None:
-        check_particles("num_particles", num_particles)
+        sizes = (latent_dim, hidden, depth, width, num_classes)
         super().__init__(
-            shape=shape,
-            likelihood=likelihood,
-            architecture=architecture,
-            latent_dim=latent_dim,
-            hidden=hidden,
-            depth=depth,
-            width=width,
-            num_classes=num_classes,
-            scale=scale,
-            mixtures=mixtures,
-            lr=lr,
-            decay_steps=decay_steps,
+            objective=NegativeImportanceBound(num_particles),
+            **observed_autoencoder(shape, likelihood, architecture, *sizes, scale, num_components),
+            **adam(lr, decay_steps),
             val_particles=val_particles,
             test_particles=test_particles,
             num_tested=num_tested,
         )
         self.save_hyperparameters()
-        self.num_particles = num_particles
-
-    def losses(self, x: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
-        """Returns the negative bound, nats per example."""
-        noise = self.noise.normal(len(x), self.num_particles, self.latent_dim, device=x.device)
-        log_weights = self.log_weights(x, labels, self.posterior(x, labels), noise)
-        return {"negative_bound": -log_mean_exp(log_weights).mean()}

@@ -1,7 +1,7 @@
-"""What models with a Gaussian code z behind the data share: posterior, bounds of any number of draws, sampling.
+"""Base class of models with a Gaussian latent code z: posterior, bounds with any number of samples, sampling.
 
-The posterior is q(z|x) = N(mu(x), diag sigma(x)^2) (eq. 1.33), drawn as z = mu + sigma * eps so that gradients reach
-the encoder. With weights w = p(x, z) / q(z|x) of k draws,
+The posterior is q(z|x) = N(mu(x), diag sigma(x)^2) (eq. 1.33), sampled as z = mu + sigma * eps so that gradients reach
+the encoder. With weights w = p(x, z) / q(z|x) of k samples,
 
     L_k = E log 1/k sum_i w_i,        L_1 <= L_k <= L_{k+1} <= log p(x),
 
@@ -12,163 +12,111 @@ References:
     Importance Weighted Autoencoders (Burda et al., 2015), https://arxiv.org/abs/1509.00519
 """
 
-import math
-from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Generator, Tensor, nn
 
-from lightning_modules.base import fused_if_possible
-from lightning_modules.latent.observation import observation
+from datamodules.spec import Batch, DataSpec
+from lightning_modules.latent.observation import Observation
 from lightning_modules.likelihood import LikelihoodModule
-from lightning_modules.networks.autoencoder import Sizes, autoencoder
-from lightning_modules.parts.capabilities import DataSpec
 from lightning_modules.parts.interpolation import spherical_interpolation
+from lightning_modules.parts.likelihoods import gaussian_kl, log_mean_exp
 from lightning_modules.parts.noise import draw_normal, fixed_normal, new_generator
+from lightning_modules.parts.optimizers import BuildOptimizer
 from lightning_modules.parts.sampling import CHUNK, check_labels, check_num_samples, choose_labels, evaluating
-from lightning_modules.parts.schedules import linear_decay
+from lightning_modules.parts.schedules import Schedule
 
+Objective = Callable[["LatentVariableModule", Tensor, Tensor | None], dict[str, Tensor]]
+PosteriorNoise = Callable[[int, int], Iterable[Tensor]]
 ROWS = 500
-"""Codes decoded at once when bounds are measured: their logits stay near the cache."""
-
-
-def gaussian_kl(mean: Tensor, log_scale: Tensor) -> Tensor:
-    """Returns KL(N(mean, exp(log_scale)^2) || N(0, I)) in nats, shape (N,), of (N, D) and (N, D)."""
-    return 0.5 * (mean.square() + torch.exp(2 * log_scale) - 1 - 2 * log_scale).sum(1)
-
-
-def log_mean_exp(log_weights: Tensor) -> Tensor:
-    """Returns log 1/k sum_i w_i, shape (N,), of log w, shape (N, k)."""
-    return torch.logsumexp(log_weights, 1) - math.log(log_weights.shape[1])
+"""Number of codes that are decoded at once for a bound, chosen so that their logits stay in the CPU cache."""
 
 
 def check_particles(name: str, value: int) -> None:
-    """Raises ValueError unless a number of draws from the posterior is a positive integer."""
+    """Raises ValueError unless a number of samples from the posterior is a positive integer."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(
-            f"{name}={value!r} must be a positive number of draws from the posterior: 1 gives the ELBO, more a "
-            "tighter bound."
-        )
+        raise ValueError(f"{name}={value!r} must be a positive integer: 1 gives the ELBO, more give a tighter bound.")
 
 
 class LatentVariableModule(LikelihoodModule):
-    """Abstract: a decoder p(x|z), an encoder q(z|x) and what follows from them; a subclass says what is trained.
+    """A decoder p(x|z) and an encoder q(z|x), with bounds, codes and samples; a method defines the objective.
+
+    It can also be built directly, with any two networks. It then trains, measures and samples, but the zoo refuses it,
+    because a file cannot describe how to rebuild it.
 
     Args:
-        shape: Shape of an example: (C, H, W) or (D,).
-        likelihood: ``"bernoulli"``, ``"gaussian"`` or ``"discretized_logistic"``.
-        architecture: ``"mlp"`` or ``"conv"``.
+        encoder: Maps examples (N, *shape) and a condition, class labels int64 (N,) or ``None``, to the concatenated
+            mean and log-scale of q(z|x), (N, 2 * latent_dim).
+        decoder: Maps codes (N, latent_dim) and a condition to the observation's parameters.
+        observation: p(x|z), given these parameters.
+        objective: Maps this module, examples and a condition to the terms that training minimises, nats per example.
         latent_dim: Size of the code z.
-        hidden: Units of a dense layer.
-        depth: Hidden layers of the multi-layer perceptrons.
-        width: Channels of the convolutions at half resolution.
+        optimizer: Builds the optimizer from all parameters.
+        lr_schedule: Factor of the learning rate, a function of the batch.
         num_classes: Number of classes of a class-conditional model p(x|y), or ``None``.
-        scale: Gaussian likelihood: ``"global"`` or ``"per_dimension"``.
-        mixtures: Discretised logistic likelihood: components a pixel.
-        lr: Learning rate of Adam.
-        decay_steps: Batches after which the learning rate has fallen linearly to zero, or ``None``.
-        val_particles: Draws of the tighter bound on validation data; 1 for the ELBO alone.
-        test_particles: Draws of the tighter bound on test data.
-        num_tested: Tests on so many examples, or ``None`` for all.
+        val_particles: Samples k of the tighter bound on validation data; 1 for the ELBO alone.
+        test_particles: Samples k of the tighter bound on test data.
+        num_tested: Number of examples to test on, the first of the split, or ``None`` for all.
 
     Raises:
-        ValueError: If a number is out of range, a name unknown, or the parts do not fit one another.
+        ValueError: If a number is out of range.
     """
-
-    class_probabilities: Tensor | None
 
     def __init__(
         self,
-        shape: Sequence[int],
-        likelihood: str,
-        architecture: str,
+        encoder: nn.Module,
+        decoder: nn.Module,
+        observation: Observation,
+        *,
+        objective: Objective,
         latent_dim: int,
-        hidden: int,
-        depth: int,
-        width: int,
-        num_classes: int | None,
-        scale: str,
-        mixtures: int,
-        lr: float,
-        decay_steps: int | None,
-        val_particles: int,
-        test_particles: int,
-        num_tested: int | None,
+        optimizer: BuildOptimizer,
+        lr_schedule: Schedule | None = None,
+        num_classes: int | None = None,
+        val_particles: int = 50,
+        test_particles: int = 5000,
+        num_tested: int | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(num_tested, num_classes, lr_schedule)
         check_particles("val_particles", val_particles)
         check_particles("test_particles", test_particles)
-        if lr <= 0:
-            raise ValueError(f"lr={lr} must be positive.")
-        if num_tested is not None and num_tested < 1:
-            raise ValueError(f"num_tested={num_tested} must be at least 1, or null for all examples.")
-        self.observation = observation(likelihood, shape, scale, mixtures)
-        sizes = Sizes(shape, latent_dim, hidden, depth, width, num_classes)
-        self.encoder, self.decoder = autoencoder(architecture, sizes, self.observation.num_parameters)
-        self.value_range, self.discrete = self.observation.value_range, self.observation.discrete
-        self.latent_dim, self.num_classes, self.num_tested = latent_dim, num_classes, num_tested
-        self.lr, self.decay_steps, self.decay = lr, decay_steps, linear_decay(decay_steps)
+        self.observation, self.encoder, self.decoder = observation, encoder, decoder
+        self.value_range, self.discrete = observation.value_range, observation.discrete
+        self.latent_dim, self.build_optimizer, self.objective_of = latent_dim, optimizer, objective
         self.particles = {"val": val_particles, "test": test_particles}
-        self.register_buffer(
-            "class_probabilities", None if num_classes is None else torch.full((num_classes,), 1 / num_classes)
-        )
         self.to(memory_format=torch.channels_last)
 
     @classmethod
     def hyperparameters_for(cls, spec: DataSpec) -> dict[str, Any]:
-        """Shape, likelihood and architecture from the data: bits, 256 grey values, or real numbers."""
+        """Returns shape, likelihood and architecture by the data: bits, 256 grey values, or real numbers."""
         if spec.kind != "image":
             return {"shape": list(spec.shape), "likelihood": "gaussian", "architecture": "mlp"}
         if spec.value_range == (0.0, 1.0):
             return {"shape": list(spec.shape), "likelihood": "bernoulli", "architecture": "mlp"}
-        likelihood = "gaussian" if spec.preprocessing.endswith("dequantized") else "discretized_logistic"
+        likelihood = "gaussian" if spec.is_dequantized else "discretized_logistic_mixture"
         return {"shape": list(spec.shape), "likelihood": likelihood, "architecture": "conv"}
 
-    def setup(self, stage: str) -> None:
-        """Takes the class frequencies of the data, by which unlabelled requests are answered."""
-        super().setup(stage)
-        counts = self.data_spec.class_counts if self.data_spec is not None else ()
-        if self.class_probabilities is not None and counts:
-            weights = torch.tensor(counts, dtype=torch.float32, device=self.class_probabilities.device)
-            self.class_probabilities.copy_(weights / weights.sum())
-
-    def on_fit_start(self) -> None:
-        """Refuses a run that goes on after the learning rate has reached zero."""
-        if self.decay_steps is not None and self.trainer.max_steps > self.decay_steps:
-            raise ValueError(
-                f"max_steps={self.trainer.max_steps} goes beyond decay_steps={self.decay_steps}, where the learning "
-                f"rate reaches zero; set decay_steps={self.trainer.max_steps} (--model.decay_steps), or null."
-            )
-
-    def problem_with(self, batch: Sequence[Tensor]) -> str | None:
-        """Returns what is wrong with a batch: shape, labels, or values that have no probability."""
-        problem = self.observation.problem_with(batch[0])
-        return super().problem_with(batch) or (None if problem is None else f"{type(self).__name__}: {problem}")
+    def batch_problem(self, batch: Batch) -> str | None:
+        """Names a value of probability zero, if there is one."""
+        return self.observation.problem_with(batch.x)
 
     def averaged_networks(self) -> Mapping[str, nn.Module]:
-        """All of them: bounds need the encoder, sampling the decoder."""
+        """Returns all networks: bounds need the encoder, sampling the decoder."""
         return {"encoder": self.encoder, "decoder": self.decoder, "observation": self.observation}
 
     # Training
 
-    @abstractmethod
-    def losses(self, x: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
-        """Returns the terms that training minimises, nats per example, by name."""
-
-    def training_step(self, batch: Sequence[Tensor], batch_idx: int) -> Tensor:
-        """The negative of the method's bound in nats per example."""
-        if batch_idx == 0:
-            self.check_batch(batch)
-        return self.objective(self.losses(batch[0], batch[1] if self.num_classes is not None else None))
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Returns the negative of the method's bound in nats per example."""
+        return self.objective(self.objective_of(self, batch.x, self.condition(batch)))
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Adam, whose rate falls linearly to zero over ``decay_steps``."""
-        optimizer = fused_if_possible(torch.optim.Adam, self.parameters(), lr=self.lr)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self.decay)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        """Returns the optimizer of all parameters under the learning-rate schedule."""
+        return self.scheduled(self.build_optimizer(self.parameters()))
 
     # Posterior and bounds
 
@@ -189,7 +137,7 @@ class LatentVariableModule(LikelihoodModule):
 
         Args:
             x: Shape (N, *shape).
-            labels: int64 (N,), or ``None``.
+            labels: Class labels, int64 (N,), or ``None``.
             posterior: Mean and log-scale, each (N, latent_dim).
             noise: Shape (N, k, latent_dim).
         """
@@ -205,12 +153,12 @@ class LatentVariableModule(LikelihoodModule):
 
         Args:
             x: Shape (N, *shape).
-            num_samples: Draws from q over which log p(x|z) is averaged; the KL term is exact.
-            labels: Classes, int64 (N,), for a class-conditional model.
-            generator: Source of the draws; ``None`` takes a fresh seed from the system.
+            num_samples: Samples from q over which log p(x|z) is averaged; the KL term is exact.
+            labels: Class labels, int64 (N,), for a class-conditional model.
+            generator: Source of random numbers; ``None`` takes a fresh seed from the system.
 
         Raises:
-            ValueError: If a value of ``x`` has no probability, or an argument is out of range.
+            ValueError: If a value of ``x`` has probability zero, or an argument is out of range.
         """
         check_particles("num_samples", num_samples)
         draw = self.drawn_from(generator or new_generator(), num_samples)
@@ -219,43 +167,38 @@ class LatentVariableModule(LikelihoodModule):
     def log_prob_bound(
         self, x: Tensor, num_samples: int, *, labels: Tensor | None = None, generator: Generator | None = None
     ) -> Tensor:
-        """Returns an estimate of L_k, a lower bound of log p(x) in the mean, nats, shape (N,).
+        """Returns an estimate of L_k, a lower bound of log p(x) in expectation, nats, shape (N,).
 
         Args:
             x: Shape (N, *shape).
-            num_samples: k, any number: memory does not grow with the decoder's share of it.
-            labels: Classes, int64 (N,), for a class-conditional model.
-            generator: Source of the draws; ``None`` takes a fresh seed from the system.
+            num_samples: k; the memory of the decoder does not grow with it.
+            labels: Class labels, int64 (N,), for a class-conditional model.
+            generator: Source of random numbers; ``None`` takes a fresh seed from the system.
 
         Raises:
-            ValueError: If a value of ``x`` has no probability, or an argument is out of range.
+            ValueError: If a value of ``x`` has probability zero, or an argument is out of range.
         """
         check_particles("num_samples", num_samples)
         draw = self.drawn_from(generator or new_generator(), num_samples)
         return self.measure(x, self.labels_for(x, labels), num_samples, draw)
 
-    def negative_log_likelihood(self, x: Tensor, labels: Tensor, indices: Tensor, stage: str) -> dict[str, Tensor]:
-        """Returns the negative ELBO, ``upper_bound_k1``, and the tighter bound of the stage's number of draws."""
-        asked = labels if self.num_classes is not None else None
-        values = {"upper_bound_k1": -self.measure(x, asked, 1, self.fixed_by(indices, 1), exact_kl=True)}
+    def negative_log_likelihood(self, batch: Batch, indices: Tensor, stage: str) -> dict[str, Tensor]:
+        """Returns the negative ELBO, ``upper_bound_k1``, and the tighter bound with the stage's number of samples."""
+        x, labels = batch.x, self.condition(batch)
+        values = {"upper_bound_k1": -self.measure(x, labels, 1, self.fixed_by(indices, 1), exact_kl=True)}
         if (particles := self.particles[stage]) > 1:
-            bound = self.measure(x, asked, particles, self.fixed_by(indices, particles))
+            bound = self.measure(x, labels, particles, self.fixed_by(indices, particles))
             values[f"upper_bound_k{particles}"] = -bound
         return values
 
     def measure(
-        self,
-        x: Tensor,
-        labels: Tensor | None,
-        particles: int,
-        draw: Callable[[int, int], Iterable[Tensor]],
-        exact_kl: bool = False,
+        self, x: Tensor, labels: Tensor | None, particles: int, draw: PosteriorNoise, exact_kl: bool = False
     ) -> Tensor:
-        """Returns L_k, or with ``exact_kl`` L_1 averaged over k draws, in nats, shape (N,), chunk by chunk.
+        """Returns L_k, or with ``exact_kl`` L_1 averaged over k samples, in nats, shape (N,), chunk by chunk.
 
         Args:
             x: Shape (N, *shape).
-            labels: int64 (N,), or ``None``.
+            labels: Class labels, int64 (N,), or ``None``.
             particles: k.
             draw: Maps (start, stop) to the noise of these examples, (stop - start, k, latent_dim), in parts along k.
             exact_kl: Whether to average log p(x|z) and subtract the KL term in closed form.
@@ -265,20 +208,20 @@ class LatentVariableModule(LikelihoodModule):
         with evaluating(self):
             for start in range(0, len(x), step):
                 chunk = x[start : start + step]
-                asked = None if labels is None else labels[start : start + step]
-                mean, log_scale = self.posterior(chunk, asked)
+                condition = None if labels is None else labels[start : start + step]
+                mean, log_scale = self.posterior(chunk, condition)
                 noise = (part.to(self.device, dtype) for part in draw(start, start + len(chunk)))
                 if exact_kl:
                     scale = torch.exp(log_scale).unsqueeze(1)
-                    parts = [self.log_likelihood(chunk, asked, mean.unsqueeze(1) + scale * part) for part in noise]
+                    parts = [self.log_likelihood(chunk, condition, mean.unsqueeze(1) + scale * part) for part in noise]
                     bounds.append(torch.cat(parts, 1).mean(1) - gaussian_kl(mean, log_scale))
                 else:
-                    parts = [self.log_weights(chunk, asked, (mean, log_scale), part) for part in noise]
+                    parts = [self.log_weights(chunk, condition, (mean, log_scale), part) for part in noise]
                     bounds.append(log_mean_exp(torch.cat(parts, 1)))
         return torch.cat(bounds)
 
-    def drawn_from(self, generator: Generator, particles: int) -> Callable[[int, int], Iterable[Tensor]]:
-        """Returns noise for ``measure`` from a generator, ``ROWS`` draws at a time."""
+    def drawn_from(self, generator: Generator, particles: int) -> PosteriorNoise:
+        """Returns noise for ``measure`` from a generator, ``ROWS`` samples at a time."""
 
         def draw(start: int, stop: int) -> Iterable[Tensor]:
             for done in range(0, particles, ROWS):
@@ -287,15 +230,15 @@ class LatentVariableModule(LikelihoodModule):
 
         return draw
 
-    def fixed_by(self, indices: Tensor, particles: int) -> Callable[[int, int], Iterable[Tensor]]:
+    def fixed_by(self, indices: Tensor, particles: int) -> PosteriorNoise:
         """Returns noise for ``measure`` that is a function of each example's index in its split."""
         return lambda start, stop: fixed_normal(indices[start:stop], particles, self.latent_dim).split(ROWS, 1)
 
     def labels_for(self, x: Tensor, labels: Tensor | None) -> Tensor | None:
-        """Checks examples and labels that a caller gave; returns the labels on the module's device.
+        """Checks examples and labels of a caller; returns the labels on the module's device.
 
         Raises:
-            ValueError: If a value has no probability, or the labels do not fit the model.
+            ValueError: If a value has probability zero, or the labels do not fit the model.
         """
         if problem := self.observation.problem_with(x):
             raise ValueError(f"{type(self).__name__}: {problem}")
@@ -307,8 +250,8 @@ class LatentVariableModule(LikelihoodModule):
 
     def encode(self, x: Tensor, *, labels: Tensor | None = None) -> Tensor:
         """Returns the mean of q(z|x), shape (N, latent_dim)."""
-        asked = self.labels_for(x, labels)
-        parts = [None] * len(x.split(CHUNK)) if asked is None else asked.split(CHUNK)
+        labels = self.labels_for(x, labels)
+        parts = [None] * len(x.split(CHUNK)) if labels is None else labels.split(CHUNK)
         x = x.to(self.device, next(self.encoder.parameters()).dtype)
         with evaluating(self):
             return torch.cat([self.posterior(*pair)[0] for pair in zip(x.split(CHUNK), parts, strict=True)])
@@ -323,12 +266,12 @@ class LatentVariableModule(LikelihoodModule):
         return draw_normal((num_samples, self.latent_dim), generator or new_generator(), self.device)
 
     def decode(self, z: Tensor, *, labels: Tensor | None = None) -> Tensor:
-        """Returns E[x|z], shape (N, *shape), of codes (N, latent_dim): probabilities of bits, means of numbers.
+        """Returns E[x|z], shape (N, *shape), of codes (N, latent_dim): probabilities of bits, means of other values.
 
         Raises:
-            ValueError: Unless there is one label a code for a class-conditional model, and none for another.
+            ValueError: Unless there is one label per code for a class-conditional model, and none for another.
         """
-        return self.decoded(z, labels, self.observation.mean)
+        return self.decode_in_chunks(self.decoder, z, labels, self.observation.mean)
 
     def sample(
         self,
@@ -339,16 +282,16 @@ class LatentVariableModule(LikelihoodModule):
         mean: bool = False,
         temperature: float = 1.0,
     ) -> Tensor:
-        """Draws examples, shape (num_samples, *shape), in the range of the data.
+        """Samples examples, shape (num_samples, *shape), in the range of the data.
 
         Args:
-            num_samples: How many, at least 1.
-            labels: Classes to draw, int64 (num_samples,), for a class-conditional model; ``None`` draws them by
-                their frequency in training.
-            generator: Source of all randomness; ``None`` takes a fresh seed from the system. The global random
-                state is never touched.
-            mean: Return E[x|z] instead of draws from p(x|z).
-            temperature: Multiplies the spread of the code, and of draws given it: below 1 samples are more typical
+            num_samples: Number of samples, at least 1.
+            labels: Class labels, int64 (num_samples,), for a class-conditional model; ``None`` draws them by their
+                frequency in training.
+            generator: Source of all random numbers; ``None`` takes a fresh seed from the system. The global random
+                state does not change.
+            mean: Whether to return E[x|z] instead of samples from p(x|z).
+            temperature: Multiplies the scale of codes, and of samples given a code: below 1 samples are more typical
                 and less varied.
 
         Raises:
@@ -362,27 +305,17 @@ class LatentVariableModule(LikelihoodModule):
         z = temperature * self.sample_latent(num_samples, generator=source)
         if mean:
             return self.decode(z, labels=labels)
-        return self.decoded(z, labels, lambda parameters: self.observation.draw(parameters, source, temperature))
-
-    def decoded(self, z: Tensor, labels: Tensor | None, read: Callable[[Tensor], Tensor]) -> Tensor:
-        """Decodes codes (N, latent_dim) chunk by chunk and lets ``read`` make examples of the outputs."""
-        z = z.to(self.device, next(self.decoder.parameters()).dtype)
-        chunks = z.split(CHUNK)
-        if self.class_probabilities is None and labels is None:
-            asked: Sequence[Tensor | None] = [None] * len(chunks)
-        else:
-            asked = check_labels(labels, len(z), self.class_probabilities).split(CHUNK)
-        with evaluating(self):
-            return torch.cat([read(self.decoder(*pair)) for pair in zip(chunks, asked, strict=True)])
+        read = partial(self.observation.draw, generator=source, temperature=temperature)
+        return self.decode_in_chunks(self.decoder, z, labels, read)
 
     def traverse(self, z: Tensor, dimension: int, values: Tensor, *, labels: Tensor | None = None) -> Tensor:
         """Decodes codes with one coordinate set to each of ``values`` in turn.
 
         Args:
-            z: Codes (N, latent_dim), as ``encode`` and ``sample_latent`` give them.
+            z: Codes (N, latent_dim), as ``encode`` and ``sample_latent`` return them.
             dimension: The coordinate, 0 to latent_dim - 1.
             values: Shape (V,); two standard deviations of the prior are a usual span.
-            labels: Classes, int64 (N,), for a class-conditional model.
+            labels: Class labels, int64 (N,), for a class-conditional model.
 
         Returns:
             E[x|z], shape (N, V, *shape).

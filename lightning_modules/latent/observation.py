@@ -1,16 +1,18 @@
-"""Observation models p(x|z): what the numbers that a decoder puts out mean.
+"""Observation models p(x|z): distributions whose parameters a decoder computes.
 
-NOTE: Bernoulli and discretised logistic are probability masses, Gaussian is a density: their nats do not compare.
+NOTE: Bernoulli and discretised logistic are probability masses, Gaussian is a density: their nats are not comparable.
 """
 
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import TypedDict
 
 import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
+from lightning_modules.networks.autoencoder import Sizes, autoencoder
 from lightning_modules.parts.likelihoods import (
     discretized_logistic_mixture_log_prob,
     gaussian_log_prob,
@@ -24,7 +26,7 @@ from lightning_modules.parts.noise import draw_normal
 
 
 class Observation(nn.Module, ABC):
-    """Abstract: log p(x|z), mean and draws, from decoder outputs (..., num_parameters, *positions).
+    """Abstract: log p(x|z), mean and samples, from decoder outputs (..., num_parameters, *positions).
 
     Args:
         shape: Shape of an example.
@@ -40,33 +42,33 @@ class Observation(nn.Module, ABC):
 
     @abstractmethod
     def log_prob(self, parameters: Tensor, x: Tensor) -> Tensor:
-        """Returns log p(x|z) of x (N, *shape) under each of k codes, nats, (N, k), of outputs (N, k, ...)."""
+        """Returns log p(x|z) of x (N, *shape) under each of k codes, nats, (N, k), from outputs (N, k, ...)."""
 
     @abstractmethod
     def mean(self, parameters: Tensor) -> Tensor:
-        """Returns E[x|z], shape (N, *shape), of outputs (N, ...)."""
+        """Returns E[x|z], shape (N, *shape), from outputs (N, ...)."""
 
     @abstractmethod
     def draw(self, parameters: Tensor, generator: Generator, temperature: float) -> Tensor:
-        """Draws x given z, shape (N, *shape), of outputs (N, ...).
+        """Samples x given z, shape (N, *shape), from outputs (N, ...).
 
         Args:
             parameters: Outputs of the decoder.
-            generator: Source of the draws, made on its device.
-            temperature: 1 for the model itself; smaller draws lie nearer to the most likely ones.
+            generator: Source of random numbers, which are drawn on its device.
+            temperature: 1 for the model itself; below 1 samples are closer to the most likely values.
         """
 
     def problem_with(self, x: Tensor) -> str | None:
-        """Says in a sentence which value of ``x`` has no probability, if one has none."""
+        """Hook: returns a sentence that names a value of ``x`` of probability zero, or ``None`` if there is none."""
         return None
 
     def uniform(self, generator: Generator, device: torch.device, *shape: int) -> Tensor:
-        """Returns draws from [0, 1) made on the generator's device."""
+        """Returns uniform samples in [0, 1), drawn on the generator's device."""
         return torch.rand(*shape, generator=generator, device=generator.device).to(device)
 
 
 class Bernoulli(Observation):
-    """Independent bits; the decoder puts out log p / (1 - p)."""
+    """Independent bits; the decoder computes log p / (1 - p)."""
 
     value_range = (0.0, 1.0)
     discrete = True
@@ -76,16 +78,21 @@ class Bernoulli(Observation):
         self.num_parameters = shape[0] if len(shape) == 3 else 1
 
     def log_prob(self, parameters: Tensor, x: Tensor) -> Tensor:
-        """Returns sum x l - softplus(l), nats, shape (N, k); one product of matrices does all codes of an example."""
-        logits = parameters.flatten(2)
-        return (logits @ x.flatten(1).unsqueeze(2)).squeeze(2) - F.softplus(logits).sum(2)
+        """Returns sum x l - softplus(l), nats, shape (N, k); one matrix product for all codes of an example.
+
+        With a single code in training, products and a sum are faster, because their backward pass is.
+        """
+        logits, x = parameters.flatten(2), x.flatten(1)
+        if logits.requires_grad and logits.shape[1] == 1:
+            return (x.unsqueeze(1) * logits - F.softplus(logits)).sum(2)
+        return (logits @ x.unsqueeze(2)).squeeze(2) - F.softplus(logits).sum(2)
 
     def mean(self, parameters: Tensor) -> Tensor:
         """Returns the probabilities of a one."""
         return torch.sigmoid(parameters.flatten(1)).unflatten(1, self.shape)
 
     def draw(self, parameters: Tensor, generator: Generator, temperature: float) -> Tensor:
-        """Draws bits, 0 or 1."""
+        """Samples bits, 0 or 1."""
         probabilities = self.mean(parameters / temperature)
         return (self.uniform(generator, parameters.device, *probabilities.shape) < probabilities).to(parameters.dtype)
 
@@ -95,11 +102,11 @@ class Bernoulli(Observation):
 
 
 class Gaussian(Observation):
-    """Independent Gaussians whose means the decoder puts out; their scales are learned, the same for all codes.
+    """Independent Gaussians whose means the decoder computes; their scales are learned and the same for all codes.
 
     Args:
         shape: Shape of an example.
-        scale: ``"global"`` for one scale, ``"per_dimension"`` for one of each dimension.
+        scale: ``"global"`` for one scale, ``"per_dimension"`` for one per dimension.
     """
 
     discrete = False
@@ -120,34 +127,36 @@ class Gaussian(Observation):
         return gaussian_log_prob(x.flatten(0, 1), means.flatten(0, 1), log_scale).unflatten(0, (num, particles))
 
     def mean(self, parameters: Tensor) -> Tensor:
-        """Returns the means; those of a picture are clipped to [-1, 1]."""
+        """Returns the means; for images they are clipped to [-1, 1]."""
         mean = parameters.flatten(1).unflatten(1, self.shape)
         return mean if self.value_range is None else mean.clamp(*self.value_range)
 
     def draw(self, parameters: Tensor, generator: Generator, temperature: float) -> Tensor:
-        """Draws real numbers; those of a picture are clipped to [-1, 1]."""
+        """Samples real numbers; for images they are clipped to [-1, 1]."""
         mean = parameters.flatten(1)
         noise = draw_normal(mean.shape, generator, mean.device)
         x = (mean + temperature * torch.exp(self.log_scale) * noise).unflatten(1, self.shape)
         return x if self.value_range is None else x.clamp(*self.value_range)
 
 
-class DiscretizedLogistic(Observation):
-    """Each pixel on 256 grey values, by a mixture of discretised logistics.
+class DiscretizedLogisticMixture(Observation):
+    """A mixture of discretised logistics over the 256 grey values of each pixel.
 
     Args:
         shape: (C, H, W) with one or three channels.
-        mixtures: Components a pixel.
+        num_components: Logistics in the mixture of a pixel.
     """
 
     value_range = (-1.0, 1.0)
     discrete = True
 
-    def __init__(self, shape: Sequence[int], mixtures: int) -> None:
+    def __init__(self, shape: Sequence[int], num_components: int) -> None:
         super().__init__(shape)
         if len(shape) != 3:
-            raise ValueError(f"likelihood='discretized_logistic' is of pictures (C, H, W), not shape={list(shape)}.")
-        self.num_parameters = num_logistic_parameters(shape[0], mixtures)
+            raise ValueError(
+                f"likelihood='discretized_logistic_mixture' needs images (C, H, W), not shape={list(shape)}."
+            )
+        self.num_parameters = num_logistic_parameters(shape[0], num_components)
 
     def log_prob(self, parameters: Tensor, x: Tensor) -> Tensor:
         """Returns the log of the probability mass in nats, shape (N, k)."""
@@ -167,7 +176,7 @@ class DiscretizedLogistic(Observation):
         return mean.clamp(-1, 1)
 
     def draw(self, parameters: Tensor, generator: Generator, temperature: float) -> Tensor:
-        """Draws grey values v / 127.5 - 1."""
+        """Samples grey values v / 127.5 - 1."""
         num, (channels, height, width) = len(parameters), self.shape
         choice = self.uniform(generator, parameters.device, num, height, width)
         uniform = self.uniform(generator, parameters.device, num, channels, height, width)
@@ -178,19 +187,60 @@ class DiscretizedLogistic(Observation):
         return not_on_256_bins(x)
 
 
-LIKELIHOODS = ("bernoulli", "gaussian", "discretized_logistic")
+LIKELIHOODS = ("bernoulli", "gaussian", "discretized_logistic_mixture")
+FORMER_NAMES = {"discretized_logistic": "discretized_logistic_mixture"}
 
 
-def observation(likelihood: str, shape: Sequence[int], scale: str, mixtures: int) -> Observation:
+class Autoencoder(TypedDict):
+    """Arguments of ``LatentVariableModule``: networks, observation model, and the sizes that they were built with."""
+
+    encoder: nn.Module
+    decoder: nn.Module
+    observation: Observation
+    latent_dim: int
+    num_classes: int | None
+
+
+def observed_autoencoder(
+    shape: Sequence[int],
+    likelihood: str,
+    architecture: str,
+    latent_dim: int,
+    hidden: int,
+    depth: int,
+    width: int,
+    num_classes: int | None,
+    scale: str,
+    num_components: int,
+) -> Autoencoder:
+    """Builds encoder, decoder and observation model; arguments as in ``VAE``.
+
+    Raises:
+        ValueError: If a number is out of range, a name unknown, or parts do not fit together.
+    """
+    observed = observation(likelihood, shape, scale, num_components)
+    sizes = Sizes(shape, latent_dim, hidden, depth, width, num_classes)
+    encoder, decoder = autoencoder(architecture, sizes, observed.num_parameters)
+    return {
+        "encoder": encoder,
+        "decoder": decoder,
+        "observation": observed,
+        "latent_dim": latent_dim,
+        "num_classes": num_classes,
+    }
+
+
+def observation(likelihood: str, shape: Sequence[int], scale: str, num_components: int) -> Observation:
     """Returns the observation model called ``likelihood``.
 
     Raises:
         ValueError: If there is none of that name, or it does not fit ``shape``.
     """
+    likelihood = FORMER_NAMES.get(likelihood, likelihood)
     if likelihood == "bernoulli":
         return Bernoulli(shape)
     if likelihood == "gaussian":
         return Gaussian(shape, scale)
-    if likelihood == "discretized_logistic":
-        return DiscretizedLogistic(shape, mixtures)
+    if likelihood == "discretized_logistic_mixture":
+        return DiscretizedLogisticMixture(shape, num_components)
     raise ValueError(f"likelihood={likelihood!r} is not one of {', '.join(LIKELIHOODS)}.")

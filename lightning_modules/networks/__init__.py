@@ -1,7 +1,8 @@
-"""Networks by name: every entry has the same signature, so that every method works with every one.
+"""Networks by name: all have the same signatures, so that every method works with every network.
 
-A generator maps codes (N, latent_dim) and, where it is class-conditional, labels (N,) to examples of ``shape``; a
-discriminator maps examples and labels to one logit each, (N,). Pictures come out of a tanh, in [-1, 1].
+A generator maps codes (N, latent_dim) and a condition to examples (N, *shape); a discriminator maps examples and a
+condition to logits (N,). The condition is class labels, int64 (N,), or ``None`` for a network without classes.
+Generated images are outputs of a tanh, in [-1, 1].
 """
 
 from collections.abc import Callable, Sequence
@@ -18,7 +19,7 @@ class Architecture(NamedTuple):
     Args:
         generator: ``(shape, latent_dim, width, num_classes) -> nn.Module``.
         discriminator: ``(shape, width, num_classes, batch_norm) -> nn.Module``.
-        takes_points: Whether it fits examples that are not pictures.
+        takes_points: Whether it supports examples that are not images.
     """
 
     generator: Callable[[Sequence[int], int, int, int | None], nn.Module]
@@ -37,7 +38,7 @@ def architecture(name: str, shape: Sequence[int]) -> Architecture:
     """Returns the architecture called ``name`` after checking that it fits examples of ``shape``.
 
     Raises:
-        ValueError: If there is none of that name, or it needs pictures and ``shape`` is not (C, H, W).
+        ValueError: If there is none of that name, or it needs images and ``shape`` is not (C, H, W).
     """
     if name not in ARCHITECTURES:
         raise ValueError(f"architecture={name!r} is not one of {', '.join(ARCHITECTURES)}.")
@@ -46,6 +47,6 @@ def architecture(name: str, shape: Sequence[int]) -> Architecture:
     if len(shape) != 3 and not ARCHITECTURES[name].takes_points:
         fits = ", ".join(key for key, value in ARCHITECTURES.items() if value.takes_points)
         raise ValueError(
-            f"architecture={name!r} needs pictures (channels, height, width), not shape={list(shape)}; use {fits}."
+            f"architecture={name!r} needs images (channels, height, width), not shape={list(shape)}; use {fits}."
         )
     return ARCHITECTURES[name]

@@ -1,9 +1,9 @@
 """Encoders and decoders of latent variable models, by name: every pair has the same signature.
 
-An encoder maps examples (N, *shape) and, where it is class-conditional, labels (N,) to the mean and the logarithm of
-the scale of a Gaussian, side by side, (N, 2 * latent_dim). A decoder maps codes (N, latent_dim) and labels to
-``num_parameters`` numbers for every position of an example: (N, num_parameters, H, W) for pictures and
-(N, num_parameters * D) for points.
+An encoder maps examples (N, *shape) and a condition to the mean and the logarithm of the scale of a Gaussian,
+concatenated to (N, 2 * latent_dim). A decoder maps codes (N, latent_dim) and a condition to ``num_parameters`` numbers
+for every position of an example: (N, num_parameters, H, W) for images and (N, num_parameters, D) for points. The
+condition is class labels, int64 (N,), or ``None`` for a network without classes.
 
 NOTE: No batch normalisation: a bound on log p of one example must not depend on the others in its batch.
 """
@@ -19,19 +19,19 @@ from lightning_modules.networks.blocks import CodeWithLabel, base_resolution
 
 
 def hidden_layers(in_features: int, hidden: int, depth: int) -> nn.Sequential:
-    """Returns ``depth`` layers of ``hidden`` units, each followed by a SiLU; none is the identity."""
+    """Returns ``depth`` layers of ``hidden`` units, each followed by a SiLU; the identity for depth 0."""
     sizes = [in_features] + depth * [hidden]
     layers = [nn.Sequential(nn.Linear(a, b), nn.SiLU()) for a, b in zip(sizes, sizes[1:], strict=False)]
     return nn.Sequential(*layers)
 
 
 class MLPEncoder(nn.Module):
-    """A multi-layer perceptron on the example read as a long vector.
+    """A multi-layer perceptron on the example flattened to a vector.
 
     Args:
         shape: Shape of an example.
         latent_dim: Size of the code.
-        hidden: Units a layer.
+        hidden: Units per layer.
         depth: Hidden layers; 0 is a linear map.
         num_classes: Number of classes, or ``None``.
     """
@@ -42,13 +42,13 @@ class MLPEncoder(nn.Module):
         self.hidden = hidden_layers(self.code.out_features, hidden, depth)
         self.output = nn.Linear(hidden if depth else self.code.out_features, 2 * latent_dim)
 
-    def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Returns means and log-scales, shape (N, 2 * latent_dim)."""
-        return self.output(self.hidden(self.code(x.flatten(1), labels)))
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Maps examples and class labels (int64 (N,), or ``None``) to means and log-scales (N, 2 * latent_dim)."""
+        return self.output(self.hidden(self.code(x.flatten(1), condition)))
 
 
 class MLPDecoder(nn.Module):
-    """A multi-layer perceptron; arguments as of ``MLPEncoder``, and ``num_parameters`` a position."""
+    """A multi-layer perceptron; arguments as in ``MLPEncoder``, and ``num_parameters`` per position."""
 
     def __init__(
         self,
@@ -66,13 +66,13 @@ class MLPDecoder(nn.Module):
         self.output = nn.Linear(hidden if depth else self.code.out_features, num_parameters * math.prod(positions))
         self.unflatten = nn.Unflatten(1, (num_parameters, *positions))
 
-    def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Returns parameters, shape (N, num_parameters, ...)."""
-        return self.unflatten(self.output(self.hidden(self.code(z, labels))))
+    def forward(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Maps codes and class labels (int64 (N,), or ``None``) to parameters (N, num_parameters, ...)."""
+        return self.unflatten(self.output(self.hidden(self.code(z, condition))))
 
 
 class ConvEncoder(nn.Module):
-    """Strided convolutions down to 4 to 7 pixels a side and one dense layer.
+    """Strided convolutions down to a side of 4 to 7 pixels, and one dense layer.
 
     Args:
         shape: (C, H, W) with H = W = 28, 32, 64, ...
@@ -95,14 +95,14 @@ class ConvEncoder(nn.Module):
         self.hidden = hidden_layers(self.code.out_features, hidden, 1)
         self.output = nn.Linear(hidden, 2 * latent_dim)
 
-    def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Returns means and log-scales, shape (N, 2 * latent_dim)."""
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Maps examples and class labels (int64 (N,), or ``None``) to means and log-scales (N, 2 * latent_dim)."""
         features = self.features(x.contiguous(memory_format=torch.channels_last))
-        return self.output(self.hidden(self.code(features, labels)))
+        return self.output(self.hidden(self.code(features, condition)))
 
 
 class ConvDecoder(nn.Module):
-    """The mirror image of ``ConvEncoder``, with a last 3x3 convolution at full resolution."""
+    """The layers of ``ConvEncoder`` in reverse order, transposed, and a last 3x3 convolution at full resolution."""
 
     def __init__(
         self,
@@ -132,14 +132,14 @@ class ConvDecoder(nn.Module):
         )
         self.output = nn.Conv2d(channels[-1], num_parameters, 3, padding=1)
 
-    def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Returns parameters, shape (N, num_parameters, H, W)."""
-        first = self.project(self.code(z, labels)).contiguous(memory_format=torch.channels_last)
+    def forward(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Maps codes and class labels (int64 (N,), or ``None``) to parameters (N, num_parameters, H, W)."""
+        first = self.project(self.code(z, condition)).contiguous(memory_format=torch.channels_last)
         return self.output(self.upsample(first))
 
 
 class Sizes(NamedTuple):
-    """What the sizes of both networks follow from."""
+    """Sizes of an encoder and its decoder; each architecture uses those that it needs."""
 
     shape: Sequence[int]
     latent_dim: int
@@ -174,14 +174,14 @@ def autoencoder(name: str, sizes: Sizes, num_parameters: int) -> tuple[nn.Module
     """Returns the encoder and the decoder of the architecture called ``name``.
 
     Raises:
-        ValueError: If there is none of that name, it needs pictures and ``sizes.shape`` is not (C, H, W), or a size
-            is not positive.
+        ValueError: If there is none of that name, it needs images and ``sizes.shape`` is not (C, H, W), or a size is
+            not positive.
     """
     if name not in AUTOENCODERS:
         raise ValueError(f"architecture={name!r} is not one of {', '.join(AUTOENCODERS)}.")
     if name == "conv" and len(sizes.shape) != 3:
         raise ValueError(
-            f"architecture='conv' needs pictures (channels, height, width), not shape={list(sizes.shape)}; use mlp."
+            f"architecture='conv' needs images (channels, height, width), not shape={list(sizes.shape)}; use mlp."
         )
     if min(sizes.shape, default=0) < 1 or min(sizes.latent_dim, sizes.hidden, sizes.width) < 1 or sizes.depth < 0:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Pieces that several architectures share."""
+"""Layers that several architectures share."""
 
 from collections.abc import Sequence
 
@@ -7,12 +7,12 @@ from torch import Tensor, nn
 
 
 def base_resolution(shape: Sequence[int]) -> tuple[int, int]:
-    """Returns (side of the smallest feature map, number of doublings) for square pictures.
+    """Returns (side of the smallest feature map, number of doublings) for square images.
 
     28 gives (7, 2), 32 gives (4, 3) and 64 gives (4, 4).
 
     Raises:
-        ValueError: If the pictures are not square, or their side is not 4 to 7 times a power of two.
+        ValueError: If the images are not square, or their side is not 4 to 7 times a power of two.
     """
     _, height, width = shape
     base, doublings = height, 0
@@ -20,14 +20,14 @@ def base_resolution(shape: Sequence[int]) -> tuple[int, int]:
         base, doublings = base // 2, doublings + 1
     if height != width or not 4 <= base <= 7 or doublings < 1:
         raise ValueError(
-            f"shape={list(shape)}: convolutional networks need square pictures with a side of 4 to 7 times a power "
+            f"shape={list(shape)}: convolutional networks need square images with a side of 4 to 7 times a power "
             "of two, such as 28, 32 or 64. Give the datamodule image_size=32, or use architecture='mlp'."
         )
     return base, doublings
 
 
 class CodeWithLabel(nn.Module):
-    """Appends a learned embedding of the label to the code; without classes, hands the code on.
+    """Appends a learned embedding of the class label to the code; without classes, returns the code.
 
     Args:
         latent_dim: Size of the code z.
@@ -40,9 +40,9 @@ class CodeWithLabel(nn.Module):
         self.embedding = None if num_classes is None else nn.Embedding(num_classes, embedding_dim)
         self.out_features = latent_dim if num_classes is None else latent_dim + embedding_dim
 
-    def forward(self, z: Tensor, labels: Tensor | None) -> Tensor:
-        """Returns (N, out_features)."""
-        return z if self.embedding is None else torch.cat([z, self.embedding(labels)], dim=1)
+    def forward(self, z: Tensor, condition: Tensor | None) -> Tensor:
+        """Maps z (N, latent_dim) and class labels (int64 (N,), or ``None``) to (N, out_features)."""
+        return z if self.embedding is None else torch.cat([z, self.embedding(condition)], dim=1)
 
 
 class ProjectionHead(nn.Module):
@@ -58,14 +58,14 @@ class ProjectionHead(nn.Module):
         self.linear = nn.Linear(in_features, 1)
         self.embedding = None if num_classes is None else nn.Embedding(num_classes, in_features)
 
-    def forward(self, h: Tensor, labels: Tensor | None) -> Tensor:
-        """Maps h (N, in_features) and labels (N,) to logits (N,)."""
+    def forward(self, h: Tensor, condition: Tensor | None) -> Tensor:
+        """Maps h (N, in_features) and class labels (int64 (N,), or ``None``) to logits (N,)."""
         logits = self.linear(h).squeeze(1)
-        return logits if self.embedding is None else logits + (self.embedding(labels) * h).sum(1)
+        return logits if self.embedding is None else logits + (self.embedding(condition) * h).sum(1)
 
 
 def initialize_normal(network: nn.Module, std: float = 0.02) -> None:
-    """Draws every weight from N(0, std^2) and sets biases to zero, batch norm scales to N(1, std^2) (DCGAN)."""
+    """Draws weights from N(0, std^2) and batch norm scales from N(1, std^2), and sets biases to zero (DCGAN)."""
     for layer in network.modules():
         if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.Embedding)):
             nn.init.normal_(layer.weight, 0.0, std)

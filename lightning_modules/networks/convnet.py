@@ -1,11 +1,11 @@
-"""A small residual classifier for small pictures."""
+"""A small residual network for classifiers of small images."""
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 
 class Residual(nn.Module):
-    """Two 3x3 convolutions with batch normalisation around an identity."""
+    """Two 3x3 convolutions with batch normalisation, and an identity shortcut."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ def shrink(channels_in: int, channels_out: int) -> nn.Sequential:
 
 
 class ConvNet(nn.Module):
-    """Maps pictures (N, C, H, W) to features (N, 4 * width), non-negative and averaged over positions."""
+    """Maps images (N, C, H, W) to features (N, 4 * width), non-negative and averaged over positions."""
 
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()

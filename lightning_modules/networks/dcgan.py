@@ -1,7 +1,7 @@
-"""Deep convolutional networks after DCGAN, for square pictures of 28, 32, 64, ... pixels.
+"""Deep convolutional networks after DCGAN, for square images of 28, 32, 64, ... pixels.
 
-NOTE: The generator ends with a 3x3 convolution at full resolution instead of a transposed one, which leaves no
-checkerboard; the discriminator starts from 28 pixels as 28, 14, 7, 4.
+NOTE: The generator ends with a 3x3 convolution at full resolution instead of a transposed one, to avoid checkerboard
+patterns. The feature maps of the discriminator have sides 28, 14, 7, 4 for images of 28 pixels.
 
 Unsupervised Representation Learning with Deep Convolutional GANs (Radford et al., 2015), https://arxiv.org/abs/1511.06434
 """
@@ -14,7 +14,7 @@ from lightning_modules.networks.blocks import CodeWithLabel, ProjectionHead, bas
 
 
 class Generator(nn.Module):
-    """Maps (N, latent_dim) to pictures (N, C, H, W) in [-1, 1].
+    """Maps codes (N, latent_dim) to images (N, C, H, W) in [-1, 1].
 
     Args:
         shape: (C, H, W) with H = W = 28, 32, 64, ...
@@ -47,20 +47,20 @@ class Generator(nn.Module):
         self.output = nn.Sequential(nn.Conv2d(channels[-1], shape[0], 3, padding=1), nn.Tanh())
         initialize_normal(self)
 
-    def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Returns pictures, shape (N, C, H, W)."""
-        return self.output(self.upsample(self.project(self.code(z, labels))))
+    def forward(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Maps codes and class labels (int64 (N,), or ``None``) to images (N, C, H, W)."""
+        return self.output(self.upsample(self.project(self.code(z, condition))))
 
 
 class Discriminator(nn.Module):
-    """Maps pictures (N, C, H, W) to logits (N,).
+    """Maps images (N, C, H, W) to logits (N,).
 
     Args:
         shape: (C, H, W) with H = W = 28, 32, 64, ...
         width: Channels after the first convolution; doubled with each halving, up to 8 * width.
         num_classes: Number of classes, or ``None``; they enter by projection.
-        batch_norm: Batch normalisation after all but the first convolution, as in the paper. It ties the examples
-            of a batch together, so penalties on input gradients need it off.
+        batch_norm: Batch normalisation after all but the first convolution, as in the paper. It makes the examples of
+            a batch depend on each other, so it cannot be used with penalties on input gradients.
     """
 
     def __init__(
@@ -84,6 +84,6 @@ class Discriminator(nn.Module):
         self.head = ProjectionHead(channels[-1] * side * side, num_classes)
         initialize_normal(self)
 
-    def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Returns logits, shape (N,)."""
-        return self.head(self.features(x), labels)
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Maps images and class labels (int64 (N,), or ``None``) to logits (N,)."""
+        return self.head(self.features(x), condition)

@@ -1,7 +1,7 @@
-"""Multi-layer perceptrons of three hidden layers, for points and for pictures read as long vectors.
+"""Multi-layer perceptrons of three hidden layers, for points and for images flattened to vectors.
 
-A layer has 4 * ``width`` units, so that one default width serves all architectures: 32 gives the 128 units that the
-two-dimensional experiments of the field use.
+A layer has 4 * ``width`` units, so that one default width suits all architectures: 32 gives 128 units, which is common
+in experiments on two-dimensional data.
 """
 
 import math
@@ -20,7 +20,7 @@ def hidden_layers(in_features: int, width: int, activation: nn.Module) -> nn.Seq
 
 
 class Generator(nn.Module):
-    """Maps (N, latent_dim) to (N, *shape); pictures through a tanh, points without bounds."""
+    """Maps codes (N, latent_dim) to examples (N, *shape): images in [-1, 1] by a tanh, points without bounds."""
 
     def __init__(self, shape: Sequence[int], latent_dim: int, width: int, num_classes: int | None = None) -> None:
         super().__init__()
@@ -30,13 +30,13 @@ class Generator(nn.Module):
         self.bound = nn.Tanh() if len(shape) == 3 else nn.Identity()
         self.unflatten = nn.Unflatten(1, tuple(shape))
 
-    def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Returns examples, shape (N, *shape)."""
-        return self.unflatten(self.bound(self.output(self.hidden(self.code(z, labels)))))
+    def forward(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Maps codes and class labels (int64 (N,), or ``None``) to examples (N, *shape)."""
+        return self.unflatten(self.bound(self.output(self.hidden(self.code(z, condition)))))
 
 
 class Discriminator(nn.Module):
-    """Maps (N, *shape) to logits (N,). ``batch_norm`` is refused: on points it hides where the modes are."""
+    """Maps examples (N, *shape) to logits (N,). ``batch_norm`` is refused: on points it hides where the modes are."""
 
     def __init__(
         self, shape: Sequence[int], width: int, num_classes: int | None = None, batch_norm: bool = False
@@ -48,6 +48,6 @@ class Discriminator(nn.Module):
         self.hidden = hidden_layers(math.prod(shape), width, activation)
         self.head = ProjectionHead(4 * width, num_classes)
 
-    def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Returns logits, shape (N,)."""
-        return self.head(self.hidden(x.flatten(1)), labels)
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Maps examples and class labels (int64 (N,), or ``None``) to logits (N,)."""
+        return self.head(self.hidden(x.flatten(1)), condition)

@@ -1,8 +1,8 @@
-"""The network of PixelCNN++: two streams of shifted convolutions, by which a pixel sees only what comes before it.
+"""The network of PixelCNN++: two streams of shifted convolutions, in which a pixel depends only on earlier pixels.
 
-The *down* stream u at (r, c) sees the rows above r; the *down-right* stream l at (r, c) sees also the pixels of row r
-left of c, and takes u in at every block. Both run through the same U: blocks at full resolution, strided
-convolutions down, blocks, and up again with a skip connection at every block.
+The *down* stream u at (r, c) depends on the rows above r. The *down-right* stream l at (r, c) depends also on the
+pixels of row r left of c; u is an input of each of its blocks. Both have the same U-shaped architecture: blocks at full
+resolution, strided convolutions down, blocks, and up again with a skip connection at every block.
 
 References:
     PixelCNN++ (Salimans et al., 2017), https://arxiv.org/abs/1701.05517
@@ -10,8 +10,8 @@ References:
         (two streams instead of a masked convolution: no blind spot)
 
 NOTE: The paper's second convolution of a block has the kernel of the first one; here it is 1x1, as after the gate of
-the Gated PixelCNN, which halves the arithmetic and leaves one cache a block. Up-sampling has a 2x2 kernel in both
-streams, so that a pixel of the coarse grid fills four of the fine one and no neighbours overlap.
+the Gated PixelCNN, which halves the arithmetic and needs only one cache per block. Up-sampling has a 2x2 kernel in both
+streams, so that a pixel of the coarse grid gives four of the fine one and no neighbours overlap.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,13 +21,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 Uniform = Callable[..., Tensor]
-"""Draws from [0, 1): ``uniform(*shape, device=...)``."""
+"""Returns uniform random numbers in [0, 1): ``uniform(*shape, device=...)``."""
 
 State = tuple[Tensor, Tensor]
 """Activations of the down and the down-right stream."""
 
 REACH = 3
-"""Pixels that the first layer sees to every side: with one or two channels in, a wide kernel costs next to nothing."""
+"""Reach of the first layer's kernels in pixels: with one or two input channels, a wide kernel costs almost nothing."""
 
 
 def concat_elu(x: Tensor) -> Tensor:
@@ -36,15 +36,15 @@ def concat_elu(x: Tensor) -> Tensor:
 
 
 class NormalizedConv(nn.Module):
-    """Convolution of zero-padded pictures whose weight is a direction times a scale for each output channel.
+    """Convolution of zero-padded images whose weight is a direction times a scale for each output channel.
 
     Args:
         channels_in: Channels of the input.
         channels_out: Channels of the output.
         kernel: Height and width.
         padding: Zeros at the left, right, top and bottom; a negative number crops.
-        stride: Of both directions.
-        scale: What the norms of the weights start from.
+        stride: Stride in both directions.
+        scale: Initial norm of the weights of each output channel.
 
     Weight Normalization (Salimans & Kingma, 2016), https://arxiv.org/abs/1602.07868
     """
@@ -76,17 +76,17 @@ class NormalizedConv(nn.Module):
 
 
 def down_shifted(channels_in: int, channels_out: int, stride: int = 1) -> NormalizedConv:
-    """Sees this row and the one above, three columns wide."""
+    """Returns a convolution over this row and the one above, three columns wide."""
     return NormalizedConv(channels_in, channels_out, (2, 3), (1, 1, 1, 0), stride)
 
 
 def down_right_shifted(channels_in: int, channels_out: int, stride: int = 1) -> NormalizedConv:
-    """Sees this pixel and those to the left, above, and above to the left."""
+    """Returns a convolution over this pixel and those to the left, above, and above to the left."""
     return NormalizedConv(channels_in, channels_out, (2, 2), (1, 0, 1, 0), stride)
 
 
 class Enlarge(nn.Module):
-    """Fills 2x2 pixels from one: a transposed convolution with kernel and stride 2."""
+    """Maps one pixel to 2x2 pixels: a transposed convolution with kernel and stride 2."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -98,10 +98,10 @@ class Enlarge(nn.Module):
 
 
 class GatedBlock(nn.Module):
-    """x + a sigmoid(b), where (a, b) is a function of x, of a skip connection and of the label.
+    """x + a sigmoid(b), where (a, b) is a function of x, of a skip connection and of the class label.
 
     Args:
-        shifted: Makes the convolution, from channels in and out.
+        shifted: Builds the convolution from the numbers of its input and output channels.
         width: Channels of x.
         skip: Channels of the skip connection; 0 for none.
         num_classes: Number of classes, or ``None``.
@@ -123,13 +123,20 @@ class GatedBlock(nn.Module):
         self.gate = NormalizedConv(2 * width, 2 * width, scale=0.3)
         self.label = None if num_classes is None else nn.Embedding(num_classes, width)
 
-    def forward(self, x: Tensor, skip: Tensor | None, labels: Tensor | None, uniform: Uniform | None) -> Tensor:
-        """Maps x (N, width, H, W) to the same shape; ``uniform`` draws the dropout, ``None`` for evaluation."""
+    def forward(self, x: Tensor, skip: Tensor | None, condition: Tensor | None, uniform: Uniform | None) -> Tensor:
+        """Maps x (N, width, H, W) to the same shape.
+
+        Args:
+            x: The input.
+            skip: The skip connection (N, skip, H, W), or ``None``.
+            condition: Class labels, int64 (N,), or ``None``.
+            uniform: Random numbers for the dropout; ``None`` for evaluation.
+        """
         hidden = self.conv(concat_elu(x))
         if self.skip is not None and skip is not None:
             hidden = hidden + self.skip(concat_elu(skip))
         if self.label is not None:
-            hidden = hidden + self.label(labels)[:, :, None, None]
+            hidden = hidden + self.label(condition)[:, :, None, None]
         hidden = concat_elu(hidden)
         if uniform is not None and self.dropout > 0:
             kept = uniform(*hidden.shape, device=hidden.device) >= self.dropout
@@ -143,7 +150,7 @@ class Stage(nn.Module):
     Args:
         width: Channels.
         depth: Blocks of each stream.
-        with_skips: Whether each block takes a skip connection from the way down.
+        with_skips: Whether each block has a skip connection from the way down.
         num_classes: Number of classes, or ``None``.
         dropout: Share of the hidden activations that are set to zero in training.
     """
@@ -157,30 +164,33 @@ class Stage(nn.Module):
         )
 
     def forward(
-        self, state: State, skips: Sequence[State] | None, labels: Tensor | None, uniform: Uniform | None
+        self, state: State, skips: Sequence[State] | None, condition: Tensor | None, uniform: Uniform | None
     ) -> list[State]:
-        """Returns what goes in and what comes out of every block; ``skips`` are taken from the last to the first."""
+        """Returns the input of the stage and the output of every block; ``skips`` are used from the last to the first.
+
+        ``condition`` and ``uniform`` are those of ``GatedBlock``.
+        """
         u, right = state
         states = [state]
         for index, (down_block, right_block) in enumerate(zip(self.down, self.right, strict=True)):
             if skips is None:
-                u = beside = down_block(u, None, labels, uniform)
+                u = right_input = down_block(u, None, condition, uniform)
             else:
                 skip_u, skip_right = skips[-1 - index]
-                u = down_block(u, skip_u, labels, uniform)
-                beside = torch.cat([u, skip_right], 1)
-            right = right_block(right, beside, labels, uniform)
+                u = down_block(u, skip_u, condition, uniform)
+                right_input = torch.cat([u, skip_right], 1)
+            right = right_block(right, right_input, condition, uniform)
             states.append((u, right))
         return states
 
 
 class FirstLayer(nn.Module):
-    """Shifts the picture by one row or one pixel, so that no layer behind it has to.
+    """Shifts the image by one row or one pixel, so that no later layer has to.
 
-    A channel of ones tells the zeros of the padding from those of the picture.
+    A channel of ones distinguishes the zeros of the padding from those of the image.
 
     Args:
-        channels: Of the picture.
+        channels: Channels of the image.
         width: Channels of the result.
     """
 
@@ -192,17 +202,17 @@ class FirstLayer(nn.Module):
         self.left = NormalizedConv(channels, width, (2, REACH), (REACH, -1, 1, 0), scale=0.7)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Maps pictures (N, C, H, W) to u and l, each (N, width, H, W)."""
+        """Maps images (N, C, H, W) to u and l, each (N, width, H, W)."""
         x = torch.cat([x, torch.ones_like(x[:, :1])], 1)
         return self.down(x), self.above(x) + self.left(x)
 
 
 class PixelCNN(nn.Module):
-    """Maps pictures to the parameters of each pixel's law given the pixels before it, in raster order.
+    """Maps images to the parameters of each pixel's distribution given the pixels before it, in raster order.
 
     Args:
         shape: (C, H, W); H and W are divisible by 2 ** (num_scales - 1).
-        num_parameters: Numbers that the law of a pixel (all C channels) takes.
+        num_parameters: Number of parameters of the distribution of a pixel (all C channels).
         width: Channels of each stream.
         depth: Blocks of each stream at each resolution, on the way down and again on the way up.
         num_scales: Resolutions; each is half of the one before.
@@ -210,7 +220,7 @@ class PixelCNN(nn.Module):
         dropout: Share of the hidden activations of a block that are set to zero in training.
 
     Raises:
-        ValueError: If a size is not positive, or the picture cannot be halved so often.
+        ValueError: If a size is not positive, ``dropout`` is out of range, or the image cannot be halved so often.
     """
 
     def __init__(
@@ -245,48 +255,48 @@ class PixelCNN(nn.Module):
         self.enlarge_right = nn.ModuleList(Enlarge(width) for _ in range(num_scales - 1))
         self.head = NormalizedConv(2 * width, num_parameters, scale=0.3)
 
-    def forward(self, x: Tensor, labels: Tensor | None = None, uniform: Uniform | None = None) -> Tensor:
-        """Maps pictures (N, C, H, W) in [-1, 1] to parameters (N, num_parameters, H, W).
+    def forward(self, x: Tensor, condition: Tensor | None = None, uniform: Uniform | None = None) -> Tensor:
+        """Maps images (N, C, H, W) in [-1, 1] to parameters (N, num_parameters, H, W).
 
         Args:
-            x: The pictures; the parameters at a pixel are a function of the pixels before it alone.
-            labels: int64 (N,), for a class-conditional network.
-            uniform: Draws the dropout of training; ``None`` for evaluation.
+            x: The images; the parameters at a pixel are a function of the pixels before it alone.
+            condition: Class labels, int64 (N,), for a class-conditional network, else ``None``.
+            uniform: Random numbers for the dropout of training; ``None`` for evaluation.
         """
         state = self.first(x)
         skips: list[list[State]] = []
         for scale, stage in enumerate(self.descent):
-            states = stage(state, None, labels, uniform)
+            states = stage(state, None, condition, uniform)
             state = states[-1]
             if scale < self.num_scales - 1:
                 skips.append(states[1:])
                 state = self.shrink_down[scale](state[0]), self.shrink_right[scale](state[1])
-            else:  # what comes out of the last block goes straight up
+            else:  # the output of the last block is the input of the way up
                 skips.append(states[:-1])
         for scale in reversed(range(self.num_scales)):
-            state = self.ascent[scale](state, skips[scale], labels, uniform)[-1]
+            state = self.ascent[scale](state, skips[scale], condition, uniform)[-1]
             if scale > 0:
                 state = self.enlarge_down[scale - 1](state[0]), self.enlarge_right[scale - 1](state[1])
         return self.head(concat_elu(state[1]))
 
 
 class FullPasses:
-    """The parameters of one pixel after another, each by a pass of the whole picture through the network.
+    """Computes the parameters of one pixel after another, each by a pass of the whole image through the network.
 
     Args:
-        network: In evaluation mode.
-        num: Pictures.
-        labels: int64 (num,), for a class-conditional network.
+        network: The network in evaluation mode.
+        num: Number of images.
+        condition: Class labels, int64 (num,), for a class-conditional network, else ``None``.
     """
 
-    def __init__(self, network: PixelCNN, num: int, labels: Tensor | None) -> None:
-        self.network, self.labels = network, labels
+    def __init__(self, network: PixelCNN, num: int, condition: Tensor | None) -> None:
+        self.network, self.condition = network, condition
         self.x = network.head.bias.new_zeros(num, *network.shape)
 
     def parameters_at(self, row: int, column: int) -> Tensor:
-        """Returns the parameters of a pixel, (num, num_parameters); pixels are asked for in raster order."""
-        return self.network(self.x, self.labels)[:, :, row, column]
+        """Returns the parameters of a pixel, (num, num_parameters); must be called in raster order."""
+        return self.network(self.x, self.condition)[:, :, row, column]
 
     def put(self, row: int, column: int, pixel: Tensor) -> None:
-        """Sets the pixel whose parameters were asked for last, (num, C) in [-1, 1]."""
+        """Sets the pixel whose parameters were computed last, (num, C) in [-1, 1]."""
         self.x[:, :, row, column] = pixel

@@ -1,16 +1,16 @@
-"""PixelCNN++ one pixel at a time: every activation is computed once, and kept for as long as a later pixel sees it.
+"""PixelCNN++ one pixel at a time: every activation is computed once, and kept for as long as a later pixel needs it.
 
-The down stream at row r sees the rows above r alone, so that a whole row of it is computed when the row begins, and
-with it all that the down-right stream takes from it and from its own row above. What is left for each pixel are, in a
+The down stream at row r depends on the rows above r alone. So a whole row of it is computed when the row begins, and
+with it all that the down-right stream takes from it and from its own row above. What remains for each pixel are, per
 block, two products of the new column with a matrix: for this pixel, and for the next one. A scale that is k times
-coarser moves at every k-th row and every k-th pixel.
+coarser is computed at every k-th row and every k-th pixel.
 
 Reference:
     Fast Generation for Convolutional Autoregressive Models (Ramachandran et al., 2017),
     https://arxiv.org/abs/1704.06001
 
-NOTE: Rows lie in memory as (column, picture, channel): the column of all pictures is then one contiguous matrix, and
-neighbouring columns are longer ones.
+NOTE: The memory layout of rows is (column, image, channel): one column of all images is a contiguous matrix, and so are
+several neighbouring columns.
 """
 
 from collections.abc import Sequence
@@ -39,13 +39,13 @@ def add_product(total: Tensor, x: Tensor, matrix: Tensor) -> None:
 
 
 class DownBlock:
-    """A block of the down stream, a row at a time."""
+    """A block of the down stream, one row at a time."""
 
-    def __init__(self, block: GatedBlock, columns: int, labels: Tensor | None, num: int) -> None:
-        self.taps, self.base = taps(block.conv), base_of(block, labels, num)
+    def __init__(self, block: GatedBlock, columns: int, condition: Tensor | None, num: int) -> None:
+        self.taps, self.base = taps(block.conv), base_of(block, condition, num)
         self.skip = None if block.skip is None else taps(block.skip)[0, 0]
         self.gate, self.gate_bias = taps(block.gate)[0, 0], block.gate.bias
-        # The row last computed, with the zeros of the padding at both ends.
+        # The row computed last, with the zeros of the padding at both ends.
         self.row = self.base.new_zeros(columns + 2, num, self.taps.shape[2])
 
     def step(self, x: Tensor, skip: Tensor | None) -> Tensor:
@@ -63,29 +63,29 @@ class DownBlock:
 
 
 class RightBlock:
-    """A block of the down-right stream: what comes from above once a row, what comes from the left once a pixel."""
+    """A block of the down-right stream: terms from above are computed once per row, terms from the left per pixel."""
 
-    def __init__(self, block: GatedBlock, columns: int, labels: Tensor | None, num: int) -> None:
+    def __init__(self, block: GatedBlock, columns: int, condition: Tensor | None, num: int) -> None:
         width = len(block.conv.bias)
         conv = taps(block.conv)
         self.above_left, self.above, self.left, self.here = conv[0, 0], conv[0, 1], conv[1, 0], conv[1, 1]
-        self.base = base_of(block, labels, num)
-        # The skip connection is (u, l) or u alone, and its elu that of it and of its negative.
+        self.base = base_of(block, condition, num)
+        # The skip connection is (u, l) or u alone; concat_elu puts its negative after it.
         skip = taps(cast(NormalizedConv, block.skip))[0, 0].view(2, -1, width, width)
         self.skip_down = skip[:, 0].reshape(2 * width, width)
         self.skip_right = skip[:, 1:].reshape(-1, width)  # empty without one
         self.gate, self.gate_bias = taps(block.gate)[0, 0], block.gate.bias
 
         self.row = self.base.new_zeros(columns, num, 2 * width)
-        self.hidden = self.base.new_zeros(columns + 1, num, width)  # the last column takes what nobody asks for
+        self.hidden = self.base.new_zeros(columns + 1, num, width)  # the last column is written but not read
         self.scratch = self.base.new_zeros(num, 2 * width)
-        # Views are made once: making one costs as much as a small product.
+        # Views are created once: creating one takes as long as a small product.
         self.row_at = [(column, column[:, :width], column[:, width:]) for column in self.row.unbind()]
         self.hidden_at = self.hidden.unbind()
         self.scratch_halves = self.scratch[:, :width], self.scratch[:, width:]
 
     def begin_row(self, u: Tensor) -> None:
-        """Takes in what the new row sees of its own row above and of the down stream (W, N, C)."""
+        """Adds the terms from this stream's row above and from the down stream's new row (W, N, C)."""
         self.hidden.copy_(self.base)
         hidden = self.hidden[:-1]
         add_product(hidden, self.row, self.above)
@@ -93,7 +93,7 @@ class RightBlock:
         add_product(hidden, concat_elu_last(u), self.skip_down)
 
     def step(self, column: int, x: Tensor, skip: Tensor | None) -> Tensor:
-        """Maps the next pixel (N, C) to that of the result."""
+        """Maps the next pixel (N, C) to the pixel of the result."""
         activation, positive, negative = self.row_at[column]
         concat_elu_into(x, activation, positive, negative)
         hidden = self.hidden_at[column]
@@ -113,10 +113,10 @@ def concat_elu_into(x: Tensor, whole: Tensor, positive: Tensor, negative: Tensor
     F.elu_(whole)
 
 
-def base_of(block: GatedBlock, labels: Tensor | None, num: int) -> Tensor:
-    """Returns the biases of a block's hidden activations, with those of the labels, (N, C)."""
+def base_of(block: GatedBlock, condition: Tensor | None, num: int) -> Tensor:
+    """Returns the biases of a block's hidden activations, with those of the class labels if there are any, (N, C)."""
     bias = block.conv.bias if block.skip is None else block.conv.bias + block.skip.bias
-    return bias.repeat(num, 1) if block.label is None else bias + block.label(labels)
+    return bias.repeat(num, 1) if block.label is None else bias + block.label(condition)
 
 
 class Between:
@@ -154,20 +154,20 @@ class Between:
         return coarse
 
     def enlarge_down_row(self, u: Tensor) -> None:
-        """Fills the next two rows from a coarse one (W / 2, N, C)."""
+        """Computes the next two rows from a coarse row (W / 2, N, C)."""
         for row, (matrix, bias) in enumerate(zip(*self.enlarge_down, strict=True)):
             both = torch.matmul(u, matrix).add_(bias).unflatten(-1, (2, self.width))
             self.raised_down[row] = both.transpose(1, 2).reshape(self.columns, -1, self.width)
 
     def begin_row(self) -> None:
-        """Takes in what the coarse row sees of the odd row before it."""
+        """Adds the terms of the coarse row from the odd row before it."""
         self.coarse.copy_(self.right_bias)
         coarse = self.coarse[:-1]
         add_product(coarse, self.last_right[0::2], self.above)
         add_product(coarse[1:], self.last_right[1:-1:2], self.above_left)
 
     def enlarge_right_pixel(self, coarse_column: int, x: Tensor) -> None:
-        """Fills the next 2x2 pixels from a coarse one (N, C)."""
+        """Computes the next 2x2 pixels from a coarse pixel (N, C)."""
         matrices, biases = self.enlarge_right
         for row, block in enumerate(self.raised_right_blocks[coarse_column]):
             both = torch.addmm(biases[row], x, matrices[row])
@@ -182,7 +182,7 @@ def enlarging(conv: NormalizedConv) -> tuple[tuple[Tensor, ...], tuple[Tensor, .
 
 
 class First:
-    """The first layer: the down stream a row at a time, the down-right stream by what each pixel adds to later ones."""
+    """The first layer: the down stream one row at a time, the down-right stream by adding each pixel to later ones."""
 
     def __init__(self, layer: FirstLayer, columns: int, num: int) -> None:
         self.columns, side = columns, 2 * REACH + 1
@@ -195,17 +195,17 @@ class First:
         above[:REACH] += left[0]
         self.above = above.flatten(0, 1)
         self.bias = layer.above.bias + layer.left.bias
-        self.left = left[1].flip(0).contiguous()  # first what the next pixel sees
+        self.left = left[1].flip(0).contiguous()  # the weights for the next pixel come first
         self.side = side
         new = self.bias.new_zeros
-        # The three rows above the one that is drawn, then that one; a last channel of ones inside the picture.
+        # The three rows above the current one, then the current one; a last channel of ones inside the image.
         self.rows = [new(columns + 2 * REACH, num, channels) for _ in range(REACH + 1)]
         self.state = new(columns + REACH, num, width)
         self.state_at = self.state.unbind()
         self.next_at = [self.state[column + 1 : column + 1 + REACH] for column in range(columns)]
 
     def begin_row(self) -> Tensor:
-        """Returns the row of the down stream (W, N, C), and takes in what the other one sees of the rows above."""
+        """Returns the row of the down stream (W, N, C), and adds the rows above to the down-right stream."""
         above = [self.unfolded(row) for row in self.rows[1:]]
         self.rows = [*self.rows[1:], torch.zeros_like(self.rows[0])]
         self.state.copy_(self.bias)
@@ -213,11 +213,11 @@ class First:
         return torch.matmul(torch.cat(above, -1), self.down).add_(self.down_bias)
 
     def unfolded(self, row: Tensor) -> Tensor:
-        """Returns for each column the pixels that the kernels see of a row, (W, N, 7 * channels)."""
+        """Returns for each column the pixels of a row that the kernels cover, (W, N, 7 * channels)."""
         return torch.cat([row[shift : shift + self.columns] for shift in range(self.side)], -1)
 
     def put(self, column: int, pixel: Tensor) -> None:
-        """Adds what the next pixels of the row see of this one, (N, channels)."""
+        """Adds this pixel (N, channels) to the next pixels of the row."""
         here = self.rows[-1][REACH + column]
         here[:, :-1] = pixel
         here[:, -1] = 1
@@ -225,22 +225,22 @@ class First:
 
 
 class CachedPasses:
-    """The parameters of one pixel after another, as ``FullPasses`` gives them, a hundred times faster.
+    """Computes the same parameters as ``FullPasses``, one pixel after another, a hundred times faster.
 
     Args:
-        network: In evaluation mode; later changes of its weights are not seen.
-        num: Pictures.
-        labels: int64 (num,), for a class-conditional network.
+        network: The network in evaluation mode; later changes of its weights have no effect.
+        num: Number of images.
+        condition: Class labels, int64 (num,), for a class-conditional network, else ``None``.
     """
 
-    def __init__(self, network: PixelCNN, num: int, labels: Tensor | None) -> None:
+    def __init__(self, network: PixelCNN, num: int, condition: Tensor | None) -> None:
         columns = [network.shape[2] >> scale for scale in range(network.num_scales)]
         self.first = First(network.first, columns[0], num)
 
         def caches(stages: Sequence[Stage]) -> tuple[list[list[DownBlock]], list[list[RightBlock]]]:
             return (
-                [[DownBlock(b, columns[s], labels, num) for b in stage.down] for s, stage in enumerate(stages)],  # type: ignore[arg-type]
-                [[RightBlock(b, columns[s], labels, num) for b in stage.right] for s, stage in enumerate(stages)],  # type: ignore[arg-type]
+                [[DownBlock(b, columns[s], condition, num) for b in stage.down] for s, stage in enumerate(stages)],  # type: ignore[arg-type]
+                [[RightBlock(b, columns[s], condition, num) for b in stage.right] for s, stage in enumerate(stages)],  # type: ignore[arg-type]
             )
 
         self.down_descent, self.right_descent = caches(cast(Sequence[Stage], network.descent))
@@ -249,18 +249,18 @@ class CachedPasses:
         self.head, self.head_bias = taps(network.head)[0, 0], network.head.bias
 
     def parameters_at(self, row: int, column: int) -> Tensor:
-        """Returns the parameters of a pixel, (num, num_parameters); pixels are asked for in raster order."""
+        """Returns the parameters of a pixel, (num, num_parameters); must be called in raster order."""
         if column == 0:
             self.begin_row(row, 0, self.first.begin_row())
         x = self.visit(row, column, 0, self.first.state_at[column])
         return torch.addmm(self.head_bias, concat_elu_last(x), self.head)
 
     def put(self, row: int, column: int, pixel: Tensor) -> None:
-        """Sets the pixel whose parameters were asked for last, (num, C) in [-1, 1]."""
+        """Sets the pixel whose parameters were computed last, (num, C) in [-1, 1]."""
         self.first.put(column, pixel)
 
     def begin_row(self, row: int, scale: int, u: Tensor) -> Tensor:
-        """Runs the down stream over a row (W, N, C) of a scale and all coarser ones that move with it."""
+        """Runs the down stream over a row (W, N, C) of a scale, and of all coarser scales that have a new row here."""
         states = [u]
         for down, right in zip(self.down_descent[scale], self.right_descent[scale], strict=True):
             u = down.step(u, None)
@@ -282,7 +282,7 @@ class CachedPasses:
         return u
 
     def visit(self, row: int, column: int, scale: int, x: Tensor) -> Tensor:
-        """Runs the down-right stream over a pixel (N, C) of a scale and all coarser ones that move with it."""
+        """Runs the down-right stream over a pixel (N, C) of a scale, and of all coarser scales with a new one here."""
         states = [x]
         for block in self.right_descent[scale]:
             x = block.step(column, x, None)

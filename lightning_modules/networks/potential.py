@@ -1,8 +1,8 @@
-"""Networks that map an example to one number, smooth everywhere: potentials of energy-based models.
+"""Potentials of energy-based models: smooth networks that map an example to one number.
 
-Chains walk along the gradient by the input, so the activation is the swish (SiLU), whose gradient has no jumps, and
-there is no batch normalisation, which would tie chains together. The last layer has no bias: a constant in an energy
-cancels.
+Markov chains follow the gradient with respect to the input. So the activation is the swish (SiLU), whose gradient is
+continuous, and there is no batch normalisation, which would make chains depend on each other. The last layer has no
+bias, because a constant in an energy cancels.
 """
 
 import math
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from lightning_modules.networks.mlp import hidden_layers
 
-FREQUENCY = 2.5  # k of the waves that points are given as
+FREQUENCY = 2.5  # k in the features k x, sin k x and cos k x of points
 ARCHITECTURES = ("conv", "mlp")
 
 
@@ -32,16 +32,17 @@ def build_potential(architecture: str, shape: Sequence[int], width: int, referen
     if architecture == "mlp":
         return MLPPotential(shape, width, reference_scale)
     if len(shape) != 3:
-        raise ValueError(f"architecture='conv' needs pictures, not shape={list(shape)}; use 'mlp'.")
+        raise ValueError(f"architecture='conv' needs images, not shape={list(shape)}; use 'mlp'.")
     if reference_scale is not None:
-        raise ValueError(f"reference_scale={reference_scale} is for architecture='mlp'; pictures live in a box.")
+        raise ValueError(f"reference_scale={reference_scale} is for architecture='mlp'; images have a bounded range.")
     return ConvPotential(shape, width)
 
 
 class ConvPotential(nn.Module):
     """Convolutions of stride 2 down to a side of 3 or less: width channels, then 2, 4, 4, ... times as many.
 
-    Kernels have a side of 4, so that each pixel takes part equally often; with 3 or 5, chains draw chequerboards.
+    Kernels have a side of 4, so that each pixel takes part equally often; with 3 or 5, samples have checkerboard
+    patterns.
     """
 
     def __init__(self, shape: Sequence[int], width: int) -> None:
@@ -50,7 +51,7 @@ class ConvPotential(nn.Module):
         layers: list[nn.Module] = []
         factor = 1
         while max(height, breadth) > 3 or not layers:
-            padding = (1 + height % 2, 1 + breadth % 2)  # an odd side is covered whole
+            padding = (1 + height % 2, 1 + breadth % 2)  # so that kernels cover an odd side completely
             layers += [nn.Conv2d(channels, factor * width, 4, stride=2, padding=padding), nn.SiLU()]
             channels, factor = factor * width, min(2 * factor, 4)
             height, breadth = (height + 1) // 2, (breadth + 1) // 2
@@ -64,9 +65,9 @@ class ConvPotential(nn.Module):
 
 
 class MLPPotential(nn.Module):
-    """Three layers of 4 * width units, plus |x|^2 / (2 reference_scale^2), if given: a Gaussian that it bends.
+    """Three layers of 4 * width units, plus the energy |x|^2 / (2 reference_scale^2) of a Gaussian, if it is given.
 
-    Without that term exp(-potential) over the plane may have no integral: far away the network is linear.
+    Without that term exp(-potential) may not be integrable over the plane: far from the origin the network is linear.
     """
 
     def __init__(self, shape: Sequence[int], width: int, reference_scale: float | None) -> None:
@@ -84,6 +85,6 @@ class MLPPotential(nn.Module):
 
 
 def with_waves(x: Tensor) -> Tensor:
-    """Returns k x, sin k x and cos k x of points x (N, D): from these, layers learn sharp modes ten times sooner."""
+    """Returns k x, sin k x and cos k x of points x (N, D), with which layers learn sharp modes ten times faster."""
     x = FREQUENCY * x
     return torch.cat([x, x.sin(), x.cos()], dim=1)

@@ -1,4 +1,4 @@
-"""Residual networks of the spectral-norm GAN, for square pictures of 28, 32, 64, ... pixels.
+"""Residual networks of the spectral-norm GAN, for square images of 28, 32, 64, ... pixels.
 
 Spectral Normalization for Generative Adversarial Networks (Miyato et al., 2018), https://arxiv.org/abs/1802.05957,
 appendix B.4; class-conditional batch normalisation and projection after cGANs with Projection Discriminator
@@ -15,7 +15,7 @@ from lightning_modules.networks.blocks import ProjectionHead, base_resolution
 
 
 class ClassBatchNorm(nn.Module):
-    """Batch normalisation whose scale and shift are looked up by the label."""
+    """Batch normalisation with a learned scale and shift for each class; without classes, one scale and shift."""
 
     def __init__(self, channels: int, num_classes: int | None) -> None:
         super().__init__()
@@ -26,12 +26,12 @@ class ClassBatchNorm(nn.Module):
                 self.scale_shift.num_embeddings, 1
             )
 
-    def forward(self, x: Tensor, labels: Tensor | None) -> Tensor:
-        """Normalises (N, channels, H, W)."""
+    def forward(self, x: Tensor, condition: Tensor | None) -> Tensor:
+        """Maps x (N, channels, H, W) and class labels (int64 (N,), or ``None``) to the same shape."""
         x = self.norm(x)
         if self.scale_shift is None:
             return x
-        scale, shift = self.scale_shift(labels)[:, :, None, None].chunk(2, dim=1)
+        scale, shift = self.scale_shift(condition)[:, :, None, None].chunk(2, dim=1)
         return scale * x + shift
 
 
@@ -46,11 +46,11 @@ class UpBlock(nn.Module):
         self.conv2 = nn.Conv2d(channels_out, channels_out, 3, padding=1)
         self.shortcut = nn.Conv2d(channels_in, channels_out, 1)
 
-    def forward(self, x: Tensor, labels: Tensor | None) -> Tensor:
-        """Maps (N, channels_in, H, W) to (N, channels_out, 2H, 2W)."""
-        h = self.conv1(F.interpolate(F.relu(self.norm1(x, labels)), scale_factor=2))
-        h = self.conv2(F.relu(self.norm2(h, labels)))
-        # A 1x1 convolution commutes with nearest-neighbour upsampling, and costs a quarter before it.
+    def forward(self, x: Tensor, condition: Tensor | None) -> Tensor:
+        """Maps x (N, channels_in, H, W) and class labels (int64 (N,), or ``None``) to (N, channels_out, 2H, 2W)."""
+        h = self.conv1(F.interpolate(F.relu(self.norm1(x, condition)), scale_factor=2))
+        h = self.conv2(F.relu(self.norm2(h, condition)))
+        # A 1x1 convolution commutes with nearest-neighbour upsampling, and before it takes a quarter of the arithmetic.
         return h + F.interpolate(self.shortcut(x), scale_factor=2)
 
 
@@ -76,12 +76,12 @@ class DownBlock(nn.Module):
 
 
 class Generator(nn.Module):
-    """Maps (N, latent_dim) to pictures (N, C, H, W) in [-1, 1].
+    """Maps codes (N, latent_dim) to images (N, C, H, W) in [-1, 1].
 
     Args:
         shape: (C, H, W) with H = W = 28, 32, 64, ...
         latent_dim: Size of the code z.
-        width: A half of the channels, which are the same at every resolution.
+        width: Half the number of channels, which is the same at every resolution.
         num_classes: Number of classes, or ``None``; they enter by class-conditional batch normalisation.
     """
 
@@ -96,20 +96,20 @@ class Generator(nn.Module):
         self.norm = nn.BatchNorm2d(channels)
         self.output = nn.Conv2d(channels, shape[0], 3, padding=1)
 
-    def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Returns pictures, shape (N, C, H, W)."""
+    def forward(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Maps codes and class labels (int64 (N,), or ``None``) to images (N, C, H, W)."""
         h = self.project(z)
         for block in self.blocks:
-            h = block(h, labels)
+            h = block(h, condition)
         return self.output(F.relu(self.norm(h))).tanh()
 
 
 class Discriminator(nn.Module):
-    """Maps pictures (N, C, H, W) to logits (N,). ``batch_norm`` is refused: the paper's has none.
+    """Maps images (N, C, H, W) to logits (N,). ``batch_norm`` is refused: the paper's discriminator has none.
 
     Args:
         shape: (C, H, W) with H = W = 28, 32, 64, ...
-        width: A half of the channels, which are the same at every resolution.
+        width: Half the number of channels, which is the same at every resolution.
         num_classes: Number of classes, or ``None``; they enter by projection.
         batch_norm: Must be false.
     """
@@ -129,6 +129,6 @@ class Discriminator(nn.Module):
         )
         self.head = ProjectionHead(channels, num_classes)
 
-    def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Returns logits, shape (N,)."""
-        return self.head(F.relu(self.blocks(x)).sum((2, 3)), labels)
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Maps images and class labels (int64 (N,), or ``None``) to logits (N,)."""
+        return self.head(F.relu(self.blocks(x)).sum((2, 3)), condition)

@@ -1,1 +1,1 @@
-"""Pure functions and small protocols that the methods are made of."""
+"""Pure functions, small classes and protocols that methods are built from."""

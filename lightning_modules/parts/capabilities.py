@@ -1,50 +1,17 @@
-"""What a module can do, as small protocols: callbacks, the zoo and the tests rely on these alone.
+"""Small protocols for what a module can do: callbacks, the zoo and the tests rely on these alone.
 
-A method says what it can by having the call; ``isinstance(module, Samples)`` asks.
+A module supports a protocol if it has its methods; ``isinstance(module, SupportsSampling)`` checks that.
 """
 
 from collections.abc import Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from torch import Generator, Tensor, nn
 
 
 @runtime_checkable
-class DataSpec(Protocol):
-    """What a datamodule says of its data; see ``datamodules.spec.DataSpec`` for the fields."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def kind(self) -> str: ...
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-    @property
-    def value_range(self) -> tuple[float, float] | None: ...
-    @property
-    def num_classes(self) -> int | None: ...
-    @property
-    def class_names(self) -> tuple[str, ...]: ...
-    @property
-    def class_counts(self) -> tuple[int, ...]: ...
-    @property
-    def preprocessing(self) -> str: ...
-    @property
-    def vocabulary(self) -> tuple[str, ...]: ...
-    @property
-    def modes(self) -> tuple[tuple[float, ...], ...]: ...
-    @property
-    def mode_scale(self) -> float | None: ...
-    @property
-    def entropy_rate(self) -> float | None: ...
-    @property
-    def scale(self) -> float | None: ...
-    def to_json(self) -> dict[str, Any]: ...
-
-
-@runtime_checkable
-class Samples(Protocol):
-    """Draws new data, in the range that the datamodule yields."""
+class SupportsSampling(Protocol):
+    """Samples new data, in the range that the datamodule yields."""
 
     def sample(
         self, num_samples: int, *, labels: Tensor | None = None, generator: Generator | None = None
@@ -52,8 +19,8 @@ class Samples(Protocol):
 
 
 @runtime_checkable
-class Interpolates(Protocol):
-    """Decodes latent codes, so that one can walk between two of them."""
+class SupportsInterpolation(Protocol):
+    """Decodes latent codes, so that one can interpolate between two of them."""
 
     def sample_latent(self, num_samples: int, *, generator: Generator | None = None) -> Tensor: ...
 
@@ -84,14 +51,14 @@ class HasEnergy(Protocol):
 
 
 @runtime_checkable
-class Continues(Protocol):
-    """Draws p(x_{t:T} | x_{1:t}): the prefix and what follows it."""
+class SupportsContinuation(Protocol):
+    """Samples p(x_{t:T} | x_{1:t}), and returns the prefix and its continuation."""
 
     def continue_sequence(self, prefix: Tensor, length: int, *, generator: Generator | None = None) -> Tensor: ...
 
 
 @runtime_checkable
-class Encodes(Protocol):
+class SupportsEncoding(Protocol):
     """Maps data to a latent code and back."""
 
     def encode(self, x: Tensor) -> Tensor: ...
@@ -100,10 +67,10 @@ class Encodes(Protocol):
 
 
 @runtime_checkable
-class Extracts(Protocol):
-    """Looks at pictures for FID, Inception Score, KID, precision and recall.
+class FeatureExtractor(Protocol):
+    """Extracts the features that FID, Inception Score, KID, precision and recall are computed from.
 
-    ``extractor_name`` stands in every metric's name; ``num_features`` is the width of the features.
+    ``extractor_name`` is part of every metric's name; ``num_features`` is the size of the features.
     """
 
     extractor_name: str
@@ -115,7 +82,7 @@ class Extracts(Protocol):
 
 
 @runtime_checkable
-class Averages(Protocol):
-    """Names the networks that sampling uses: those an exponential moving average is kept of."""
+class SupportsAveraging(Protocol):
+    """Names the networks that sampling uses, of which an exponential moving average is kept."""
 
     def averaged_networks(self) -> Mapping[str, nn.Module]: ...

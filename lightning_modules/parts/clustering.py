@@ -1,8 +1,8 @@
-"""k-means, as a start for mixtures.
+"""k-means, to initialise mixtures.
 
 References:
     k-means++: The Advantages of Careful Seeding (Arthur and Vassilvitskii, 2007), in the greedy form that the paper
-    recommends in its section 7: of several candidates the one that lowers the distances most.
+    recommends in its section 7: of several candidates it chooses the one that reduces the distances most.
 """
 
 import math
@@ -17,8 +17,8 @@ def k_means(x: Tensor, num: int, generator: Generator, iterations: int = 20) -> 
     Args:
         x: Points (N, D).
         num: Number of clusters.
-        generator: Source of the start.
-        iterations: Rounds of Lloyd's algorithm at most; it stops earlier where nothing changes.
+        generator: Source of the random numbers of k-means++.
+        iterations: Largest number of iterations of Lloyd's algorithm; it stops earlier if no assignment changes.
 
     Raises:
         ValueError: If there are fewer distinct points than clusters.
@@ -36,7 +36,7 @@ def k_means(x: Tensor, num: int, generator: Generator, iterations: int = 20) -> 
 
 
 def k_means_plus_plus(x: Tensor, num: int, generator: Generator) -> Tensor:
-    """Returns the indices of ``num`` distinct points that lie far from one another, int64 (num,).
+    """Returns the indices of ``num`` distinct points that are far from each other, int64 (num,).
 
     Raises:
         ValueError: If there are fewer distinct points than clusters.
@@ -45,14 +45,14 @@ def k_means_plus_plus(x: Tensor, num: int, generator: Generator) -> Tensor:
     chosen = torch.randint(len(x), (1,), generator=generator).to(x.device)
     nearest = torch.cdist(x, x[chosen]).square().squeeze(1)
     while len(chosen) < num:
-        nearest[chosen] = 0  # exactly, so that no point is drawn twice
+        nearest[chosen] = 0  # exactly 0, so that no point is drawn twice
         if not nearest.sum() > 0:
             raise ValueError(f"{num} clusters need as many distinct points, but there are {len(chosen)}.")
         weights = nearest.double().cpu()
         cumulative = weights.cumsum(0)
-        draws = torch.rand(candidates, generator=generator, dtype=torch.float64) * cumulative[-1]
-        # Rounding may lead past the last point with a weight.
-        drawn = torch.searchsorted(cumulative, draws, right=True).clamp(max=int(weights.nonzero()[-1]))
+        uniform = torch.rand(candidates, generator=generator, dtype=torch.float64) * cumulative[-1]
+        # Rounding may give an index after the last point with a positive weight.
+        drawn = torch.searchsorted(cumulative, uniform, right=True).clamp(max=int(weights.nonzero()[-1]))
         drawn = drawn.to(x.device)
         lowered = torch.minimum(nearest[:, None], torch.cdist(x, x[drawn]).square())
         best = lowered.sum(0).argmin()
@@ -61,7 +61,7 @@ def k_means_plus_plus(x: Tensor, num: int, generator: Generator) -> Tensor:
 
 
 def fill_empty(distances: Tensor) -> Tensor:
-    """Assigns points to their nearest centre, and to each centre without points the one farthest from its own."""
+    """Assigns each point to its nearest centre, then to each empty centre the point farthest from its own centre."""
     nearest, assigned = distances.min(1)
     counts = torch.bincount(assigned, minlength=distances.shape[1])
     for empty in (counts == 0).nonzero().squeeze(1):

@@ -1,4 +1,4 @@
-"""Constraints on a discriminator's weights: one by its parametrisation, one after each of its steps."""
+"""Constraints on a discriminator's weights: one in their parametrisation, one applied after each step."""
 
 import torch
 from torch import nn
@@ -8,9 +8,9 @@ from torch.nn.utils import parametrizations
 def spectrally_normalized(network: nn.Module) -> nn.Module:
     """Divides every weight matrix of ``network`` by its largest singular value, eq. 1.42-1.44.
 
-    The singular value comes from one power iteration a training pass (Miyato et al., 2018, Algorithm 1), kept
-    in the buffers ``_u`` and ``_v``; eval() leaves them alone. Convolutions are read as (out, in * kh * kw)
-    matrices, whose largest singular value bounds the operator norm up to a factor sqrt(kh * kw).
+    The singular value is estimated by one power iteration per training pass (Miyato et al., 2018, Algorithm 1), whose
+    state is kept in the buffers ``_u`` and ``_v``; evaluation mode does not change them. Convolutions are treated as
+    (out, in * kh * kw) matrices, whose largest singular value bounds the operator norm up to a factor sqrt(kh * kw).
     """
     for layer in network.modules():
         if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.Embedding)):

@@ -1,15 +1,16 @@
-"""Adversarial games: what each player minimises, written on raw logits l = log D - log(1 - D).
+"""Adversarial games: the losses that both players minimise, as functions of logits l = log D - log(1 - D).
 
 Two identities are used throughout, exact and stable for any logit: ``softplus(-l) = -log D`` and
 ``softplus(l) = -log(1 - D)``. Every function returns a mean over the batch.
 
-NOTE: eq. 1.38 and 1.39 of the text differ by where one minus sign stands in the generator's loss, and by
-nothing else; compare ``saturating`` with ``non_saturating``.
+NOTE: eq. 1.38 and 1.39 of the text differ only in the position of one minus sign in the generator's loss; compare
+``saturating`` with ``non_saturating``.
 """
 
 from collections.abc import Callable
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 from torch.nn.functional import relu, softplus
 
@@ -18,26 +19,39 @@ class Game(NamedTuple):
     """A pair of losses.
 
     Args:
-        discriminator: (real logits, fake logits), each of shape (batch,), to the scalar it minimises.
-        generator: fake logits, shape (batch,), to the scalar it minimises.
+        discriminator: Maps (real logits, fake logits), each of shape (batch,), to the discriminator's loss, a scalar.
+        generator: Maps fake logits, shape (batch,), to the generator's loss, a scalar; in a relativistic game it maps
+            (real logits, fake logits).
+        relativistic: Whether the generator's loss compares each fake with a real example. In a class-conditional game
+            both then have the same class.
     """
 
     discriminator: Callable[[Tensor, Tensor], Tensor]
-    generator: Callable[[Tensor], Tensor]
+    generator: Callable[..., Tensor]
+    relativistic: bool = False
+
+    def generator_loss(self, fake: Tensor, real: Tensor | None) -> Tensor:
+        """Returns the generator's loss; ``real`` logits are needed in a relativistic game."""
+        return self.generator(real, fake) if self.relativistic else self.generator(fake)
+
+
+def in_full_precision(logits: Tensor) -> Tensor:
+    """Returns half-precision logits as float32, because a half-precision mean is rounded to three digits."""
+    return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
 
 
 def cross_entropy(real: Tensor, fake: Tensor) -> Tensor:
-    """-E log D(x) - E log(1 - D(G(z))), eq. 1.37 with its sign turned (Goodfellow et al., 2014)."""
+    """-E log D(x) - E log(1 - D(G(z))), eq. 1.38 with the opposite sign (Goodfellow et al., 2014)."""
     return softplus(-real).mean() + softplus(fake).mean()
 
 
 def saturating(fake: Tensor) -> Tensor:
-    """E log(1 - D(G(z))), eq. 1.38: its gradient vanishes where the discriminator is sure."""
+    """E log(1 - D(G(z))), eq. 1.38: its gradient vanishes where D(G(z)) is near 0."""
     return -softplus(fake).mean()
 
 
 def non_saturating(fake: Tensor) -> Tensor:
-    """-E log D(G(z)), eq. 1.39: its gradient stays near 1 where the discriminator is sure."""
+    """-E log D(G(z)), eq. 1.39: its gradient by the logit has magnitude near 1 where D(G(z)) is near 0."""
     return softplus(-fake).mean()
 
 
@@ -52,7 +66,7 @@ def hinge(real: Tensor, fake: Tensor) -> Tensor:
 
 
 def linear(fake: Tensor) -> Tensor:
-    """-E f(G(z)), the generator of both the Wasserstein and the hinge game."""
+    """-E f(G(z)), the generator's loss in both the Wasserstein and the hinge game."""
     return -fake.mean()
 
 

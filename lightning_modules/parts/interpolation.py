@@ -1,7 +1,7 @@
-"""Ways from one latent code to another.
+"""Interpolation between latent codes.
 
 References:
-    Sampling Generative Networks (White, 2016), https://arxiv.org/abs/1609.04468 (why along the sphere)
+    Sampling Generative Networks (White, 2016), https://arxiv.org/abs/1609.04468 (why spherical interpolation)
 """
 
 import torch
@@ -20,12 +20,12 @@ def spherical_interpolation(start: Tensor, end: Tensor, steps: int) -> Tensor:
     .. math:: \frac{\sin((1 - t)\omega)}{\sin\omega} z_0 + \frac{\sin(t\omega)}{\sin\omega} z_1
 
     where :math:`\omega` is the angle between them. Codes of a Gaussian prior lie near a sphere of radius
-    :math:`\sqrt{D}`; the middle of a segment does not, and the model has never seen it.
+    :math:`\sqrt{D}`; the middle of a segment does not, and the model was not trained on such codes.
     """
     cosine = torch.nn.functional.cosine_similarity(start, end, dim=1).clamp(-1, 1)
     angle = cosine.acos()[:, None, None]
     weight = torch.linspace(0, 1, steps, device=start.device)[None, :, None]
     sine = angle.sin()
     arc = (((1 - weight) * angle).sin() * start[:, None] + (weight * angle).sin() * end[:, None]) / sine
-    # parallel codes have no arc between them; opposite ones have no single one
+    # Between parallel codes there is no arc, and between opposite ones it is not unique.
     return torch.where(sine > 1e-4, arc, linear_interpolation(start, end, steps))

@@ -1,7 +1,7 @@
-"""Log-likelihoods of pictures and points, as pure functions: nats per example, summed over all dimensions.
+"""Log-likelihoods of images and points, as pure functions: nats per example, summed over all dimensions.
 
-NOTE: A probability mass (Bernoulli, discretised logistic) is comparable with any other model of the same discrete
-data; a density only with densities under the same dequantisation.
+NOTE: A probability mass (Bernoulli, discretised logistic) can be compared with that of any other model of the same
+discrete data; a density only with densities under the same dequantisation.
 """
 
 import math
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-MIXTURES = 10
+NUM_COMPONENTS = 10
 """Components of the discretised logistic mixture, as in PixelCNN++."""
 MIN_LOG_SCALE = -7.0
 BIN = 1 / 255
@@ -50,11 +50,21 @@ def standard_normal_log_prob(z: Tensor) -> Tensor:
     return sum_over_event(-0.5 * (z.square() + math.log(2 * math.pi)))
 
 
-def discretized_logistic_log_prob(x: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
-    """Returns log P of each of the 256 grey values under a logistic law, elementwise, nats.
+def gaussian_kl(mean: Tensor, log_scale: Tensor) -> Tensor:
+    """Returns KL(N(mean, exp(log_scale)^2) || N(0, I)) in nats, shape (N,), of (N, D) and (N, D)."""
+    return 0.5 * (mean.square() + torch.exp(2 * log_scale) - 1 - 2 * log_scale).sum(1)
 
-    The first and the last bin take the tails, so that the masses sum to 1. Where a bin holds less than 1e-5 the mass
-    is the density at its centre times its width, whose gradient does not vanish.
+
+def log_mean_exp(log_weights: Tensor) -> Tensor:
+    """Returns log 1/k sum_i w_i, shape (N,), of log w, shape (N, k)."""
+    return torch.logsumexp(log_weights, 1) - math.log(log_weights.shape[1])
+
+
+def discretized_logistic_log_prob(x: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
+    """Returns log P of grey values under a logistic distribution discretised to 256 bins, elementwise, nats.
+
+    The first and the last bin include the tails, so that the masses sum to 1. Where the mass of a bin is below 1e-5, it
+    is computed as the density at the centre times the width, whose gradient does not vanish.
 
     Args:
         x: Values v / 127.5 - 1 for v in {0, ..., 255}.
@@ -69,29 +79,29 @@ def discretized_logistic_log_prob(x: Tensor, mean: Tensor, log_scale: Tensor) ->
     upper, lower, middle = inverse * (centred + BIN), inverse * (centred - BIN), inverse * centred
     mass = torch.sigmoid(upper) - torch.sigmoid(lower)
     density = middle - log_scale - 2 * F.softplus(middle) + math.log(2 * BIN)
-    # The inner clamp keeps the gradient of the branch that is not taken finite: 0 * inf would be NaN.
+    # The clamp keeps the gradient of the branch that is not selected finite: 0 * inf would be NaN.
     inside = torch.where(mass > 1e-5, mass.clamp(min=1e-12).log(), density)
     first, last = upper - F.softplus(upper), -F.softplus(lower)
     return torch.where(x < -0.999, first, torch.where(x > 0.999, last, inside))
 
 
-def num_logistic_parameters(channels: int, mixtures: int = MIXTURES) -> int:
-    """Returns how many numbers a pixel the mixture takes: weights, means, scales and, in colour, three couplings.
+def num_logistic_parameters(channels: int, num_components: int = NUM_COMPONENTS) -> int:
+    """Returns the number of parameters per pixel: weights, means, scales and, in colour, three couplings.
 
     Raises:
         ValueError: If ``channels`` is neither 1 nor 3, or there is no component.
     """
     if channels not in (1, 3):
-        raise ValueError(f"channels={channels}: the discretised logistic mixture models 1 (grey) or 3 (RGB).")
-    if mixtures < 1:
-        raise ValueError(f"mixtures={mixtures} must be at least 1.")
-    return mixtures * (3 if channels == 1 else 10)
+        raise ValueError(f"channels={channels}: the discretised logistic mixture supports 1 (grey) or 3 (RGB).")
+    if num_components < 1:
+        raise ValueError(f"num_components={num_components} must be at least 1.")
+    return num_components * (3 if channels == 1 else 10)
 
 
 def discretized_logistic_mixture_log_prob(parameters: Tensor, x: Tensor) -> Tensor:
-    """Returns log P(x) of pictures under a mixture of discretised logistics at every pixel, nats, shape (N,).
+    """Returns log P(x) of images under a mixture of discretised logistics at every pixel, nats, shape (N,).
 
-    In colour the mean of green is shifted by c0 red, that of blue by c1 red + c2 green, with c = tanh of a parameter.
+    In colour the mean of green is shifted by c0 red, that of blue by c1 red + c2 green, where c is tanh of a parameter.
 
     Args:
         parameters: Shape (N, P, H, W) with P = ``num_logistic_parameters(C, K)``: K logits of the weights, then
@@ -118,7 +128,7 @@ def split_logistic_parameters(parameters: Tensor, channels: int) -> tuple[Tensor
     mixtures, rest = divmod(parameters.shape[1], per_component)
     if rest:
         raise ValueError(
-            f"{parameters.shape[1]} parameters a pixel are no multiple of the {per_component} that a component takes."
+            f"{parameters.shape[1]} parameters per pixel are not a multiple of {per_component} per component."
         )
     sizes = [mixtures, channels * mixtures, channels * mixtures]
     logits, means, log_scales, *couplings = parameters.split(sizes if channels == 1 else [*sizes, 3 * mixtures], 1)
@@ -134,12 +144,12 @@ def split_logistic_parameters(parameters: Tensor, channels: int) -> tuple[Tensor
 def sample_discretized_logistic_mixture(
     parameters: Tensor, choice: Tensor, uniform: Tensor, temperature: float = 1.0
 ) -> Tensor:
-    """Draws pixels (N, C, ...) on the 256 grey values of [-1, 1].
+    """Samples pixels (N, C, ...) on the 256 grey values of [-1, 1].
 
     Args:
-        parameters: Shape (N, P, ...), as ``discretized_logistic_mixture_log_prob`` takes them.
-        choice: Uniform draws in [0, 1), shape (N, ...): they choose the component.
-        uniform: Uniform draws in [0, 1), shape (N, C, ...).
+        parameters: Shape (N, P, ...), as in ``discretized_logistic_mixture_log_prob``.
+        choice: Uniform samples in [0, 1), shape (N, ...): they choose the component.
+        uniform: Uniform samples in [0, 1), shape (N, C, ...).
         temperature: Divides the weights' logits and multiplies the scales; below 1 samples are more likely ones.
     """
     channels = uniform.shape[1]
@@ -165,7 +175,7 @@ def sample_discretized_logistic_mixture(
 
 
 def to_256_bins(x: Tensor) -> Tensor:
-    """Clips to [-1, 1] and rounds to the nearest v / 127.5 - 1."""
+    """Clamps to [-1, 1] and rounds to the nearest v / 127.5 - 1."""
     return ((x.clamp(-1, 1) + 1) * 127.5).round() / 127.5 - 1
 
 
@@ -174,30 +184,31 @@ def bits_per_dim(nats: Tensor | float, dimensions: int, offset: float = 0.0) -> 
 
     Args:
         nats: -log p(x).
-        dimensions: Numbers in one example.
-        offset: log2 of the bins in a unit of length: 0 for masses, 7 for densities of 256 grey values on [-1, 1].
+        dimensions: Number of values in one example.
+        offset: log2 of the number of bins per unit of length: 0 for masses, 7 for densities of 256 grey values on
+            [-1, 1].
     """
     return nats / (dimensions * math.log(2)) + offset
 
 
 def not_binary(x: Tensor) -> str | None:
-    """Says in a sentence which value of ``x`` is neither 0 nor 1, if one is."""
+    """Returns a sentence that names a value of ``x`` other than 0 and 1, or ``None`` if there is none."""
     wrong = x[(x != 0) & (x != 1)]
     if wrong.numel() == 0:
         return None
     return (
-        f"a Bernoulli likelihood is of values in {{0, 1}}, but a batch holds {wrong[0].item():.4g}; "
+        f"a Bernoulli likelihood needs values in {{0, 1}}, but a batch holds {wrong[0].item():.4g}; "
         "build the datamodule with binarize=True."
     )
 
 
 def not_on_256_bins(x: Tensor) -> str | None:
-    """Says in a sentence which value of ``x`` is none of the 256 grey values on [-1, 1], if one is."""
+    """Returns a sentence that names a value of ``x`` outside the 256 grey values on [-1, 1], or ``None``."""
     levels = (x + 1) * 127.5
     wrong = x[((levels - levels.round()).abs() > TOLERANCE * 127.5) | (levels < -0.5) | (levels > 255.5)]
     if wrong.numel() == 0:
         return None
     return (
-        f"the likelihood is of the 256 grey values v / 127.5 - 1, but a batch holds {wrong[0].item():.6g}; "
-        "build the datamodule without dequantize and binarize, and give it 8-bit pictures."
+        f"the likelihood needs the 256 grey values v / 127.5 - 1, but a batch holds {wrong[0].item():.6g}; "
+        "build the datamodule without dequantize and binarize, and give it 8-bit images."
     )

@@ -1,8 +1,8 @@
 """Markov chains for a density known up to a constant, p(x) proportional to exp(-E(x)): batched, pure functions.
 
-An energy maps (N, ...) to nats (N,); every row is a chain of its own. ``langevin_step`` discretises the Langevin
-diffusion and is biased by its step size; ``mala_step`` and ``hmc_step`` correct that by the accept step of Metropolis
-and leave exp(-E) exactly invariant.
+An energy maps (N, ...) to nats (N,); every row is an independent chain. ``langevin_step`` discretises the Langevin
+diffusion and is biased by its step size; ``mala_step`` and ``hmc_step`` correct that by a Metropolis-Hastings
+acceptance step and leave exp(-E) exactly invariant.
 
 NOTE: On a quadratic E = x' L x / 2 the stationary covariance of ``langevin_step`` is L^-1 (I - step_size L / 2)^-1, and
 it diverges where step_size times the largest curvature reaches 2.
@@ -25,7 +25,7 @@ Energy = Callable[[Tensor], Tensor]
 def energy_and_gradient(energy: Energy, x: Tensor) -> tuple[Tensor, Tensor]:
     """Returns E(x), shape (N,), and its gradient by x, in the shape of x, both detached.
 
-    Works under ``no_grad`` and in ``inference_mode`` too, where validation and sampling run.
+    It also works under ``no_grad`` and in ``inference_mode``, in which validation and sampling run.
     """
     with torch.inference_mode(False), torch.enable_grad():
         x = x.detach().clone().requires_grad_()
@@ -43,16 +43,16 @@ def langevin_step(
     noise_scale: float | None = None,
     max_gradient: float | None = None,
 ) -> Tensor:
-    """One step of unadjusted Langevin dynamics, x - step_size grad E(x) + sqrt(2 step_size) z.
+    """Makes one step of unadjusted Langevin dynamics, x - step_size grad E(x) + sqrt(2 step_size) z.
 
     Args:
         energy: The energy, in nats.
         x: Chains, shape (N, ...).
         step_size: Factor of the gradient.
-        normal: Standard normal draws z, in the shape of x; given, so that training draws them as it must.
+        normal: Standard normal samples z, in the shape of x; an argument, so that training uses its own source.
         noise_scale: Factor of z, by default sqrt(2 step_size). Any other value v samples at the temperature
             v^2 / (2 step_size) instead of 1.
-        max_gradient: Entries of the gradient are clamped to [-max_gradient, max_gradient], or not at all.
+        max_gradient: Entries of the gradient are clamped to [-max_gradient, max_gradient]; ``None`` for no clamping.
 
     Returns:
         The chains after the step, detached.
@@ -65,22 +65,22 @@ def langevin_step(
 
 
 def mala_step(energy: Energy, x: Tensor, step_size: float, generator: Generator) -> tuple[Tensor, Tensor]:
-    """One step of the Metropolis-adjusted Langevin algorithm, which leaves exp(-E) invariant at any step size.
+    """Makes one step of the Metropolis-adjusted Langevin algorithm; it leaves exp(-E) invariant at any step size.
 
     Args:
         energy: The energy, in nats.
         x: Chains, shape (N, ...).
         step_size: As in ``langevin_step``.
-        generator: Source of the draws, made on its device and moved.
+        generator: Source of random numbers, which are drawn on its device and moved.
 
     Returns:
-        The chains after the step, and which of them moved, bool (N,).
+        The chains after the step, and which proposals were accepted, bool (N,).
     """
     normal = _normal_like(x, generator)
     before, gradient = energy_and_gradient(energy, x)
     proposal = x.detach() - step_size * gradient + math.sqrt(2 * step_size) * normal
     after, gradient_after = energy_and_gradient(energy, proposal)
-    # log q(y|x) = -|y - x + step grad E(x)|^2 / (4 step) up to a constant; forward that is -|z|^2 / 2.
+    # log q(y|x) = -|y - x + step grad E(x)|^2 / (4 step) up to a constant; for the forward move it is -|z|^2 / 2.
     backward = -(x - proposal + step_size * gradient_after).square().flatten(1).sum(1) / (4 * step_size)
     forward = -normal.square().flatten(1).sum(1) / 2
     return _accept(x, proposal, before - after + backward - forward, generator)
@@ -89,17 +89,17 @@ def mala_step(energy: Energy, x: Tensor, step_size: float, generator: Generator)
 def hmc_step(
     energy: Energy, x: Tensor, step_size: float, num_leapfrog: int, generator: Generator
 ) -> tuple[Tensor, Tensor]:
-    """One step of Hamiltonian Monte Carlo with unit masses: fresh momenta, leapfrog, accept or stay.
+    """Makes one step of Hamiltonian Monte Carlo with unit masses: new momenta, leapfrog steps, accept or reject.
 
     Args:
         energy: The energy, in nats.
         x: Chains, shape (N, ...).
-        step_size: Time of a leapfrog step; stable below 2 over the square root of the largest curvature.
+        step_size: Time per leapfrog step; stable below 2 / sqrt(largest curvature).
         num_leapfrog: Leapfrog steps, at least 1.
-        generator: Source of the draws, made on its device and moved.
+        generator: Source of random numbers, which are drawn on its device and moved.
 
     Returns:
-        The chains after the step, and which of them moved, bool (N,).
+        The chains after the step, and which proposals were accepted, bool (N,).
     """
     momentum = _normal_like(x, generator)
     before, gradient = energy_and_gradient(energy, x)
@@ -115,24 +115,23 @@ def hmc_step(
 
 
 def effective_sample_size(log_weights: Tensor, dim: int = 0) -> Tensor:
-    """Returns Kish's (sum w)^2 / sum w^2 of importance weights: between 1 and their number.
+    """Returns Kish's effective sample size (sum w)^2 / sum w^2 of importance weights: between 1 and their number.
 
-    A figure near 1 says that a single draw decides, and that an estimate made of these weights, its standard error
-    included, is not to be trusted.
+    Near 1 a single sample dominates, and an estimate from these weights, its standard error included, is not reliable.
 
     Args:
         log_weights: Logarithms of the weights, unnormalised.
-        dim: The dimension that runs over draws.
+        dim: The dimension of the samples.
     """
     return (2 * log_weights.logsumexp(dim) - (2 * log_weights).logsumexp(dim)).exp()
 
 
 def chain_effective_sample_size(series: Tensor) -> Tensor:
-    """Returns how many independent draws chains are worth for the mean of a quantity followed along them.
+    """Returns the effective sample size of chains, for the mean of a quantity that was recorded along them.
 
-    The autocorrelation at each lag is estimated from the variance within and between chains, so that chains which
-    each keep to a region of their own are worth no more than their number; sums of neighbouring lags are added up
-    while positive, made to fall monotonically (Geyer, 1992). See section 3 of Rank-normalization, folding, and
+    The autocorrelation at each lag is estimated from the variance within and between chains, so that chains that each
+    stay in their own region count at most as their number. Sums of neighbouring lags are added while they are positive,
+    after they are made monotonically decreasing (Geyer, 1992). See section 3 of Rank-normalization, folding, and
     localization (Vehtari et al., 2021), https://arxiv.org/abs/1903.08008; without its splitting and ranks.
 
     Args:
@@ -143,7 +142,7 @@ def chain_effective_sample_size(series: Tensor) -> Tensor:
     """
     steps, chains = series.shape
     if steps < 4:
-        raise ValueError(f"{steps} steps are too few to see how a chain forgets; 4 are the least.")
+        raise ValueError(f"{steps} steps are too few to estimate autocorrelations; at least 4 are needed.")
     series = series.double()
     centred = series - series.mean(0)
     spectrum = torch.fft.rfft(centred, n=2 * steps, dim=0)
@@ -166,6 +165,6 @@ def _normal_like(x: Tensor, generator: Generator) -> Tensor:
 
 def _accept(x: Tensor, proposal: Tensor, log_ratio: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
     uniform = torch.rand(len(x), generator=generator, device=generator.device, dtype=x.dtype).to(x.device)
-    accepted = uniform.log() < log_ratio  # a proposal with a NaN energy compares false and is refused
+    accepted = uniform.log() < log_ratio  # false for a proposal with a NaN energy, which is thus rejected
     keep = accepted.view(-1, *[1] * (x.ndim - 1))
     return torch.where(keep, proposal, x.detach()), accepted

@@ -1,10 +1,13 @@
-"""Discriminator penalties: where the input gradient is taken, and what is asked of its norm.
+"""Penalties on the players of a game, with their weights.
 
-Each is ``(critic, real, fake, noise) -> scalar``, a mean over examples of a per-example quantity, unweighted.
-They assume that the critic treats examples independently: batch normalisation in it breaks them.
+A penalty on the discriminator is a function of the norm of its input gradient at certain points:
+``(critic, real, fake, noise) -> scalar``. A penalty on the generator is a function of the generator and the codes of a
+batch: ``(generator, z, noise) -> scalar``. Each is an unweighted mean over examples of a per-example quantity. They
+assume that the network treats examples independently, which is not so with batch normalisation.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,12 +16,49 @@ from lightning_modules.parts.noise import Noise
 
 Critic = Callable[[Tensor], Tensor]
 Penalty = Callable[[Critic, Tensor, Tensor, Noise], Tensor]
+GeneratorPenalty = Callable[[Callable[[Tensor], Tensor], Tensor, Noise], Tensor]
+
+
+class WeightedTerm(NamedTuple):
+    """A penalty with its weight in a loss.
+
+    Args:
+        weight: Its weight, or a function of the number of earlier batches.
+        term: The penalty.
+        every: Period in batches: the penalty is computed once per period, with its weight times the period (lazy
+            regularisation; Karras et al., 2020, https://arxiv.org/abs/1912.04958).
+    """
+
+    weight: float | Callable[[int], float]
+    term: Callable[..., Tensor]
+    every: int = 1
+
+    def weight_at(self, step: int) -> float:
+        """Returns the weight in the batch after ``step`` others; 0 in batches without the penalty."""
+        if (step + 1) % self.every:
+            return 0.0
+        return self.every * (self.weight(step) if callable(self.weight) else self.weight)
+
+
+def weighted_terms(terms: Mapping[str, Any] | None) -> dict[str, WeightedTerm]:
+    """Returns penalties by name, given each as a ``WeightedTerm`` or as ``(weight, penalty)``.
+
+    Raises:
+        ValueError: If a weight is negative, or a period below 1.
+    """
+    found = {name: WeightedTerm(*term) for name, term in (terms or {}).items()}
+    for name, term in found.items():
+        if term.every < 1 or (not callable(term.weight) and term.weight < 0):
+            raise ValueError(
+                f"The penalty {name} has weight={term.weight} and every={term.every}; they must be at least 0 and 1."
+            )
+    return found
 
 
 def gradient_norm(critic: Critic, x: Tensor) -> Tensor:
-    """Per-example ``||d critic(x) / dx||_2``, shape (batch,), differentiable in the critic's weights.
+    """Returns ``||d critic(x) / dx||_2`` of each example, shape (batch,), differentiable in the critic's weights.
 
-    The square root is taken of sum + 1e-12: at an exactly zero gradient its own derivative would be NaN.
+    The square root is taken of sum + 1e-12, because its derivative at an exactly zero gradient would be NaN.
     """
     x = x.detach().requires_grad_()
     (gradient,) = torch.autograd.grad(critic(x).sum(), x, create_graph=True)
@@ -26,7 +66,7 @@ def gradient_norm(critic: Critic, x: Tensor) -> Tensor:
 
 
 def on_segment(real: Tensor, fake: Tensor, noise: Noise) -> Tensor:
-    """One uniform point on the segment from each real example to its fake partner."""
+    """Returns one uniformly distributed point on the segment from each real example to its fake partner."""
     t = noise.uniform(len(real), *[1] * (real.ndim - 1), device=real.device).to(real.dtype)
     return torch.lerp(real, fake, t)
 

@@ -1,4 +1,4 @@
-"""Densities in the plane by brute force: sums over a grid, which no sampler or bound has a part in."""
+"""Integrals of densities in the plane by sums over a grid, without samplers or bounds."""
 
 import math
 from collections.abc import Callable
@@ -6,15 +6,16 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from lightning_modules.parts.capabilities import DataSpec
+from datamodules.spec import DataSpec
 
-CHUNK = 20_000
+CELLS = 20_000
+"""Number of cells at which a function is computed at once."""
 GRID_EXTENT, GRID_RESOLUTION = 4.0, 400
-"""The square [-4, 4]^2 in cells of a fiftieth: for densities near unit scale with no detail below three cells."""
+"""The square [-4, 4]^2 in cells of side 1/50: for densities near unit scale with no detail below three cells."""
 
 
 def plane_grid(extent: float, resolution: int, device: torch.device | None = None) -> Tensor:
-    """Returns the centres of resolution^2 cells of [-extent, extent]^2, shape (resolution^2, 2); x_0 runs slowest."""
+    """Returns the centres of resolution^2 cells of [-extent, extent]^2, (resolution^2, 2); x_0 changes slowest."""
     edges = torch.linspace(-extent, extent, resolution + 1, device=device)
     centres = (edges[1:] + edges[:-1]) / 2
     return torch.cartesian_prod(centres, centres)
@@ -28,7 +29,7 @@ def on_grid(
     resolution: int = GRID_RESOLUTION,
 ) -> Tensor:
     """Returns function(x) at the cells of ``plane_grid``, float64 (resolution^2,)."""
-    return torch.cat([function(part) for part in plane_grid(extent, resolution, device).split(CHUNK)]).double()
+    return torch.cat([function(part) for part in plane_grid(extent, resolution, device).split(CELLS)]).double()
 
 
 def grid_log_integral(log_values: Tensor, extent: float) -> Tensor:
@@ -50,15 +51,25 @@ def mixture_log_density(modes: Tensor, scale: float, x: Tensor) -> Tensor:
     return (-squares).logsumexp(1) - constant
 
 
-def mixture_divergence(log_values: Tensor, spec: DataSpec | None) -> float | None:
-    """Returns KL(data || model) in nats, or None where the data are no mixture with known modes.
+class GridDensity:
+    """An unnormalised log-density in the plane at the cells of a grid, with its integral and divergences.
 
     Args:
-        log_values: The model's log-density up to a constant, as ``on_grid`` returns it by default.
-        spec: What the data say of themselves.
+        log_density: Maps points (N, 2) to nats (N,).
+        device: Device of the computation.
+
+    Attributes:
+        log_integral: Logarithm of the integral of the density, nats.
     """
-    if spec is None or not spec.modes or spec.mode_scale is None:
-        return None
-    modes, scale = torch.tensor(spec.modes), spec.mode_scale
-    truth = on_grid(lambda x: mixture_log_density(modes, scale, x), log_values.device)
-    return grid_divergence(truth, log_values).item()
+
+    def __init__(self, log_density: Callable[[Tensor], Tensor], device: torch.device) -> None:
+        self.log_values = on_grid(log_density, device)
+        self.log_integral = grid_log_integral(self.log_values, GRID_EXTENT).item()
+
+    def divergence_from(self, spec: DataSpec | None) -> float | None:
+        """Returns KL(data || model) in nats, or ``None`` where the data are not a mixture with known modes."""
+        if spec is None or not spec.modes or spec.mode_scale is None:
+            return None
+        modes, scale = torch.tensor(spec.modes), spec.mode_scale
+        truth = on_grid(lambda x: mixture_log_density(modes, scale, x), self.log_values.device)
+        return grid_divergence(truth, self.log_values).item()

@@ -1,7 +1,7 @@
-"""A replay buffer of Markov chains, one ring of slots for each position in the batch.
+"""A replay buffer of Markov chains, with a set of slots for each position in the batch.
 
-Position i of the batch only ever goes on from slots of position i. So the buffer of a process is its part of the buffer
-of the whole batch, and training does not depend on how many processes share a batch.
+Position i of the batch continues only chains in slots of position i. So the buffer of a process is its part of the
+buffer of the whole batch, and training does not depend on how many processes share a batch.
 
 Implicit Generation and Modeling with Energy-Based Models (Du and Mordatch, 2019), https://arxiv.org/abs/1903.08689
 """
@@ -15,7 +15,7 @@ from lightning_modules.parts.noise import Noise
 
 
 class ReplayBuffer:
-    """Chains (N, slots, *shape) of the N positions of this process's batch, and how often each was gone on with.
+    """Chains (N, slots, *shape) of the N positions of this process's batch, and how often each was continued.
 
     Args:
         chains: Shape (N, slots, *shape).
@@ -28,12 +28,12 @@ class ReplayBuffer:
         self.taken_visits: Tensor | None = None
 
     def take(self, fresh: Tensor, fresh_share: float, noise: Noise) -> Tensor:
-        """Chooses a slot for each position and returns where its chain goes on, shape (N, *shape).
+        """Chooses a slot for each position and returns the state from which its chain continues, shape (N, *shape).
 
         Args:
             fresh: Starts of new chains, shape (N, *shape).
-            fresh_share: Probability that a position starts anew instead.
-            noise: Source of the choices.
+            fresh_share: Probability that a position starts a new chain instead.
+            noise: Source of random numbers.
         """
         num, slots = self.visits.shape
         device = self.chains.device
@@ -44,7 +44,7 @@ class ReplayBuffer:
         return torch.where(anew.view(-1, *[1] * (fresh.ndim - 1)), fresh, self.chains[rows, slot])
 
     def put(self, chains: Tensor) -> None:
-        """Puts the chains back into the slots that ``take`` chose."""
+        """Stores the chains in the slots that ``take`` chose."""
         assert self.taken is not None
         assert self.taken_visits is not None
         rows = torch.arange(len(chains), device=chains.device)
@@ -52,22 +52,22 @@ class ReplayBuffer:
         self.visits[rows, self.taken] = self.taken_visits + 1
 
     def state(self) -> dict[str, Tensor]:
-        """Returns what the buffer goes on from."""
+        """Returns the contents of the buffer, for a checkpoint."""
         return {"chains": self.chains.cpu(), "visits": self.visits.cpu()}
 
     @classmethod
     def from_state(cls, state: Mapping[str, Tensor], device: torch.device) -> "ReplayBuffer":
-        """Takes back what ``state`` returned."""
+        """Restores the buffer that ``state`` returned."""
         return cls(state["chains"].to(device), state["visits"].to(device))
 
 
 def select_chains(states: list[dict[str, Tensor]], num: int, burn_in: int) -> Tensor:
-    """Returns ``num`` chains out of the buffers of all processes, in their order; those of few visits come last.
+    """Returns ``num`` chains of the buffers of all processes, in their order; those with few visits come last.
 
     Args:
         states: ``ReplayBuffer.state`` of each process.
-        num: How many; a buffer with fewer gives each of its chains several times.
-        burn_in: Visits that make a chain a settled one.
+        num: Number of chains; where the buffers hold fewer, chains are repeated.
+        burn_in: Number of visits below which a chain comes last.
 
     Returns:
         Shape (num, *shape), equal on any number of processes.

@@ -1,4 +1,4 @@
-"""What every ``sample`` does: check the request, switch to evaluation, draw labels, work in chunks."""
+"""Helpers of every ``sample``: check the arguments, switch to evaluation mode, draw labels."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,12 +8,13 @@ from torch import Tensor, nn
 
 from lightning_modules.parts.noise import draw_categorical
 
-CHUNK = 500
+CHUNK = 250
+"""Number of examples that are sampled or decoded at once."""
 
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode and no gradients; afterwards every submodule is in the mode it was in."""
+    """Sets evaluation mode without gradients; afterwards every submodule is in its former mode again."""
     modes = [(submodule, submodule.training) for submodule in module.modules()]
     module.eval()
     try:
@@ -33,13 +34,13 @@ def check_num_samples(num_samples: int) -> None:
 def choose_labels(
     labels: Tensor | None, num_samples: int, class_probabilities: Tensor | None, generator: torch.Generator
 ) -> Tensor | None:
-    """Checks labels that were asked for, or draws them by training frequency from ``generator``.
+    """Checks the labels given, or draws labels by their training frequency from ``generator``.
 
     Args:
         labels: int64, shape (num_samples,), or ``None``.
-        num_samples: Number of examples asked for.
+        num_samples: Number of samples.
         class_probabilities: Shape (K,), or ``None`` for a model without classes.
-        generator: Source of the draws.
+        generator: Source of random numbers.
 
     Raises:
         ValueError: If labels are given to a model without classes, or do not fit it.

@@ -1,4 +1,4 @@
-"""Professor forcing: teacher forcing at lambda 0; a discriminator at a loss where both ways of running agree."""
+"""Professor forcing: teacher forcing at lambda 0; a discriminator that can only guess where both runs agree."""
 
 import math
 from typing import Any
@@ -9,7 +9,6 @@ from lightning.pytorch import Trainer, seed_everything
 
 from datamodules import MarkovSource
 from lightning_modules import ProfessorForcing, TeacherForcing
-from lightning_modules.networks.behaviour import BehaviourDiscriminator
 
 SETTINGS: dict[str, Any] = {"length": 12, "vocabulary_size": 4, "width": 16, "architecture": "gru", "lr": 1e-2}
 
@@ -49,8 +48,8 @@ def test_lambda_zero_equals_teacher_forcing() -> None:
         torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-6)
 
 
-def test_free_running_features_are_those_of_reading_what_was_drawn() -> None:
-    """The run repeats itself when the steps that it drew are read at once, and goes on from a carried state."""
+def test_free_running_features_are_those_of_reading_what_was_sampled() -> None:
+    """The run repeats itself when the steps that it sampled are read at once, and continues from a carried state."""
     module = build()
     x = torch.randint(4, (3, 9))
     carried = (x[:, -1:], module.read(x)[1])
@@ -58,10 +57,10 @@ def test_free_running_features_are_those_of_reading_what_was_drawn() -> None:
     sample = module.network.emission.sample
     module.network.emission.sample = lambda *a, **k: read.append(sample(*a, **k)) or read[-1]  # type: ignore
     free = module.free_running(x, carried)
-    drawn = torch.cat(read, 1)
-    again, _ = module.read(drawn, carried)
+    sampled = torch.cat(read, 1)
+    again, _ = module.read(sampled, carried)
     torch.testing.assert_close(free, again, atol=1e-6, rtol=1e-6)
-    assert not torch.equal(drawn, x)
+    assert not torch.equal(sampled, x)
 
 
 def test_gradients_reach_the_model_through_the_states_and_leave_the_discriminator_alone() -> None:
@@ -79,17 +78,6 @@ def test_gradients_reach_the_model_through_the_states_and_leave_the_discriminato
     assert all(parameter.grad is None for parameter in module.discriminator.parameters())
 
 
-def test_padding_does_not_reach_the_discriminator() -> None:
-    torch.manual_seed(0)
-    discriminator = BehaviourDiscriminator(5, 6)
-    behaviour, lengths = torch.randn(4, 7, 5), torch.tensor([7, 3, 1, 5])
-    spoilt = behaviour.clone()
-    spoilt[torch.arange(7) >= lengths[:, None]] = 1e3
-    torch.testing.assert_close(discriminator(spoilt, lengths), discriminator(behaviour, lengths))
-    alone = discriminator(behaviour[1:2, :3], torch.tensor([3]))
-    torch.testing.assert_close(discriminator(behaviour, lengths)[1:2], alone)
-
-
 def accuracy_after(module: ProfessorForcing, steps: int, num: int = 2000) -> float:
     """Trains the discriminator alone, and returns its share of right answers on fresh behaviour."""
     data = source(train_size=4096)
@@ -97,7 +85,7 @@ def accuracy_after(module: ProfessorForcing, steps: int, num: int = 2000) -> flo
     optimizer = torch.optim.Adam(module.discriminator.parameters(), lr=5e-3)
     softplus = torch.nn.functional.softplus
     for step in range(steps + 1):
-        x = data.drawn("train", 64 if step < steps else num, step)
+        x = data.sampled("train", 64 if step < steps else num, step)
         lengths = torch.full((len(x),), 12)
         with torch.no_grad():
             taught, free = module.read(x)[0], module.free_running(x)
@@ -108,31 +96,30 @@ def accuracy_after(module: ProfessorForcing, steps: int, num: int = 2000) -> flo
     return torch.cat([logits[0] > 0, logits[1] < 0]).float().mean().item()
 
 
-def test_the_discriminator_is_at_a_loss_where_the_model_is_the_source_and_not_elsewhere() -> None:
+def test_the_discriminator_can_only_guess_where_the_model_is_the_source_and_not_elsewhere() -> None:
     """Of 4 000 answers 50 % are right, within 5 standard errors of a coin and the model's own imperfection."""
     torch.manual_seed(0)
     module = build(adversarial_weight=0.0, lr=2e-2, decay_steps=250)
     fit(module, 250, source(train_size=8000))
     assert abs(accuracy_after(module, 50) - 0.5) < 5 * math.sqrt(0.25 / 4000) + 0.015
-    with torch.no_grad():  # a model that draws another law behaves differently when it runs free
-        module.network.emission.head.bias += torch.tensor([2.0, 0.0, 0.0, -2.0])
+    with torch.no_grad():  # a model of another distribution behaves differently when it runs free
+        emission: Any = module.network.emission
+        emission.head.bias += torch.tensor([2.0, 0.0, 0.0, -2.0])
     assert accuracy_after(module, 50) > 0.7
 
 
 @pytest.mark.parametrize(
-    ("gates", "listens", "teaches"),
-    [
-        ({"listen_above": 0.0, "teach_below": 0.0}, True, False),
-        ({"listen_above": 1.0, "teach_below": 1.0}, False, True),
-    ],
+    ("threshold", "model_learns_from_it", "discriminator_learns"), [(0.0, True, False), (1.0, False, True)]
 )
-def test_gates_decide_who_learns(gates: dict[str, float], listens: bool, teaches: bool) -> None:
-    module = build(**gates)
+def test_the_discriminators_accuracy_decides_who_learns(
+    threshold: float, model_learns_from_it: bool, discriminator_learns: bool
+) -> None:
+    module = build(generator_accuracy_threshold=threshold, discriminator_accuracy_threshold=threshold)
     before = {name: value.clone() for name, value in module.discriminator.named_parameters()}
     trainer = fit(module, 3, source(train_size=256))
     moved = {name for name, value in module.discriminator.named_parameters() if not torch.equal(value, before[name])}
-    assert moved == (set(before) if teaches else set())
-    assert ("train/free_running" in trainer.callback_metrics) == listens
+    assert moved == (set(before) if discriminator_learns else set())
+    assert ("train/free_running" in trainer.callback_metrics) == model_learns_from_it
     assert trainer.global_step == 3
     assert 0 <= trainer.callback_metrics["train/discriminator_accuracy"] <= 1
 
@@ -142,8 +129,8 @@ def test_gates_decide_who_learns(gates: dict[str, float], listens: bool, teaches
     [
         ({"adversarial_weight": -1.0}, r"adversarial_weight=-1\.0"),
         ({"discriminator_width": 0}, "discriminator_width=0"),
-        ({"listen_above": 1.5}, r"listen_above=1\.5"),
-        ({"teach_below": -0.1}, r"teach_below=-0\.1"),
+        ({"generator_accuracy_threshold": 1.5}, r"generator_accuracy_threshold=1\.5"),
+        ({"discriminator_accuracy_threshold": -0.1}, r"discriminator_accuracy_threshold=-0\.1"),
         ({"architecture": "rnn"}, "architecture='rnn'"),
     ],
 )

@@ -1,6 +1,7 @@
-"""Scheduled sampling between its two ends: epsilon 1 is teacher forcing, epsilon 0 reads its own draws."""
+"""Scheduled sampling between its two ends: epsilon 1 is teacher forcing, epsilon 0 reads its own samples."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -9,10 +10,10 @@ from lightning.pytorch import Trainer
 from datamodules import DataSpec, ZooDataModule
 from datamodules.loader import TensorSource
 from lightning_modules import ScheduledSampling, TeacherForcing
-from lightning_modules.autoregressive.sequence import SequenceModule
-from lightning_modules.parts.schedules import TruthProbability
+from lightning_modules.autoregressive.scheduled_sampling import TruthProbability
+from lightning_modules.autoregressive.sequence_module import SequenceModule
 
-SETTINGS = {"length": 10, "vocabulary_size": 5, "width": 16, "architecture": "gru"}
+SETTINGS: dict[str, Any] = {"length": 10, "vocabulary_size": 5, "width": 16, "architecture": "gru"}
 
 
 def pair() -> tuple[TeacherForcing, ScheduledSampling]:
@@ -23,7 +24,7 @@ def pair() -> tuple[TeacherForcing, ScheduledSampling]:
     return teacher, scheduled
 
 
-def test_epsilon_one_equals_teacher_forcing_and_draws_nothing() -> None:
+def test_epsilon_one_equals_teacher_forcing_and_samples_nothing() -> None:
     teacher, scheduled = pair()
     x = teacher.sample(3, generator=torch.Generator().manual_seed(0))
     state = torch.get_rng_state()
@@ -44,8 +45,8 @@ def test_the_loop_with_true_coins_equals_teacher_forcing_and_so_do_its_gradients
         torch.testing.assert_close(a.grad, b.grad, atol=1e-5, rtol=1e-5)
 
 
-def test_epsilon_zero_reads_what_it_has_drawn() -> None:
-    """The loss is that of the true steps given the inputs, which are the model's own draws, remembered here."""
+def test_epsilon_zero_reads_its_own_samples() -> None:
+    """The loss is that of the true steps given the inputs, which are the model's own samples, remembered here."""
     _, scheduled = pair()
     x = scheduled.sample(4, generator=torch.Generator().manual_seed(0))
     read = [scheduled.network.emission.start(4, x.device)]
@@ -56,7 +57,7 @@ def test_epsilon_zero_reads_what_it_has_drawn() -> None:
         read.append(step)
         return step
 
-    scheduled.next_input = remembered  # type: ignore[method-assign]
+    scheduled.next_input = remembered  # type: ignore[assignment, method-assign]
     torch.manual_seed(0)
     values, _ = scheduled.scheduled_log_prob(x, 0.0)
     inputs = torch.cat(read, 1)
@@ -97,7 +98,7 @@ class Counter(ZooDataModule):
         self.spec = DataSpec("counter", "tokens", (16,), vocabulary=tuple("01234567"))
 
     def setup(self, stage: str | None = None) -> None:
-        source = TensorSource(self.truth.expand(64, -1).contiguous(), torch.full((64,), 16))
+        source = TensorSource(self.truth.expand(64, -1).contiguous(), torch.full((64,), 16), "lengths")
         self.sources = {"train": source, "val": source, "test": source}
 
 
@@ -125,8 +126,8 @@ def test_exposure_bias_on_a_counter_whose_labels_are_noisy() -> None:
     errors = {}
     for method in (TeacherForcing, ScheduledSampling):
         torch.manual_seed(0)
-        schedule = {"decay": "linear", "slope": 1 / 200} if method is ScheduledSampling else {}
-        settings = {"length": 16, "vocabulary_size": 8, "width": 32, "architecture": "gru", "lr": 1e-2}
+        schedule: dict[str, Any] = {"decay": "linear", "slope": 1 / 200} if method is ScheduledSampling else {}
+        settings: dict[str, Any] = {"length": 16, "vocabulary_size": 8, "width": 32, "architecture": "gru", "lr": 1e-2}
         module = method(**settings, **schedule)
         trainer = Trainer(
             accelerator="cpu",
@@ -152,9 +153,9 @@ def test_exposure_bias_on_a_counter_whose_labels_are_noisy() -> None:
         ({"decay": "linear", "slope": -1.0}, r"slope=-1\.0"),
         ({"decay": "exponential", "k": 1.5}, r"k=1\.5"),
         ({"decay": "inverse_sigmoid", "k": 0.5}, r"k=0\.5"),
-        ({"decay": "cosine"}, "cosine"),
+        ({"decay": "cosine"}, "decay='cosine'"),
     ],
 )
-def test_schedules_that_leave_the_unit_interval_are_refused(settings: dict, message: str) -> None:
+def test_schedules_that_leave_the_unit_interval_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ScheduledSampling(**{**SETTINGS, **settings})

@@ -1,18 +1,13 @@
-"""Run by a test: measures exposure bias on some processes and writes what each of them has logged."""
+"""Measures exposure bias on this process, or together with others."""
 
-import json
-import sys
 from datetime import timedelta
-from pathlib import Path
 
 from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.strategies import DDPStrategy
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
-
-from datamodules import MarkovSource  # noqa: E402
-from lightning_modules import TeacherForcing  # noqa: E402
-from lightning_modules.callbacks import ExposureBias  # noqa: E402
+from datamodules import MarkovSource
+from lightning_modules import TeacherForcing
+from lightning_modules.callbacks import ExposureBias
 
 
 def measure(processes: int, batch_size: int = 64) -> tuple[dict[str, float], int]:
@@ -33,12 +28,3 @@ def measure(processes: int, batch_size: int = 64) -> tuple[dict[str, float], int
     trainer.test(model, data, verbose=False)
     values = {name: value.item() for name, value in trainer.callback_metrics.items()}
     return values, trainer.global_rank
-
-
-def main(processes: int, out: str) -> None:
-    values, rank = measure(processes)
-    Path(f"{out}-{rank}.json").write_text(json.dumps(values))
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2])

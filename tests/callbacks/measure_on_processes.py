@@ -1,25 +1,24 @@
-"""Run by a test: measures a model on some processes and writes what each of them has logged."""
+"""Measures a model on this process, or together with others."""
 
-import json
-import sys
+from collections.abc import Sequence
 from datetime import timedelta
-from pathlib import Path
+from typing import Any
 
 import torch
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.strategies import DDPStrategy
+from torch import Generator, Tensor
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
-
-from lightning_modules.callbacks import (  # noqa: E402
+from lightning_modules.callbacks import (
     FrechetInceptionDistance,
+    ImageMetrics,
     InceptionScore,
     KernelInceptionDistance,
     PrecisionRecall,
     SampleGrid,
 )
-from lightning_modules.callbacks.judged_blocks import block_generator, sample_blocks  # noqa: E402
-from tests.callbacks.standins import SHAPE, StandInData, StandInExtractor, StandInModel  # noqa: E402
+from lightning_modules.metrics.protocol import block_generator, sample_blocks
+from tests.standins import SHAPE, StandInData, StandInExtractor, StandInModel, quiet_trainer
 
 
 class Diverging(Callback):
@@ -27,9 +26,11 @@ class Diverging(Callback):
 
     message = ""
 
-    def on_validation_epoch_end(self, trainer, pl_module) -> None:
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         class Diverged(StandInModel):
-            def sample(self, num_samples, *, labels=None, generator=None):
+            def sample(
+                self, num_samples: int, *, labels: Tensor | None = None, generator: Generator | None = None
+            ) -> Tensor:
                 x = super().sample(num_samples, generator=generator)
                 return x * torch.nan if torch.equal(x, second) else x
 
@@ -40,31 +41,26 @@ class Diverging(Callback):
             self.message = str(error)
 
 
-def main(processes: int, out: str) -> None:
-    kinds = (FrechetInceptionDistance, InceptionScore, KernelInceptionDistance, PrecisionRecall)
-    settings = {"num_samples": 600, "num_test_samples": 250, "cache_dir": f"{out}-cache"}
-    callbacks = [kind(StandInExtractor(), **settings) for kind in kinds]
-    diverging = Diverging()
-    callbacks += [SampleGrid(), diverging]
-    strategy = DDPStrategy(process_group_backend="gloo", timeout=timedelta(seconds=60)) if processes > 1 else "auto"
-    trainer = Trainer(
-        accelerator="cpu",
-        devices=processes,
-        strategy=strategy,
-        callbacks=callbacks,
-        logger=False,
-        default_root_dir=f"{out}-logs",
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-    )
-    numbers = {}
+def measured(processes: int, out: str, callbacks: Sequence[Callback]) -> dict[str, float]:
+    """Returns what this process has logged in a validation and a test."""
+    strategy: Any = "auto"
+    if processes > 1:
+        strategy = DDPStrategy(process_group_backend="gloo", timeout=timedelta(seconds=60))
+    trainer = quiet_trainer(callbacks, devices=processes, strategy=strategy, default_root_dir=f"{out}-logs")
+    values: dict[str, Tensor] = {}
     trainer.validate(StandInModel(), StandInData(), verbose=False)
-    numbers.update(trainer.callback_metrics)
+    values.update(trainer.callback_metrics)
     trainer.test(StandInModel(), StandInData(), verbose=False)  # one block: the second process has none
-    numbers.update(trainer.callback_metrics)
-    values = {name: value.item() for name, value in numbers.items()}
-    Path(f"{out}-{trainer.global_rank}.json").write_text(json.dumps({"numbers": values, "message": diverging.message}))
+    values.update(trainer.callback_metrics)
+    return {name: value.item() for name, value in values.items()}
 
 
-if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2])
+def numbers_on(processes: int, out: str) -> dict[str, Any]:
+    """Returns what this process has logged, by four callbacks and by one, and the message of an error."""
+    settings: dict[str, Any] = {"num_samples": 600, "num_test_samples": 250, "cache_dir": f"{out}-cache"}
+    thin = (FrechetInceptionDistance, InceptionScore, KernelInceptionDistance, PrecisionRecall)
+    diverging = Diverging()
+    callbacks: list[Callback] = [*(each(StandInExtractor(), **settings) for each in thin), SampleGrid(), diverging]
+    numbers = measured(processes, out, callbacks)
+    one_pass = measured(processes, out, [ImageMetrics(StandInExtractor(), **settings)])
+    return {"numbers": numbers, "one pass": one_pass, "message": diverging.message}

@@ -1,4 +1,6 @@
-"""The loaders' contract: order, sharding, noise, length and state."""
+"""The two loaders: order, sharding, noise, length and state."""
+
+from typing import Any
 
 import pytest
 import torch
@@ -8,7 +10,7 @@ from datamodules.loader import EvaluationLoader, TensorSource, TrainingLoader, f
 
 
 def numbered(total: int) -> TensorSource:
-    """Examples that say which they are."""
+    """Examples that are their own index, and have it as their label."""
     return TensorSource(torch.arange(total)[:, None], torch.arange(total))
 
 
@@ -102,18 +104,18 @@ def test_evaluation_noise_belongs_to_the_example() -> None:
     pairs = zip(*(epoch(half) for half in halves), strict=True)
     assert torch.equal(torch.cat([batch for pair in pairs for batch in pair]), whole)
     assert not torch.equal(torch.cat(epoch(EvaluationLoader(source, 600, (3, 2), with_noise, True))), whole)
-    assert len(whole.unique()) > 1190  # 1200 draws of 24 bits: no block repeats another
+    assert len(whole.unique()) > 1190  # 1200 values of 24 bits: no block repeats another
 
 
 def test_training_noise_is_fresh_in_every_epoch_and_batch() -> None:
     source = TensorSource(torch.zeros(64, 3), torch.zeros(64, dtype=torch.int64))
     loader = TrainingLoader(source, 16, transform=with_noise, noise=True)
-    draws = torch.stack(epoch(loader) + epoch(loader))
-    assert len(draws.flatten().unique()) > 0.99 * draws.numel()
+    noise = torch.stack(epoch(loader) + epoch(loader))
+    assert len(noise.flatten().unique()) > 0.99 * noise.numel()
 
 
 @pytest.mark.parametrize("stop", [0, 1, 5, 6])
-def test_a_loaded_state_goes_on_exactly(stop: int) -> None:
+def test_a_loaded_state_continues_exactly(stop: int) -> None:
     def make() -> TrainingLoader:
         return TrainingLoader(numbered(50), 8, seed=4, transform=with_noise, noise=True)
 
@@ -125,7 +127,7 @@ def test_a_loaded_state_goes_on_exactly(stop: int) -> None:
     taken = [next(batches)[0] for _ in range(stop)]
     resumed = make()
     resumed.load_state_dict(stopped.state_dict())
-    iter(resumed)  # Lightning asks for iterators that it does not use
+    iter(resumed)  # Lightning makes iterators that it does not use
     rest = epoch(resumed)
     while len(taken) + len(rest) < len(expected):
         rest += epoch(resumed)
@@ -139,44 +141,52 @@ def test_a_state_at_the_limit_of_an_epoch_belongs_to_the_next() -> None:
     assert (loader.state_dict()["epoch"], loader.state_dict()["position"]) == (1, 0)
 
 
-def test_a_state_is_plain_numbers() -> None:
+def test_a_state_is_whole_numbers() -> None:
     assert all(type(value) is int for value in TrainingLoader(numbered(50), 8).state_dict().values())
 
 
 def test_another_number_of_processes_is_refused_in_one_sentence() -> None:
     state = TrainingLoader(numbered(50), 8).state_dict()
-    with pytest.raises(ValueError, match=r"saved on 1 process\(es\) and cannot be resumed on 2") as error:
+    with pytest.raises(ValueError, match=r"\b1 .*\b2\b") as error:
         TrainingLoader(numbered(50), 4, rank=0, world_size=2).load_state_dict(state)
     assert str(error.value).count(".") == 1
-    for other in (TrainingLoader(numbered(50), 4), TrainingLoader(numbered(50), 8, 1), TrainingLoader(numbered(49), 8)):
-        with pytest.raises(ValueError, match="cannot be resumed with"):
+
+
+def test_a_state_of_other_settings_is_refused() -> None:
+    state = TrainingLoader(numbered(50), 8).state_dict()
+    for other, message in (
+        (TrainingLoader(numbered(50), 4), "batch_size=8 .*batch_size=4"),
+        (TrainingLoader(numbered(50), 8, 1), "seed=0 .*seed=1"),
+        (TrainingLoader(numbered(49), 8), "num_examples=50 .*num_examples=49"),
+    ):
+        with pytest.raises(ValueError, match=message):
             other.load_state_dict(state)
 
 
 @pytest.mark.parametrize(
     ("source", "arguments", "message"),
     [
-        (numbered(0), {"batch_size": 4}, "empty"),
+        (numbered(0), {"batch_size": 4}, r"\b0 "),
         (numbered(5), {"batch_size": 0}, "batch_size=0"),
         (numbered(5), {"batch_size": -1}, "batch_size=-1"),
-        (numbered(5), {"batch_size": 6}, "batch_size=6 needs at least 6 training examples, but there are 5"),
-        (numbered(5), {"batch_size": 3, "world_size": 2}, "on each of 2 processes needs at least 6"),
+        (numbered(5), {"batch_size": 6}, r"batch_size=6 .*\b6 .*\b5\b"),
+        (numbered(5), {"batch_size": 3, "world_size": 2}, r"batch_size=3 .*\b2 .*\b6 .*\b5\b"),
         (numbered(5), {"batch_size": 3, "seed": -1}, "seed=-1"),
         (numbered(5), {"batch_size": 3, "rank": 1}, "rank=1"),
     ],
 )
-def test_bad_input_is_refused(source: TensorSource, arguments: dict[str, int], message: str) -> None:
+def test_arguments_out_of_range_are_refused(source: TensorSource, arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         TrainingLoader(source, **arguments)
 
 
 def test_more_processes_than_examples_cannot_evaluate() -> None:
-    with pytest.raises(ValueError, match="2 examples cannot be shared by 3 processes"):
+    with pytest.raises(ValueError, match=r"\b2 .*\b3\b"):
         EvaluationLoader(numbered(2), 4, rank=0, world_size=3)
 
 
-def test_bad_data_is_refused() -> None:
-    with pytest.raises(ValueError, match="NaN or infinity"):
+def test_data_that_are_not_finite_or_lack_labels_are_refused() -> None:
+    with pytest.raises(ValueError, match="NaN"):
         TensorSource(torch.tensor([[0.0], [float("nan")]]), torch.zeros(2, dtype=torch.int64))
-    with pytest.raises(ValueError, match="3 examples need as many labels"):
+    with pytest.raises(ValueError, match=r"\b3 .*\(2,\)"):
         TensorSource(torch.zeros(3, 1), torch.zeros(2, dtype=torch.int64))

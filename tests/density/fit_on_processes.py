@@ -1,12 +1,6 @@
-"""Run by ``test_fits_on_processes.py``, once a process: fits to one part of the points each, together.
+"""Fits of both densities to a part of the points, together with other processes."""
 
-Usage: python fit_on_processes.py RANK WORLD_SIZE FOLDER
-"""
-
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
+import os
 
 import torch
 import torch.distributed as dist
@@ -34,9 +28,10 @@ def fitted(rank: int, world_size: int) -> dict[str, Tensor]:
     return {**states, "history": torch.tensor(history)}
 
 
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    rank, world_size, folder = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
-    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=world_size)
-    torch.save(fitted(rank, world_size), f"{folder}/{rank}.pt")
+def fitted_with_others(folder: str) -> dict[str, Tensor]:
+    """Fits together with the other of two processes."""
+    rank = int(os.environ["LOCAL_RANK"])
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    states = fitted(rank, 2)
     dist.destroy_process_group()
+    return states

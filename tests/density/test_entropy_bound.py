@@ -7,6 +7,7 @@ import torch
 
 from datamodules import Ring
 from lightning_modules import Gaussian, GaussianMixture
+from lightning_modules.density.components import FullComponents
 
 RING = Ring(num_modes=8, train_size=20_000, test_size=40_000)
 SCALE = RING.spec.mode_scale or 1.0
@@ -46,6 +47,7 @@ def test_the_gap_is_the_divergence() -> None:
     generator = torch.Generator().manual_seed(0)
     for module in (p, q):
         with torch.no_grad():
+            assert isinstance(module.components, FullComponents)
             module.components.mean.copy_(torch.randn(1, 2, generator=generator))
             module.components.lower.copy_(torch.randn(1, 2, 2, generator=generator).tril(-1))
             module.components.log_scale.copy_(0.3 * torch.randn(1, 2, generator=generator))

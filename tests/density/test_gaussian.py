@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from datamodules import FashionMNIST
-from datamodules.base import ZooDataModule
+from datamodules.datamodule import ZooDataModule
 from datamodules.loader import TensorSource
 from datamodules.spec import DataSpec
 from lightning_modules import Gaussian
@@ -33,11 +33,12 @@ class WholeBatches(Points):
     """Every batch is all of the points."""
 
     def train_dataloader(self) -> Any:
-        return DataLoader([0] * 1000, collate_fn=lambda _: [self.sources["train"].data])
+        source: Any = self.sources["train"]
+        return DataLoader(range(1000), collate_fn=lambda _: [source.data])  # type: ignore[arg-type]
 
 
 def correlated(num: int = 1000, dim: int = 3) -> Tensor:
-    """Points whose dimensions differ in scale by a factor of hundreds and go nearly together."""
+    """Points whose dimensions differ in scale by a factor of hundreds and are nearly the same."""
     generator = torch.Generator().manual_seed(5)
     common = torch.randn(num, 1, generator=generator)
     own = torch.randn(num, dim, generator=generator)
@@ -65,7 +66,7 @@ def test_gradients_reach_the_closed_form(covariance: str, rank: int | None) -> N
     Factors come as slowly as EM's: after 400 steps they are 0.006 nats short, after 5 000 slower ones 0.00004.
     """
     x = correlated(64, dim=4)
-    settings = {"covariance": covariance, "rank": rank, "covariance_floor": 1e-4}
+    settings: dict[str, Any] = {"covariance": covariance, "rank": rank, "covariance_floor": 1e-4}
     by_gradients, in_closed_form = (Gaussian(shape=[4], lr=0.4, decay_steps=400, **settings) for _ in range(2))
     fit(by_gradients, WholeBatches(x, len(x)), 400)
     in_closed_form.fit_closed_form([x])
@@ -134,10 +135,10 @@ def test_entropy_of_the_fit_is_its_likelihood() -> None:
     assert -module.log_prob(x).mean().item() == pytest.approx(entropy.item(), abs=1e-8)
 
 
-def test_pictures_are_clipped_and_points_are_not() -> None:
-    pictures = Gaussian(shape=[1, 4, 4]).sample(1000, generator=torch.Generator().manual_seed(0))
-    assert pictures.shape == (1000, 1, 4, 4)
-    assert pictures.abs().max() == 1
+def test_images_are_clipped_and_points_are_not() -> None:
+    images = Gaussian(shape=[1, 4, 4]).sample(1000, generator=torch.Generator().manual_seed(0))
+    assert images.shape == (1000, 1, 4, 4)
+    assert images.abs().max() == 1
     points = Gaussian(shape=[2]).sample(1000, generator=torch.Generator().manual_seed(0))
     assert points.abs().max() > 2
 
@@ -160,35 +161,35 @@ def test_density_is_computed_in_full_precision_under_autocast() -> None:
         ({"lr": 0.0}, "lr=0"),
         ({"lr": 1.5}, "lr=1.5"),
         ({"decay_steps": 0}, "decay_steps=0"),
-        ({"covariance": "low_rank", "rank": 2}, r"rank=2 must lie in 1\.\.1"),
+        ({"covariance": "low_rank", "rank": 2}, r"rank=2\b.*1\.\.1"),
     ],
 )
-def test_bad_settings_are_named(settings: dict, message: str) -> None:
+def test_bad_settings_are_named(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Gaussian(shape=[2], **settings)
 
 
 def test_bad_data_are_named() -> None:
     module = Gaussian(shape=[2], covariance_floor=0.0)
-    with pytest.raises(ValueError, match="no examples"):
+    with pytest.raises(ValueError, match="examples"):
         module.fit_closed_form([])
-    with pytest.raises(ValueError, match="NaN or infinite"):
+    with pytest.raises(ValueError, match="NaN"):
         module.fit_closed_form([torch.tensor([[0.0, float("inf")]])])
-    with pytest.raises(ValueError, match=r"shape \[2\], but a batch has \[3\]"):
+    with pytest.raises(ValueError, match=r"\[2\].*\[3\]"):
         module.fit_closed_form([torch.zeros(4, 3)])
-    with pytest.raises(ValueError, match="singular"):
+    with pytest.raises(ValueError, match="covariance_floor"):
         module.fit_closed_form([torch.ones(4, 2)])
 
 
 def test_bits_that_were_binarized_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"models pictures in \[-1, 1\]"):
+    with pytest.raises(ValueError, match=r"Gaussian.*\[-1\.0, 1\.0\].*\[0\.0, 1\.0\].*binarize"):
         Gaussian.for_data(FashionMNIST(binarize=True).spec)
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("fashion_mnist")
 def test_fashion_mnist_has_its_known_bits() -> None:
-    """A full covariance on dequantised pictures: 6.458 bits/dim on the test split (measured apart, with numpy)."""
+    """A full covariance on dequantised images: 6.458 bits/dim on the test split (measured apart, with numpy)."""
     data = FashionMNIST(dequantize=True, batch_size=1000)
     module = Gaussian.for_data(data.spec)
     module.fit_closed_form(data)

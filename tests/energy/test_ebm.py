@@ -11,9 +11,7 @@ from torch import Tensor
 from datamodules import Ring
 from lightning_modules import EBM
 from lightning_modules.energy.ebm import RunawayEnergy
-from lightning_modules.parts.noise import Noise
-from lightning_modules.parts.replay import ReplayBuffer, select_chains
-from tests.training import GlobalNoise, train
+from tests.training import train
 
 POINTS = {"shape": [2], "architecture": "mlp", "reference_scale": 2.0, "temperature": 1.0, "max_gradient": None}
 
@@ -39,14 +37,15 @@ def test_the_gradient_is_that_of_the_log_likelihood() -> None:
     """Eq. 1.28: with samples of the model itself, contrast has the gradient of the exact -log p, found on a grid."""
     torch.manual_seed(0)
     module = points().double()
+    weights = list(module.network.parameters())
     data = torch.randn(40, 2, dtype=torch.float64)
     axis = torch.linspace(-9, 9, 400, dtype=torch.float64)
     grid = torch.cartesian_prod(axis, axis)
     log_z = (-module.energy(grid)).logsumexp(0) + 2 * math.log(18 / 399)
-    exact = torch.autograd.grad((module.energy(data) + log_z).mean(), module.network.parameters())  # type: ignore[arg-type]
-    weights = (-module.energy(grid)).softmax(0).detach()
-    contrast = module.energy(data).mean() - (weights * module.energy(grid)).sum()
-    ours = torch.autograd.grad(contrast, module.network.parameters())  # type: ignore[arg-type]
+    exact = torch.autograd.grad((module.energy(data) + log_z).mean(), weights)
+    masses = (-module.energy(grid)).softmax(0).detach()
+    contrast = module.energy(data).mean() - (masses * module.energy(grid)).sum()
+    ours = torch.autograd.grad(contrast, weights)
     for a, b in zip(exact, ours, strict=True):
         torch.testing.assert_close(a, b, atol=1e-9, rtol=1e-6)
 
@@ -61,9 +60,9 @@ def test_energy_is_the_potential_over_the_temperature_that_the_sampler_has() -> 
     assert torch.equal(module.energy(x), module.potential(x) / 0.25)
 
 
-def test_jumps_carry_chains_between_modes_by_their_mass() -> None:
-    """Two far modes of masses 3 : 1, all chains in the lighter one: jumps alone find the ratio."""
-    module = points(jump_every=1, step_size=0.002)
+def test_metropolis_hastings_proposals_carry_chains_between_modes_by_their_mass() -> None:
+    """Two far modes of masses 3 : 1, all chains in the lighter one: proposals alone find the ratio."""
+    module = points(mh_proposal_every=1, step_size=0.002)
     centres, masses = torch.tensor([[1.5, 0.0], [-1.5, 0.0]]), torch.tensor([0.75, 0.25])
 
     def potential(x: Tensor) -> Tensor:
@@ -73,34 +72,6 @@ def test_jumps_carry_chains_between_modes_by_their_mass() -> None:
     module.particles.copy_(centres[1].expand_as(module.particles))
     x = module.sample(4000, generator=torch.Generator().manual_seed(0), steps=500)
     assert (x[:, 0] > 0).float().mean().item() == pytest.approx(0.75, abs=5 * math.sqrt(0.75 * 0.25 / 4000))
-
-
-def test_the_replay_buffer_goes_on_where_it_stood() -> None:
-    num, slots = 3, 4
-    start = torch.arange(num * slots, dtype=torch.float32).view(num, slots, 1)
-    buffer = ReplayBuffer(start.clone(), torch.zeros(num, slots, dtype=torch.int64))
-    noise: Noise = GlobalNoise()  # type: ignore[assignment]
-    for _ in range(50):
-        taken = buffer.take(torch.full((num, 1), -1.0), 0.0, noise)
-        buffer.put(taken + 100)
-    assert buffer.visits.sum() == 50 * num
-    assert torch.equal(buffer.chains, start + 100 * buffer.visits[..., None])
-    fresh = buffer.take(torch.full((num, 1), -1.0), 1.0, noise)
-    assert (fresh == -1).all()
-    buffer.put(fresh)
-    assert (buffer.visits == 1).sum() >= num
-
-
-def test_two_halves_of_a_buffer_give_the_particles_of_the_whole() -> None:
-    generator = torch.Generator().manual_seed(0)
-    chains = torch.rand(4, 5, 2, generator=generator)
-    visits = torch.randint(20, (4, 5), generator=generator)
-    whole = select_chains([ReplayBuffer(chains, visits).state()], 15, burn_in=8)
-    halves = [ReplayBuffer(chains[part], visits[part]).state() for part in (slice(0, 2), slice(2, 4))]
-    assert torch.equal(whole, select_chains(halves, 15, burn_in=8))
-    settled = int((visits >= 8).sum())
-    kept = {tuple(chain.tolist()) for chain in whole[:settled]}
-    assert kept == {tuple(chain.tolist()) for chain in chains[visits >= 8]}
 
 
 def test_training_keeps_settled_chains_as_particles() -> None:
@@ -118,7 +89,7 @@ def test_training_keeps_settled_chains_as_particles() -> None:
 def test_a_run_away_energy_stops_the_run_with_step_and_energies() -> None:
     data = Ring(batch_size=16, train_size=64, val_size=16, test_size=16, scale=0.2)
     module = EBM.for_data(data.spec, width=2, steps=2, buffer_size=32, lr=1e-9, runaway=1e-6)
-    with pytest.raises(RunawayEnergy, match=r"batch 0: the potential is .* on data and .* on chains.*runaway=1e-06"):
+    with pytest.raises(RunawayEnergy, match=r"\b0\b\D+\d\S*\D+\d\S*\D+runaway=1e-06"):
         quiet(max_steps=3).fit(module, data)
 
 
@@ -127,14 +98,14 @@ def test_a_run_away_energy_stops_the_run_with_step_and_energies() -> None:
     [("runaway", 0.0), ("runaway", -1.0), ("steps", 0), ("step_size", 0.0), ("temperature", -1.0), ("max_gradient", 0)],
 )
 def test_numbers_out_of_range_are_named(name: str, value: float) -> None:
-    with pytest.raises(ValueError, match=f"{name}={value} must be positive"):
-        EBM(**{name: value})
+    with pytest.raises(ValueError, match=f"{name}={value}"):
+        EBM(**{name: value})  # type: ignore[arg-type]
 
 
 def test_arguments_that_do_not_fit_are_refused() -> None:
     for bad in ({"fresh_share": 1.5}, {"data_noise": -0.1}, {"reference_scale": 1.0}, {"architecture": "dcgan"}):
         with pytest.raises(ValueError, match=next(iter(bad))):
-            EBM(**bad)  # type: ignore[arg-type]
+            EBM(**bad)
     with pytest.raises(ValueError, match="start='data'"):
         points().sample(1, start="data")
 

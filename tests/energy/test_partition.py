@@ -1,99 +1,20 @@
-"""Estimates of log Z against enumeration and closed forms; the law of the annealing's last state by matrices."""
+"""Estimates of log Z against enumeration and closed forms; the last state of annealing by its exact distribution."""
 
 import math
-from itertools import pairwise
 
 import pytest
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from lightning_modules.energy.annealing_paths import EnergyPath
 from lightning_modules.energy.partition import (
-    EnergyPath,
     LowEffectiveSampleSize,
-    RBMPath,
     annealed_importance_sampling,
     estimate_from,
     exact_log_partition,
-    linear,
     reverse_annealed_importance_sampling,
-    salakhutdinov,
-    temperatures,
 )
-
-FEW = [0.0, 0.2, 0.5, 0.8, 1.0]
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def rbm(visible: int, hidden: int, scale: float, dtype: torch.dtype = torch.float64, seed: int = 0) -> list[Tensor]:
-    """Weights, visible biases and hidden biases."""
-    g = generator(seed)
-    shapes = [(visible, hidden), (visible,), (hidden,)]
-    return [scale * torch.randn(shape, generator=g, dtype=torch.float64).to(dtype) for shape in shapes]
-
-
-def path_of(parameters: list[Tensor]) -> RBMPath:
-    """The path from units at half the visible biases: neither uniform nor that of the model."""
-    return RBMPath(*parameters, base_bias=0.5 * parameters[1])
-
-
-def free_energy(parameters: list[Tensor], v: Tensor) -> Tensor:
-    weight, a, c = parameters
-    return -(v @ a) - F.softplus(v @ weight + c).sum(1)
-
-
-def states(num: int) -> Tensor:
-    return torch.cartesian_prod(*[torch.tensor([0.0, 1.0], dtype=torch.float64)] * num)
-
-
-def gibbs_operator(path: RBMPath, beta: float) -> Tensor:
-    """T[v, v'] of one block Gibbs step under f_beta, by summing over all hidden states."""
-    v, h = states(path.weight.shape[0]), states(path.weight.shape[1])
-
-    def mass(logits: Tensor, x: Tensor) -> Tensor:
-        """P(x) of every x, given every row of logits."""
-        return (logits[:, None] * x - F.softplus(logits)[:, None]).sum(2).exp()
-
-    bias = (1 - beta) * path.base_bias + beta * path.visible_bias
-    to_hidden = mass(beta * (v @ path.weight + path.hidden_bias), h)
-    return to_hidden @ mass(bias + beta * h @ path.weight.T, v)
-
-
-def law_of_last_state(path: RBMPath, betas: list[float]) -> Tensor:
-    """p_ann over all visible states: the base, then every kernel in turn."""
-    v = states(path.weight.shape[0])
-    law = (v @ path.base_bias - F.softplus(path.base_bias).sum()).exp()
-    for beta in betas[1:]:
-        law = law @ gibbs_operator(path, beta)
-    return law
-
-
-# Temperatures
-
-
-def test_the_standard_schedule() -> None:
-    betas = salakhutdinov()
-    assert len(betas) == 14_503
-    assert betas == temperatures(betas) == temperatures("salakhutdinov")
-    steps = {round(after - before, 9) for before, after in pairwise(betas)}
-    assert steps == {0.0, 1e-3, 1e-4, 1e-5}
-    assert sum(before == after for before, after in pairwise(betas)) == 2
-
-
-def test_schedules_that_do_not_lead_from_base_to_model_are_refused() -> None:
-    assert temperatures(5) == linear(5) == [0, 0.25, 0.5, 0.75, 1]
-    for bad in ([0.0, 0.5], [0.1, 1.0], [0.0, 0.6, 0.5, 1.0], [1.0], [0.0, float("nan"), 1.0]):
-        with pytest.raises(ValueError, match="rise from exactly 0"):
-            temperatures(bad)
-    for few in (1, 0, -3):
-        with pytest.raises(ValueError, match="at least 2"):
-            temperatures(few)
-    with pytest.raises(ValueError, match="'cosine' must be 'salakhutdinov'"):
-        temperatures("cosine")
-
+from tests.energy.small_rbms import FEW, distribution_of_last_state, free_energy, generator, path_of, rbm, states
 
 # Enumeration
 
@@ -110,48 +31,8 @@ def test_enumeration_of_either_layer_and_an_explicit_sum_agree() -> None:
 
 @pytest.mark.parametrize("num", [26, 500, 0])
 def test_too_many_units_are_refused(num: int) -> None:
-    with pytest.raises(ValueError, match=f"num_units={num}: up to 25.*annealed_importance_sampling"):
+    with pytest.raises(ValueError, match=f"num_units={num}.*25.*annealed_importance_sampling"):
         exact_log_partition(lambda x: x.sum(1), num)
-
-
-# The path of an RBM
-
-
-@pytest.mark.parametrize("scale", [1.0, 300.0])
-def test_ratios_are_differences_of_log_densities(scale: float) -> None:
-    """Also where exp overflows in any other order of the sums."""
-    path = path_of(rbm(6, 4, scale))
-    state = path.observe(states(6))
-    for before, after in [(0.0, 0.1), (0.4, 0.41), (0.3, 1.0), (1.0, 0.9)]:
-        expected = path.log_density(state, after) - path.log_density(state, before)
-        torch.testing.assert_close(path.log_ratio(state, before, after), expected, rtol=1e-10, atol=1e-10)
-
-
-def test_ends_of_the_path_are_base_and_model() -> None:
-    parameters = rbm(6, 4, 1.0)
-    path, v = path_of(parameters), states(6)
-    state = path.observe(v)
-    assert path.log_density(state, 0.0).logsumexp(0).item() == pytest.approx(path.base_log_partition, abs=1e-12)
-    torch.testing.assert_close(path.log_density(state, 1.0), -free_energy(parameters, v), rtol=0, atol=1e-12)
-
-
-@pytest.mark.parametrize("beta", [0.0, 0.3, 1.0])
-def test_the_gibbs_step_is_reversible_and_draws_its_operator(beta: float) -> None:
-    path = path_of(rbm(4, 3, 1.0))
-    v, operator = states(4), gibbs_operator(path, beta)
-    law = path.log_density(path.observe(v), beta).softmax(0)
-    flow = law[:, None] * operator
-    torch.testing.assert_close(flow, flow.T, rtol=0, atol=1e-15)
-
-    num, row = 50_000, 5
-    state, share = path.step(path.observe(v[row].expand(num, -1)), beta, generator(1))
-    assert share == 1
-    reached = (state.visible @ torch.tensor([8.0, 4.0, 2.0, 1.0], dtype=torch.float64)).long()
-    counts = reached.bincount(minlength=16).double()
-    expected = num * operator[row]
-    statistic = ((counts - expected).square() / expected).sum().item()
-    assert statistic < 44.3  # chi-square with 15 degrees of freedom: exceeded by one seed in 10 000
-    torch.testing.assert_close(state.hidden_input, state.visible @ path.weight + path.hidden_bias)
 
 
 # Annealed importance sampling
@@ -166,12 +47,12 @@ def test_weights_are_unbiased_for_z_and_chains_end_in_p_ann() -> None:
     error = ratios.std().item() / math.sqrt(num)
     assert error < 0.01
     assert abs(ratios.mean().item() - 1) < 5 * error  # 5 s.e.: less than one seed in a million
-    law = law_of_last_state(path, FEW)
+    annealed = distribution_of_last_state(path, FEW)
     places = (estimate.samples @ torch.tensor([8.0, 4.0, 2.0, 1.0], dtype=torch.float64)).long()
-    statistic = ((places.bincount(minlength=16) - num * law).square() / (num * law)).sum().item()
+    statistic = ((places.bincount(minlength=16) - num * annealed).square() / (num * annealed)).sum().item()
     assert statistic < 44.3  # as above
     model = (-free_energy(parameters, states(4))).softmax(0)
-    assert (law - model).abs().sum() > 0.01  # and these are not the same
+    assert (annealed - model).abs().sum() > 0.01  # and these are not the same
 
 
 def test_against_the_sum_over_a_million_states() -> None:
@@ -187,7 +68,7 @@ def test_against_the_sum_over_a_million_states() -> None:
     lower, upper = estimate.interval()
     assert lower < truth < upper
 
-    # Reverse annealing from 100 draws of the model: nearer with more temperatures, and within 1.5 nats.
+    # Reverse annealing from 100 samples of the model: nearer with more temperatures, and within 1.5 nats.
     x = estimate.samples[:100]
     exact = (-free_energy(parameters, x).double() - truth).mean().item()
     gaps = []
@@ -209,7 +90,7 @@ def test_the_standard_error_is_the_spread_of_estimates() -> None:
 def test_a_poor_estimate_is_warned_of() -> None:
     """Two modes far from the base, and no temperatures to find them by."""
     path = path_of(rbm(30, 20, 1.5))
-    with pytest.warns(LowEffectiveSampleSize, match=r"only \d+\.\d of 50 chains count.*not to be trusted"):
+    with pytest.warns(LowEffectiveSampleSize, match=r"\d+\.\d of 50"):
         estimate = annealed_importance_sampling(path, 5, num_chains=50, generator=generator())
     assert not estimate.is_trustworthy
     assert estimate.effective_sample_size < 25
@@ -227,13 +108,13 @@ def test_summaries_of_weights() -> None:
     assert estimate.interval(10.0)[0] == -math.inf
 
 
-def test_draws_come_from_the_generator_alone() -> None:
+def test_random_numbers_come_from_the_generator_alone() -> None:
     path, state = path_of(rbm(6, 4, 0.5)), torch.get_rng_state()
     first, second = (annealed_importance_sampling(path, 10, num_chains=4, generator=generator()) for _ in range(2))
     assert torch.equal(first.log_weights, second.log_weights)
     assert annealed_importance_sampling(path, 10, num_chains=4).log_partition != first.log_partition
     assert torch.equal(torch.get_rng_state(), state)
-    with pytest.raises(ValueError, match="num_chains=1 must be at least 2"):
+    with pytest.raises(ValueError, match=r"num_chains=1\b"):
         annealed_importance_sampling(path, 10, num_chains=1)
     with pytest.raises(ValueError, match="num_chains=0"):
         reverse_annealed_importance_sampling(path, states(6), 10, num_chains=0)
@@ -244,15 +125,15 @@ def test_draws_come_from_the_generator_alone() -> None:
 
 def test_reverse_weights_are_unbiased_for_p_ann_and_their_logarithms_low() -> None:
     path, num = path_of(rbm(4, 3, 1.5)), 40_000
-    law = law_of_last_state(path, FEW)
+    annealed = distribution_of_last_state(path, FEW)
     x = states(4)[[0, 5, 15]]
     estimate = reverse_annealed_importance_sampling(path, x.repeat_interleave(num, 0), FEW, generator=generator(5))
     logs = estimate.log_likelihood.view(3, num)
-    ratios = logs.exp() / law[[0, 5, 15], None]
+    ratios = logs.exp() / annealed[[0, 5, 15], None]
     errors = ratios.std(1) / math.sqrt(num)
     assert (errors < 0.02).all()
     assert ((ratios.mean(1) - 1).abs() < 5 * errors).all()  # 5 s.e.
-    assert (logs.mean(1) < law[[0, 5, 15]].log()).all()
+    assert (logs.mean(1) < annealed[[0, 5, 15]].log()).all()
 
 
 def test_more_chains_tighten_the_bound() -> None:
@@ -262,7 +143,7 @@ def test_more_chains_tighten_the_bound() -> None:
         reverse_annealed_importance_sampling(path, x, FEW, num_chains=chains, generator=generator(6))
         for chains in (1, 200)
     )
-    truth = law_of_last_state(path, FEW).log()
+    truth = distribution_of_last_state(path, FEW).log()
     assert many.effective_sample_size.shape == (64,)
     assert one.effective_sample_size.tolist() == pytest.approx([1.0] * 64)
     assert one.mean < many.mean < truth.mean().item() + 0.05
@@ -275,7 +156,7 @@ def test_what_is_bounded_is_p_ann_and_not_p() -> None:
     parameters = rbm(4, 3, 1.5)
     path, x = path_of(parameters), states(4)
     model = (-free_energy(parameters, x)).log_softmax(0)
-    annealed = law_of_last_state(path, [0.0, 1.0]).log()
+    annealed = distribution_of_last_state(path, [0.0, 1.0]).log()
     best = (annealed - model).argmax()
     assert annealed[best] > model[best] + 0.2
     estimate = reverse_annealed_importance_sampling(
@@ -347,13 +228,5 @@ def test_energies_that_run_away_are_named(value: float) -> None:
     def broken(x: Tensor) -> Tensor:
         return torch.where(x[:, 0] > 0.5, torch.full_like(x[:, 0], value), x.square().sum(1))
 
-    with pytest.raises(FloatingPointError, match="At the inverse temperature 0.25 a chain has the log-weight"):
+    with pytest.raises(FloatingPointError, match=r"\b0\.25\b.*\b(inf|nan)\b"):
         annealed_importance_sampling(EnergyPath(broken, [2]), 5, generator=generator())
-
-
-def test_settings_of_an_energy_path_are_checked() -> None:
-    with pytest.raises(ValueError, match="kernel='gibbs' must be one of hmc, mala"):
-        EnergyPath(quadratic, [2], kernel="gibbs")
-    for bad in ({"scale": 0.0}, {"step_size": -1.0}, {"num_leapfrog": 0}):
-        with pytest.raises(ValueError, match="must be positive"):
-            EnergyPath(quadratic, [2], **bad)  # type: ignore[arg-type]

@@ -1,5 +1,7 @@
 """Every architecture on every kind of data: shapes, gradients, classes, refusals."""
 
+import re
+
 import pytest
 import torch
 from torch import nn
@@ -62,28 +64,28 @@ def test_batch_norm_is_there_when_asked_for_and_refused_where_it_is_not() -> Non
     network = ARCHITECTURES["dcgan"].discriminator((1, 28, 28), 2, None, True)
     assert sum(isinstance(layer, nn.BatchNorm2d) for layer in network.modules()) == 2
     for name in ("mlp", "resnet"):
-        with pytest.raises(ValueError, match="batch_norm"):
+        with pytest.raises(ValueError, match=f"{name}.*batch_norm"):
             ARCHITECTURES[name].discriminator((1, 28, 28), 2, None, True)
 
 
 def test_unknown_names_list_the_valid_ones() -> None:
-    with pytest.raises(ValueError, match="'unet' is not one of mlp, dcgan, resnet"):
+    with pytest.raises(ValueError, match="'unet'.*mlp, dcgan, resnet"):
         architecture("unet", (1, 28, 28))
 
 
 @pytest.mark.parametrize("name", ["dcgan", "resnet"])
 def test_points_need_the_perceptron(name: str) -> None:
-    with pytest.raises(ValueError, match=r"needs pictures .* use mlp"):
+    with pytest.raises(ValueError, match=rf"{name}.*\[2\].*mlp"):
         architecture(name, (2,))
 
 
 @pytest.mark.parametrize("shape", [(1, 28, 32), (1, 30, 30), (1, 5, 5), (3, 33, 33)])
 def test_sides_that_cannot_be_halved_are_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match="28, 32 or 64"):
+    with pytest.raises(ValueError, match=re.escape(f"shape={list(shape)}")):
         ARCHITECTURES["dcgan"].generator(shape, 4, 2, None)
 
 
-def test_zoo_sizes_stay_under_a_million_parameters_a_player() -> None:
+def test_zoo_sizes_stay_under_a_million_parameters_per_player() -> None:
     for name in ("mlp", "dcgan", "resnet"):
         entry = architecture(name, (1, 28, 28))
         for network in (entry.generator((1, 28, 28), 64, 32, 10), entry.discriminator((1, 28, 28), 32, 10, False)):

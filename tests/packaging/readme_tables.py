@@ -1,82 +1,152 @@
-"""Writes the README's pictures and tables from the checkpoints' own cards; `make readme` runs it.
+"""Writes the README's table and grids of samples from the checkpoints' own cards; `make readme` runs it.
 
 No number in the README is typed by hand: a test compares it with what this file makes.
 """
 
 import inspect
+import math
 import re
 import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import zoo
-from lightning_modules import METHODS
+from lightning_modules import FAMILIES
+from zoo.cards import Card
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
-PICTURES_A_ROW = 4
-REFERENCE = re.compile(r"^(?P<title>[^\n]+) \((?P<authors>[^()]+, \d{4})\),\s+(?P<url>https?://\S+)\s*$", re.MULTILINE)
+GRIDS_PER_ROW = 4
+REFERENCE = re.compile(
+    r"^ *(?P<title>[^\n]+) \((?P<authors>[^()]+, \d{4})\),\s+(?P<url>https?://[^\s,]+)", re.MULTILINE
+)
+HEADINGS = {
+    "density": "Densities",
+    "energy": "Energies and partition functions",
+    "autoregressive": "Autoregressive and recurrent models",
+    "latent": "Latent variables",
+    "contrastive": "Noise-contrastive estimation",
+    "adversarial": "Adversarial networks",
+    "classifier": "Feature extractor",
+}
+EQUATIONS = {
+    "Gaussian": r"$q(x) = \mathcal N(x; \mu, \Sigma)$ (1.16)",
+    "GaussianMixture": r"$q(x) = \sum_k \pi_k\, q_k(x)$ (1.17)",
+    "RBM": r"$q(v) = e^{-F(v)} / Z$ (1.18-1.20)",
+    "EBM": r"$\mathbb E_p[\nabla_\theta f] - \mathbb E_q[\nabla_\theta f]$ (1.28)",
+    "PixelCNNPlusPlus": r"$\log q(x) = \sum_i \log q(x_i \mid x_{\lt i})$",
+    "TeacherForcing": r"$\log q(x) = \sum_t \log q(x_t \mid x_{\lt t})$",
+    "ScheduledSampling": r"$\sum_t \log q(x_t \mid \tilde x_{\lt t})$, $\tilde x_t = x_t$ with probability $\epsilon$",
+    "ProfessorForcing": r"$C_\text{NLL} + C_f$, $C_f = -\mathbb E \log D(\text{free-running})$",
+    "MixtureDensityRNN": r"$q(x_t \mid x_{\lt t}) = \sum_k \pi_k\, \mathcal N(x_t; \mu_k, \Sigma_k)$",
+    "VAE": r"$\mathbb E_q \log p(x \mid z) - D_{KL}(q(z \mid x) \Vert p(z))$ (1.31-1.33)",
+    "IWAE": r"$\mathbb E \log \frac 1k \sum_i p(x, z_i) / q(z_i \mid x)$",
+    "NCE": r"$\hat p(x) = \frac{D(x)}{1 - D(x)}\, q(x)$ (1.34-1.36)",
+    "MinimaxGAN": r"$\min_G \max_D \mathbb E \log D(x) + \mathbb E \log(1 - D(G(z)))$ (1.38)",
+    "NonSaturatingGAN": r"$\max_G \mathbb E \log D(G(z))$ (1.39)",
+    "WGAN": r"$\sup_{\Vert f \Vert_L \le 1} \mathbb E_p f - \mathbb E_q f$ (1.41)",
+    "WGANGP": r"(1.41) $- \lambda\, \mathbb E(\Vert \nabla f \Vert_2 - 1)^2$",
+    "SNGAN": r"$\overline W = W / \sigma(W)$ (1.42-1.44)",
+    "ComposedGAN": "any game, penalty and constraint of the others",
+}
+"""The equation that a method is about, with its number in the text if it has one there."""
+STEP = {"tokens": "character", "piano_roll": "frame", "strokes": "stroke", "video": "frame"}
+KINDS = {"exact": "exact", "exact_windows_256": "exact, windows of 256", "exact_pixels": "exact"} | {
+    "grid": "by quadrature",
+    "ais": "AIS estimate",
+    "estimate_nce": "NCE's estimate",
+}
 
 
-def pictures() -> str:
-    """A grid of the samples of every checkpoint that has some."""
-    cells = [
-        f'<td align="center"><img src="checkpoints/{name}/samples.png" width="200"><br><code>{name}</code></td>'
-        for name in zoo.names()
-        if (ROOT / "checkpoints" / name / "samples.png").is_file()
+def table() -> str:
+    """One line for each checkpoint, and one for each method that has none, by family."""
+    lines = [
+        "| method | equation | paper | checkpoint | likelihood | FID | FID / real | s per sample |",
+        "|---" * 8 + "|",
     ]
-    rows = [cells[start : start + PICTURES_A_ROW] for start in range(0, len(cells), PICTURES_A_ROW)]
-    return "\n".join(["<table>", *("<tr>\n" + "\n".join(row) + "\n</tr>" for row in rows), "</table>"])
-
-
-def methods() -> str:
-    """One line a checkpoint, and one for each method that has none."""
-    lines = ["| class | paper | checkpoint | measured |", "|---|---|---|---|"]
-    for method, method_class in METHODS.items():
-        file = Path(inspect.getfile(method_class)).relative_to(ROOT)
-        cards = [card for card in map(zoo.card, zoo.names()) if card.method == method]
-        start = f"| [`{method}`]({file}) | {paper(method_class)} |"
-        for card in cards:
-            lines.append(f"{start} [`{card.name}`](checkpoints/{card.name}) | {numbers(card.metrics)} |")
-        if not cards:
-            lines.append(f"{start} | |")
+    cards = [zoo.card(name) for name in zoo.names()]
+    for family, methods in FAMILIES.items():
+        lines.append(f"| **{HEADINGS[family]}**" + " |" * 8)
+        for method in methods:
+            name, file = method.__name__, Path(inspect.getfile(method)).relative_to(ROOT)
+            start = f"[`{name}`]({file}) | {EQUATIONS.get(name, '')} | {paper(method)}"
+            for card in [card for card in cards if card.method == name]:
+                lines.append(f"| {start} | [`{card.name}`](checkpoints/{card.name}) | {' | '.join(numbers(card))} |")
+                start = " | | "
+            if not any(card.method == name for card in cards):
+                lines.append(f"| {start} |" + " |" * 5)
     return "\n".join(lines)
 
 
-def paper(method_class: type) -> str:
-    """The last reference in the docstring of the method's module, as a link."""
-    references = list(REFERENCE.finditer(inspect.getmodule(method_class).__doc__ or ""))
-    if not references:
+def paper(method: type) -> str:
+    """The first reference in the docstring of the method's module, which is that of the method itself."""
+    found = REFERENCE.search(inspect.getmodule(method).__doc__ or "")
+    return "" if found is None else f"[{found['title'].strip()}]({found['url']}), {found['authors']}"
+
+
+def numbers(card: Card) -> Iterable[str]:
+    """The likelihood, FID, FID over that of real images, and seconds per sample; what does not apply is empty."""
+    metrics = {name.removeprefix("test/"): value for name, value in card.metrics.items() if name.startswith("test/")}
+    if card.method == "Classifier":
+        real = metrics["fid_of_training_pictures-fashion_mnist-10k"]
+        return f"accuracy {metrics['accuracy']:.3f}", f"{real:.4f}", "1", ""
+    seconds = metrics.get("seconds_per_sample-cpu-64")
+    return likelihood(card, metrics), *distances(metrics), "" if seconds is None else two_digits(seconds)
+
+
+def two_digits(value: float) -> str:
+    """A number below 1 with two digits that count, 0.00042."""
+    return f"{value:.{max(0, 1 - math.floor(math.log10(value)))}f}"
+
+
+def likelihood(card: Card, metrics: Mapping[str, float]) -> str:
+    """The likelihood with its unit and its kind: exact, a bound or an estimate."""
+    kind = card.data_spec["kind"] if card.data_spec is not None else "image"
+    pixels = card.data == "fashion_mnist_pixels"
+    unit = "bits/dim" if kind == "image" or pixels else "nats" if kind == "points" else f"nats per {STEP[kind]}"
+    key = {"bits/dim": "bits_per_step" if pixels else "bits_per_dim", "nats": "nll"}.get(unit, "nats_per_step")
+    found = {name.partition("-")[2]: value for name, value in metrics.items() if name.partition("-")[0] == key}
+    for exact, words in KINDS.items():
+        if exact in found:
+            return f"{found[exact]:.4g} {unit}, {words}"
+    bounds = [match for name in found if (match := re.fullmatch(r"upper_bound_k(\d+)(-\w+)?", name))]
+    if not bounds:
         return ""
-    found = references[-1]
-    return f"[{found['title'].strip()}]({found['url']}), {found['authors']}"
+    best = max(bounds, key=lambda match: int(match[1]))
+    return f"≤ {found[best[0]]:.4g} {unit}, bound with k = {best[1]}"
 
 
-def numbers(metrics: dict[str, float]) -> str:
-    """The measured values that a card leads with, by the names that carry their protocol."""
-    leading = (
-        "nll-",
-        "bits_per_dim",
-        "nats_per_step",
-        "fid",
-        "inception_score-",
-        "inception_score_of",
-        "class_accuracy",
-        "accuracy",
-        "modes",
-        "high_quality",
-        "kl",
-    )
-    shown = {name.removeprefix("test/"): value for name, value in metrics.items() if name.startswith("test/")}
-    return "<br>".join(
-        f"{name} **{value:.4g}**"
-        for name, value in shown.items()
-        if name.startswith(leading) and not name.endswith("-1k") and not name.startswith("modes_hit")
-    )
+def distances(metrics: Mapping[str, float]) -> tuple[str, str]:
+    """FID, and how many times the FID of as many real images it is; of points the modes that were found."""
+    if "modes-2500" in metrics:
+        return f"{metrics['modes-2500']:.0f} modes, {100 * metrics['high_quality-2500']:.0f} % of samples near one", ""
+    found = [re.fullmatch(r"fid-(\w+-(?:10k|2k))", name) for name in metrics]
+    protocols = sorted(match[1] for match in found if match)  # 10k before 2k
+    if not protocols:
+        return "", ""
+    fid, protocol = metrics[f"fid-{protocols[0]}"], protocols[0]
+    extractor = protocol.split("-")[0].removesuffix("_binarized")
+    real = zoo.card(f"classifier.{extractor}").metrics.get(f"test/fid_of_training_pictures-{protocol}")
+    few = " (2k)" if protocol.endswith("-2k") else ""
+    return f"{fid:.2f}{few}", "" if real is None else f"{fid / real:.0f}"
+
+
+def grids() -> str:
+    """A grid of samples of every checkpoint that has one, by family, folded."""
+    order = [method.__name__ for family in FAMILIES.values() for method in family]
+    cards = sorted((zoo.card(name) for name in zoo.names()), key=lambda card: (order.index(card.method), card.name))
+    cells = [
+        f'<td align="center"><img src="checkpoints/{card.name}/samples.png" width="200"><br>{card.name}</td>'
+        for card in cards
+        if (ROOT / "checkpoints" / card.name / "samples.png").is_file()
+    ]
+    rows = [cells[start : start + GRIDS_PER_ROW] for start in range(0, len(cells), GRIDS_PER_ROW)]
+    return "\n".join(["<table>", *("<tr>\n" + "\n".join(row) + "\n</tr>" for row in rows), "</table>"])
 
 
 def written(text: str) -> str:
-    """``text`` with fresh content between each pair of markers."""
-    for marker, content in {"pictures": pictures(), "methods": methods()}.items():
+    """Returns ``text`` with fresh content between each pair of markers."""
+    for marker, content in {"grids": grids(), "table": table()}.items():
         begin, end = f"<!-- {marker} -->\n", f"<!-- end of {marker} -->"
         before, rest = text.split(begin)
         text = f"{before}{begin}{content}\n{end}{rest.split(end)[1]}"
@@ -85,4 +155,4 @@ def written(text: str) -> str:
 
 if __name__ == "__main__":
     README.write_text(written(README.read_text(encoding="utf-8")), encoding="utf-8")
-    sys.stdout.write(f"Wrote the tables of {README}\n")
+    sys.stdout.write(f"Wrote the table and the grids of {README}\n")

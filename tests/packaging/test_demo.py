@@ -1,6 +1,7 @@
 """`make demo`, cut short: everything that it promises is there at the end."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,12 @@ import pytest
 
 @pytest.mark.usefixtures("fashion_mnist")
 def test_demo_leaves_what_it_promises(tmp_path: Path) -> None:
-    short = ["--trainer.max_steps=4", "--trainer.val_check_interval=2", "--trainer.limit_val_batches=1"]
+    short = [
+        "--model.width=4",
+        "--trainer.max_steps=4",
+        "--trainer.val_check_interval=2",
+        "--trainer.limit_val_batches=1",
+    ]
     environment = {name: value for name, value in os.environ.items() if name not in ("WANDB_MODE", "WANDB_API_KEY")}
     # A key in the home folder would make it an online run; the cache of data stays where it is.
     environment |= {"HOME": str(tmp_path), "NETRC": str(tmp_path / "none")}
@@ -21,14 +27,14 @@ def test_demo_leaves_what_it_promises(tmp_path: Path) -> None:
 
     run = tmp_path / "runs/demo"
     assert sorted(path.name for path in (run / "samples").iterdir()) == ["step-00000002.png", "step-00000004.png"]
-    assert (run / "loaded-back.png").stat().st_size > 1000
+    assert (run / "loaded-back.png").stat().st_size > 500
     assert (run / "zoo/model.safetensors").is_file()
     header = (run / "metrics.csv").read_text().splitlines()[0]
     assert "val/fid-fashion_mnist-2k" in header
     assert "val/inception_score-fashion_mnist-2k" in header
     assert list((run / "wandb").glob("offline-run-*/*.wandb"))
 
-    assert ran.stdout.count("fid-fashion_mnist-2k") >= 3, "two announcements, and the card at the end"
-    assert (ran.stdout + ran.stderr).count("W&B offline") == 1
+    assert ran.stdout.count("fid-fashion_mnist-2k") >= 3, "two lines during the training, and the card at the end"
+    assert len(re.findall(r"W&B.*\boffline\b", ran.stdout + ran.stderr)) == 1
     for promised in ("runs/demo/samples/", "runs/demo/zoo/", "runs/demo/loaded-back.png", "zoo train sngan"):
         assert promised in ran.stdout

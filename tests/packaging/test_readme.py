@@ -1,5 +1,6 @@
-"""What the README says is so: its python runs, its commands parse, its tables are those of the cards."""
+"""What the README says is so: its Python runs and has types, its commands parse, its table is that of the cards."""
 
+import ast
 import re
 import shlex
 import subprocess
@@ -7,8 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from tests.packaging.readme_tables import README, ROOT, written
+from lightning_modules import FAMILIES, METHODS
+from tests.packaging.readme_tables import EQUATIONS, HEADINGS, README, ROOT, paper, written
 from zoo.__main__ import build_parser
 
 TEXT = README.read_text(encoding="utf-8")
@@ -16,23 +19,98 @@ PYTHON = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
 COMMANDS = re.findall(r"^(?:srun )?python -m (zoo .*?)(?:\s+#.*)?$", TEXT, re.MULTILINE)
 
 
-def test_tables_are_up_to_date() -> None:
+def test_the_table_is_up_to_date() -> None:
     assert written(TEXT) == TEXT, "run `make readme`"
 
 
-@pytest.mark.parametrize("code", PYTHON, ids=["load", "train", "continue"])
+def test_every_family_has_a_heading_and_every_method_an_equation_and_its_own_paper() -> None:
+    assert list(HEADINGS) == list(FAMILIES)
+    assert set(EQUATIONS) == set(METHODS) - {"Classifier"}
+    authors = {
+        "Gaussian": "Lamb, 2021",
+        "GaussianMixture": "Dempster, Laird and Rubin, 1977",
+        "RBM": "Hinton, 2002",
+        "EBM": "Du and Mordatch, 2019",
+        "PixelCNNPlusPlus": "Salimans et al., 2017",
+        "TeacherForcing": "Williams and Zipser, 1989",
+        "ScheduledSampling": "Bengio et al., 2015",
+        "ProfessorForcing": "Lamb et al., 2016",
+        "MixtureDensityRNN": "Graves, 2013",
+        "VAE": "Kingma & Welling, 2013",
+        "IWAE": "Burda et al., 2015",
+        "NCE": "Gutmann and Hyvarinen, 2010",
+        "MinimaxGAN": "Goodfellow et al., 2014",
+        "NonSaturatingGAN": "Goodfellow et al., 2014",
+        "WGAN": "Arjovsky et al., 2017",
+        "WGANGP": "Gulrajani et al., 2017",
+        "SNGAN": "Miyato et al., 2018",
+    }
+    assert set(authors) == set(METHODS) - {"Classifier", "ComposedGAN"}
+    for name, expected in authors.items():
+        assert paper(METHODS[name]).endswith(f"), {expected}")
+
+
+def test_one_moving_image_is_above_the_fold() -> None:
+    (path,) = re.findall(r"^!\[.*\]\((docs/.*\.gif)\)$", TEXT[: TEXT.index("## ")], re.MULTILINE)
+    assert f"--out {path}" in TEXT  # the command that makes it
+    assert (ROOT / path).stat().st_size < 2e6
+    with Image.open(ROOT / path) as image:
+        assert image.n_frames > 10
+
+
 @pytest.mark.usefixtures("fashion_mnist")
-def test_python_runs(code: str, tmp_path: Path) -> None:
-    short = code.replace("max_steps=20_000", 'max_steps=2, accelerator="cpu"')
-    ran = subprocess.run([sys.executable, "-c", short], cwd=tmp_path, capture_output=True, text=True, timeout=200)
+def test_python_runs(tmp_path: Path) -> None:
+    """Every program on its own, in one process, because the imports take longer than the programs."""
+    short = [code.replace("max_steps=20_000", 'max_steps=2, accelerator="cpu"') for code in PYTHON]
+    programs = f"for program in {short!r}:\n    exec(compile(program, 'README.md', 'exec'), {{'__name__': '__main__'}})"
+    ran = subprocess.run([sys.executable, "-c", programs], cwd=tmp_path, capture_output=True, text=True, timeout=200)
     assert ran.returncode == 0, ran.stderr
-    if short != code:
-        assert (tmp_path / "runs/my-gan/zoo/model.safetensors").is_file()
+    assert (tmp_path / "runs/my-gan/zoo/model.safetensors").is_file()
 
 
 def test_python_is_found() -> None:
     assert len(PYTHON) == 3
     assert "max_steps=20_000" in PYTHON[1]
+
+
+class Reveal(ast.NodeTransformer):
+    """Wraps every name, call and item that a program reads in ``reveal_type``, imported modules aside."""
+
+    def __init__(self, modules: set[str]) -> None:
+        self.modules = modules
+
+    def visit(self, node: ast.AST) -> ast.AST:
+        node = super().visit(node)
+        read = isinstance(node, (ast.Call, ast.Subscript, ast.Name)) and not isinstance(
+            getattr(node, "ctx", ast.Load()), ast.Store
+        )
+        if not read or (isinstance(node, ast.Name) and node.id in self.modules):
+            return node
+        return ast.copy_location(ast.Call(ast.Name("reveal_type", ast.Load()), [node], []), node)
+
+
+def revealed(code: str, folder: Path) -> list[str]:
+    """Returns the type of every expression of a program, as mypy sees it."""
+    tree = ast.parse(code)
+    modules = {alias.name for node in tree.body if isinstance(node, ast.Import) for alias in node.names}
+    source = ast.unparse(ast.fix_missing_locations(Reveal(modules).visit(tree)))
+    file = folder / "example.py"
+    file.write_text(source, encoding="utf-8")
+    command = [sys.executable, "-m", "mypy", "--no-pretty", file]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200)
+    assert "error:" not in ran.stdout, ran.stdout + ran.stderr
+    return re.findall(r'Revealed type is "(.*)"', ran.stdout)
+
+
+@pytest.mark.parametrize("code", PYTHON, ids=["load", "train", "continue"])
+def test_every_expression_of_the_python_has_a_type(code: str, tmp_path: Path) -> None:
+    types = revealed(code, tmp_path)
+    assert types
+    assert [found for found in types if re.search(r"\bAny\b", found)] == []
+
+
+def test_a_missing_type_would_be_seen(tmp_path: Path) -> None:
+    assert revealed("import json\nx = json.loads('1')\n", tmp_path)[-1] == "Any"
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -33,7 +33,7 @@ def test_as_many_clusters_as_points() -> None:
 
 
 def test_fewer_distinct_points_than_clusters_are_refused() -> None:
-    with pytest.raises(ValueError, match="3 clusters need as many distinct points, but there are 2"):
+    with pytest.raises(ValueError, match=r"\b3\b.*\b2\b"):
         k_means(torch.tensor([[0.0], [1.0]]).repeat(5, 1), 3, generator())
 
 

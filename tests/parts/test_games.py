@@ -1,15 +1,25 @@
 """Games against calculus: values at the equilibrium, gradients where the discriminator is sure, stability."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor
 
-from lightning_modules.parts.games import GAMES, HINGE, MINIMAX, NON_SATURATING, WASSERSTEIN
+from lightning_modules.parts.games import (
+    GAMES,
+    HINGE,
+    MINIMAX,
+    NON_SATURATING,
+    WASSERSTEIN,
+    Game,
+    cross_entropy,
+    in_full_precision,
+)
 
 
-def gradient(loss, logits: Tensor) -> Tensor:
+def gradient(loss: Callable[[Tensor], Tensor], logits: Tensor) -> Tensor:
     logits = logits.clone().requires_grad_()
     (result,) = torch.autograd.grad(loss(logits), logits)
     return result * len(logits)  # of a single example: losses are means
@@ -64,4 +74,21 @@ def test_finite_at_extreme_logits(name: str) -> None:
     loss = GAMES[name].discriminator(extreme, extreme.flip(0)) + GAMES[name].generator(extreme)
     loss.backward()
     assert torch.isfinite(loss)
+    assert extreme.grad is not None
     assert torch.isfinite(extreme.grad).all()
+
+
+def test_the_generator_of_a_relativistic_game_sees_real_logits_and_that_of_another_does_not() -> None:
+    real, fake = torch.tensor([1.0, 3.0]), torch.tensor([0.0, 5.0])
+    relativistic = Game(cross_entropy, lambda real, fake: (real - fake).mean(), relativistic=True)
+    assert relativistic.generator_loss(fake, real) == -0.5
+    assert WASSERSTEIN.generator_loss(fake, None) == WASSERSTEIN.generator_loss(fake, real) == -2.5
+
+
+def test_half_precision_logits_are_averaged_in_full() -> None:
+    """A number in bfloat16 has three digits; the mean of many keeps seven."""
+    logits = torch.cat([torch.ones(1), torch.full((4000,), 1 / 256)]).to(torch.bfloat16)
+    assert in_full_precision(logits).dtype == torch.float32
+    assert in_full_precision(logits).mean().item() == pytest.approx((1 + 4000 / 256) / 4001, rel=1e-6)
+    double = torch.zeros(2, dtype=torch.float64)
+    assert in_full_precision(double) is double

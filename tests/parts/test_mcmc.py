@@ -31,7 +31,7 @@ def covariance(x: Tensor) -> Tensor:
     return x.T @ x / len(x)
 
 
-def draws(g: torch.Generator, covariance: Tensor, num: int = CHAINS) -> Tensor:
+def samples(g: torch.Generator, covariance: Tensor, num: int = CHAINS) -> Tensor:
     z = torch.randn(num, 2, generator=g, dtype=torch.float64)
     return z @ torch.linalg.cholesky(covariance).T
 
@@ -84,7 +84,7 @@ def test_langevin_clamps_each_entry_of_the_gradient() -> None:
 @pytest.mark.parametrize("kernel", ["mala", "hmc"])
 def test_metropolis_keeps_the_density_invariant_at_coarse_steps(kernel: str) -> None:
     g = generator(2)
-    x = draws(g, PRECISION.inverse())
+    x = samples(g, PRECISION.inverse())
     shares = []
     for _ in range(15):
         x, accepted = mala_step(quadratic, x, 0.5, g) if kernel == "mala" else hmc_step(quadratic, x, 0.9, 3, g)
@@ -104,7 +104,7 @@ def test_metropolis_finds_the_density_from_elsewhere(kernel: str) -> None:
 
 
 def test_mala_is_reversible_on_a_density_that_is_no_gaussian() -> None:
-    # Detailed balance on two sets A and B: flow from A to B equals flow from B to A, from stationary draws.
+    # Detailed balance on two sets A and B: flow from A to B equals flow from B to A, from stationary samples.
     g = generator(4)
     grid = torch.linspace(-3, 3, 6001, dtype=torch.float64)
     weights = (-(grid.square() - 1).square()).exp()
@@ -129,7 +129,7 @@ def test_a_proposal_without_an_energy_is_refused() -> None:
 
 def test_chains_are_independent_and_leave_the_global_state_alone() -> None:
     state = torch.get_rng_state()
-    x = draws(generator(5), PRECISION.inverse(), 16)
+    x = samples(generator(5), PRECISION.inverse(), 16)
     a, _ = hmc_step(quadratic, x, 0.3, 4, generator(6))
     b, _ = hmc_step(quadratic, x, 0.3, 4, generator(6))
     assert torch.equal(a, b)
@@ -157,5 +157,5 @@ def test_chain_ess_of_an_autoregression_and_of_chains_that_keep_apart() -> None:
     assert chain_effective_sample_size(z).item() == pytest.approx(steps * chains, rel=0.1)
     apart = z + 50 * torch.arange(chains)
     assert chain_effective_sample_size(apart).item() < 2 * chains
-    with pytest.raises(ValueError, match="3 steps are too few"):
+    with pytest.raises(ValueError, match=r"\b3\b.*\b4\b"):
         chain_effective_sample_size(z[:3])

@@ -5,7 +5,15 @@ import torch
 from torch import Tensor, nn
 
 from lightning_modules.parts.noise import Noise
-from lightning_modules.parts.penalties import PENALTIES, gradient_norm, gradient_penalty, on_segment, r1
+from lightning_modules.parts.penalties import (
+    PENALTIES,
+    WeightedTerm,
+    gradient_norm,
+    gradient_penalty,
+    on_segment,
+    r1,
+    weighted_terms,
+)
 
 
 @pytest.mark.parametrize("shape", [(2,), (1, 4, 4), (3, 2, 2)])
@@ -29,19 +37,21 @@ def test_segment_points_lie_between_their_own_pair() -> None:
     torch.testing.assert_close(t[:, 0], t[:, 1], rtol=1e-2, atol=1e-2)
     assert t.min() > -1e-3
     assert t.max() < 1 + 1e-3
-    assert t[:, 0].std() > 0.25  # one t an example, not one a batch; uniform has 0.289, this is 9 s.e. below
+    assert t[:, 0].std() > 0.25  # one t per example, not one per batch; uniform has 0.289, this is 9 s.e. below
 
 
 def test_zero_gradient_has_finite_second_derivatives() -> None:
     w = torch.zeros(3, requires_grad=True)
     real, fake = torch.randn(2, 4, 3)
     gradient_penalty(lambda x: x @ w, real, fake, Noise()).backward()
+    assert w.grad is not None
     assert torch.isfinite(w.grad).all()
 
 
 @pytest.mark.parametrize("name", PENALTIES)
 def test_weight_gradient_matches_finite_differences(name: str) -> None:
-    critic = nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 1)).double()
+    first = nn.Linear(3, 5)
+    critic = nn.Sequential(first, nn.Tanh(), nn.Linear(5, 1)).double()
     real, fake = torch.randn(2, 7, 3, dtype=torch.float64)
 
     class Fixed(Noise):
@@ -51,7 +61,7 @@ def test_weight_gradient_matches_finite_differences(name: str) -> None:
     def value() -> Tensor:
         return PENALTIES[name](lambda x: critic(x).squeeze(1), real, fake, Fixed())
 
-    weight = critic[0].weight
+    weight = first.weight
     (analytic,) = torch.autograd.grad(value(), weight)
     step = 1e-6
     with torch.no_grad():
@@ -61,3 +71,21 @@ def test_weight_gradient_matches_finite_differences(name: str) -> None:
         weight[1, 2] -= 2 * step
     below = value().item()
     assert (above - below) / (2 * step) == pytest.approx(analytic[1, 2].item(), rel=1e-5)
+
+
+def test_a_lazy_penalty_has_the_same_mean_weight() -> None:
+    """Every third batch, the last of each three, with three times the weight, which may change from batch to batch."""
+    always, lazy = WeightedTerm(2.0, r1), WeightedTerm(2.0, r1, every=3)
+    assert [always.weight_at(step) for step in range(4)] == [2.0] * 4
+    assert [lazy.weight_at(step) for step in range(7)] == [0, 0, 6, 0, 0, 6, 0]
+    growing = WeightedTerm(float, r1, every=2)
+    assert [growing.weight_at(step) for step in range(5)] == [0, 2, 0, 6, 0]
+
+
+def test_penalties_are_given_with_their_weights_alone_or_as_terms() -> None:
+    term = WeightedTerm(1.0, r1, every=16)
+    assert weighted_terms({"r1": (0.5, r1), "lazy": term}) == {"r1": WeightedTerm(0.5, r1, 1), "lazy": term}
+    assert weighted_terms(None) == {}
+    for weight, every in ((-0.1, 1), (1.0, 0)):
+        with pytest.raises(ValueError, match=f"r1.*weight={weight}.*every={every}"):
+            weighted_terms({"r1": WeightedTerm(weight, r1, every)})

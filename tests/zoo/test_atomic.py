@@ -1,6 +1,7 @@
 """A checkpoint appears whole or not at all, and an older one stays until it does."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -21,7 +22,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize(
-    "step", ["to_bytes", "file_digest", "load_folder", "draw_samples", "_write_file", "readme", "_sync"]
+    "step", ["to_bytes", "file_digest", "load_folder", "render_samples", "_write_file", "readme", "_sync"]
 )
 @pytest.mark.parametrize("existing", [True, False])
 def test_failures_leave_no_trace(
@@ -78,7 +79,7 @@ def test_a_new_checkpoint_takes_the_place_of_the_old(checkpoint: Path, module: T
 def test_folders_that_are_no_checkpoint_are_left_alone(module: TinyGAN, tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("two years")
     for target in (tmp_path, tmp_path / "thesis.tex"):
-        with pytest.raises(zoo.ZooError, match="left alone"):
+        with pytest.raises(zoo.ZooError, match=re.escape(str(target))):
             zoo.save(module, target)
     assert contents(tmp_path) == {"thesis.tex": b"two years"}
 
@@ -153,7 +154,7 @@ def test_the_next_save_puts_back_what_a_killed_one_has_left(
     assert sorted(left) == [".tiny.other", ".tiny.x.saving-abc123_x", "tiny"], "folders of others are not swept"
 
 
-def test_what_a_killed_save_has_left_never_takes_the_place_of_a_checkpoint(checkpoint: Path, module: TinyGAN) -> None:
+def test_what_a_killed_save_has_left_never_replaces_a_checkpoint(checkpoint: Path, module: TinyGAN) -> None:
     old = zoo.card(checkpoint).sha256
     scratch = killed_between_the_renames(checkpoint)
     shutil.copytree(scratch / "old", checkpoint)
@@ -164,7 +165,7 @@ def test_what_a_killed_save_has_left_never_takes_the_place_of_a_checkpoint(check
 def test_targets_are_checked_without_writing(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("two years")
     for target in (tmp_path, tmp_path / "thesis.tex", tmp_path / "thesis.tex/tiny"):
-        with pytest.raises(zoo.ZooError, match="Choose another folder"):
+        with pytest.raises(zoo.ZooError, match=re.escape(str(target))):
             zoo.saving.check_target(target)
     zoo.saving.check_target(tmp_path / "a/b")
     assert contents(tmp_path) == {"thesis.tex": b"two years"}

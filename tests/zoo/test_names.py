@@ -23,7 +23,7 @@ from zoo.saving import update_metrics
 def shelf(saved_once: Path, registered: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of checkpoints in place of the zoo's own."""
     folder = tmp_path / "shelf"
-    for name in ("wgan.ring8", "wgan_gp.ring8", "sngan.pictures.conditional"):
+    for name in ("wgan.ring8", "wgan_gp.ring8", "sngan.images.conditional"):
         shutil.copytree(saved_once, folder / name)
     (folder / "not_a_checkpoint").mkdir()
     for module in (zoo.paths, zoo.hub, zoo.model_card):
@@ -32,7 +32,7 @@ def shelf(saved_once: Path, registered: None, tmp_path: Path, monkeypatch: pytes
 
 
 def test_names_match_a_pattern(shelf: Path) -> None:
-    assert zoo.names() == ["sngan.pictures.conditional", "wgan.ring8", "wgan_gp.ring8"]
+    assert zoo.names() == ["sngan.images.conditional", "wgan.ring8", "wgan_gp.ring8"]
     assert zoo.names("wgan*") == ["wgan.ring8", "wgan_gp.ring8"]
     assert zoo.names("nothing*") == []
 
@@ -47,8 +47,11 @@ def test_unknown_names_are_key_errors_that_list_the_near_ones(shelf: Path) -> No
     with pytest.raises(KeyError) as caught:
         zoo.load("wgan-gp.ring8")
     assert isinstance(caught.value, zoo.ZooError)
-    assert str(caught.value).startswith("'wgan-gp.ring8' is not in the zoo. Did you mean wgan_gp.ring8")
-    assert "sngan.pictures.conditional" in str(caught.value)
+    message = str(caught.value)
+    assert "'wgan-gp.ring8'" in message
+    near, _, others = message.partition("wgan_gp.ring8")
+    assert "sngan.images.conditional" in others, "the near one comes first, then all there are"
+    assert "sngan.images.conditional" not in near
 
 
 def test_a_model_card_loads_by_name_only_what_the_zoo_finds_by_it(
@@ -92,7 +95,7 @@ def test_a_recipe_without_checkpoint_says_how_to_make_one(shelf: Path, monkeypat
 def test_the_zoo_goes_before_a_folder_of_the_same_name(shelf: Path, tmp_path: Path) -> None:
     (tmp_path / "wgan.ring8").mkdir()
     zoo.load("wgan.ring8")
-    with pytest.raises(zoo.ZooError, match="no file config.json"):
+    with pytest.raises(zoo.ZooError, match=r"config\.json"):
         zoo.load("./wgan.ring8")
 
 
@@ -154,19 +157,19 @@ def test_a_snapshot_may_link_to_its_blobs_only(
     monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: str(folder))
     (folder / "config.json").unlink()
     (folder / "config.json").symlink_to(checkpoint / "config.json")
-    with pytest.raises(zoo.ZooError, match="leads out"):
+    with pytest.raises(zoo.ZooError, match=r"abc/config\.json"):
         zoo.load("someone/gan")
 
 
 def test_a_hub_without_network_is_one_sentence() -> None:
     """``HF_HUB_OFFLINE`` is set for the tests; this is what the library really raises then."""
-    with pytest.raises(zoo.ZooError, match="could not be fetched from the Hugging Face Hub") as caught:
+    with pytest.raises(zoo.ZooError, match="someone/no-such-gan") as caught:
         zoo.load("someone/no-such-gan")
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("failure", ["connection", "refused"])
-def test_a_failing_download_is_one_sentence(failure: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("failure", "reason"), [("connection", "no route"), ("refused", "401")])
+def test_a_failing_download_is_one_sentence(failure: str, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
     class TransportError(Exception):
         """As an HTTP library raises it: of no class that one could name for all versions."""
 
@@ -176,8 +179,9 @@ def test_a_failing_download_is_one_sentence(failure: str, monkeypatch: pytest.Mo
         raise error
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
-    with pytest.raises(zoo.ZooError, match="could not be fetched") as caught:
+    with pytest.raises(zoo.ZooError, match=reason) as caught:
         zoo.load("hf://someone/gan")
+    assert "someone/gan" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -195,7 +199,7 @@ def test_importing_and_listing_import_neither_torch_nor_lightning() -> None:
 
 
 def test_unknown_attributes_are_attribute_errors() -> None:
-    with pytest.raises(AttributeError, match="no attribute 'lode'"):
+    with pytest.raises(AttributeError, match="lode"):
         zoo.lode  # noqa: B018
 
 

@@ -2,36 +2,71 @@
 
 import re
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
+import torch
 from lightning.pytorch import LightningDataModule
+from torch import nn
 
 import zoo
 from datamodules import DATAMODULES
 from lightning_modules import METHODS
-from tests.zoo.recorded import as_recorded
+from tests.zoo.recorded import as_recorded, chosen_hyperparameters
 from zoo.cli import train
-from zoo.paths import recipe_names, recipe_path
+from zoo.compatibility import current_config
+from zoo.paths import checkpoint_names, recipe_names, recipe_path
+from zoo.recipe import dependencies, extractor_of, read_recipe
 
 RECIPES = recipe_names()
 
 
-def read(name: str) -> dict[str, Any]:
-    return yaml.safe_load(recipe_path(name).read_text(encoding="utf-8"))
+@cache
+def half_precision_works() -> bool:
+    """Whether this CPU has the instructions for recurrent networks in bfloat16."""
+    try:
+        with torch.autocast("cpu", torch.bfloat16):
+            nn.LSTM(8, 8)(torch.randn(2, 3, 8))
+    except RuntimeError:
+        return False
+    return True
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_recipes_name_public_classes_and_say_how_long_they_take(name: str) -> None:
-    recipe = read(name)
-    for part, package, known in (("model", "lightning_modules", METHODS), ("data", "datamodules", DATAMODULES)):
+    recipe = read_recipe(name)
+    for part, package, known in (
+        ("model", "lightning_modules", set(METHODS)),
+        ("data", "datamodules", set(DATAMODULES)),
+    ):
         module, _, class_name = recipe[part]["class_path"].rpartition(".")
         assert module == package, f"{recipe[part]['class_path']} is a private path; recipes are a file format"
         assert class_name in known
     assert re.search(r"#.*\bminutes\b", recipe_path(name).read_text(encoding="utf-8"))
     assert "max_steps" in recipe["trainer"]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipes_use_todays_names(name: str) -> None:
+    assert current_config(read_recipe(name)) == read_recipe(name)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipes_of_images_name_the_classifier_that_measures_them(name: str) -> None:
+    """Whatever is measured in training is measured by the extractor that the evaluation takes."""
+    recipe, extractor = read_recipe(name), extractor_of(name)
+    assert dependencies(name) <= set(RECIPES)
+    if extractor is not None:
+        assert read_recipe(extractor)["model"]["class_path"] == "lightning_modules.Classifier"
+    measured = [
+        callback["init_args"]["extractor"]["init_args"]["name"]
+        for callback in recipe["trainer"].get("callbacks", [])
+        if "extractor" in callback.get("init_args", {})
+    ]
+    assert set(measured) <= {extractor}
+    of_images = recipe["data"]["class_path"] in ("datamodules.FashionMNIST", "datamodules.PixelSequence")
+    assert (extractor is not None) == (of_images and not name.startswith("classifier."))
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -42,17 +77,19 @@ def test_recipes_train(
     monkeypatch: pytest.MonkeyPatch,
     on_disk: Callable[[LightningDataModule], None],
 ) -> None:
-    judges = set(re.findall(r"name: (classifier\.\w+)", recipe_path(name).read_text(encoding="utf-8")))
-    if missing := judges - set(zoo.names()):
+    if missing := dependencies(name) - set(checkpoint_names()):
         pytest.skip(f"{', '.join(missing)} has no checkpoint here")
-    recipe = read(name)
+    recipe = read_recipe(name)
     on_disk(DATAMODULES[recipe["data"]["class_path"].rpartition(".")[2]](**recipe["data"].get("init_args", {})))
     monkeypatch.setenv("WANDB_MODE", "disabled")
     overrides = ["--trainer.max_steps", "2", "--trainer.limit_val_batches", "0", "--trainer.accelerator", "cpu"]
+    if "precision" in recipe["trainer"] and not half_precision_works():
+        overrides += ["--trainer.precision", "32-true"]
     card = train(recipe_path(name), [*overrides, "--trainer.enable_progress_bar", "false"])
     assert card is not None
-    assert (card.name, card.recipe, card.batches) == (name, name, 2)
+    assert (card.name, card.recipe, card.batches, card.planned_batches) == (name, name, 2, 2)
     written = recipe["model"].get("init_args", {})
-    assert {key: card.hyperparameters[key] for key in written} == as_recorded(written)
-    assert (tmp_path / "runs" / name / "zoo/config.json").is_file()
+    assert chosen_hyperparameters(card, written) == as_recorded(written)
+    assert set(written) <= set(card.hyperparameters), "a new card is written with today's names"
+    assert zoo.card(Path("runs") / name / "zoo") == card
     assert [path.name for path in tmp_path.iterdir()] == ["runs"], "a run writes into its own folder only"

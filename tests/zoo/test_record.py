@@ -1,17 +1,34 @@
 """The record of a run: what a card tells of its cost and its curve."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from lightning.pytorch import Trainer
+import torch
+from lightning.pytorch import Callback, Trainer
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset
 
+import zoo
 from datamodules import Ring
-from lightning_modules import WGANGP
+from lightning_modules import WGANGP, Gaussian
 from lightning_modules.callbacks import ModeCoverage
+from tests.standins import quiet_trainer
 from zoo.record import MAX_ROWS, TrainingRecord
 
 
-def fit(record: TrainingRecord, batches: int, **settings: object) -> tuple[WGANGP, Trainer]:
+class StopAfter(Callback):
+    """Ends a run early, as early stopping does."""
+
+    def __init__(self, batches: int | None) -> None:
+        self.batches = batches
+
+    def on_train_batch_end(self, trainer: Trainer, *_: object) -> None:
+        trainer.should_stop = trainer.global_step == self.batches
+
+
+def fit(record: TrainingRecord, batches: int, stop_after: int | None = None, **settings: Any) -> tuple[WGANGP, Trainer]:
     data = Ring(batch_size=16, train_size=64, val_size=16)
     module = WGANGP.for_data(data.spec, width=2, latent_dim=2, critic_steps=2)
     trainer = Trainer(
@@ -22,13 +39,13 @@ def fit(record: TrainingRecord, batches: int, **settings: object) -> tuple[WGANG
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        callbacks=[record, ModeCoverage(num_samples=50)],
+        callbacks=[record, ModeCoverage(num_samples=50), StopAfter(stop_after)],
     )
-    trainer.fit(module, data, **settings)  # type: ignore[arg-type]
+    trainer.fit(module, data, **settings)
     return module, trainer
 
 
-def test_it_counts_examples_and_generator_steps_and_keeps_the_measures() -> None:
+def test_it_counts_examples_and_generator_steps_and_keeps_the_metrics() -> None:
     record = TrainingRecord()
     module, trainer = fit(record, 6)
     cost = record.cost(module, trainer.global_step)
@@ -37,10 +54,10 @@ def test_it_counts_examples_and_generator_steps_and_keeps_the_measures() -> None
     assert 0 <= cost["minutes"] < 5
     assert [row["batches"] for row in record.curve()] == [2, 4, 6]
     assert all("val/kl-50" in row for row in record.rows)
-    assert not any("discriminator" in key for row in record.rows for key in row)  # a loss is no measure
+    assert not any("discriminator" in key for row in record.rows for key in row)  # a loss is no metric
 
 
-def test_it_goes_on_after_a_resume(tmp_path: Path) -> None:
+def test_it_continues_after_a_resume(tmp_path: Path) -> None:
     first = TrainingRecord()
     _, trainer = fit(first, 2)
     trainer.save_checkpoint(tmp_path / "last.ckpt")
@@ -49,6 +66,44 @@ def test_it_goes_on_after_a_resume(tmp_path: Path) -> None:
     assert second.examples == 4 * 16
     assert [row["batches"] for row in second.rows] == [2, 4]
     assert second.seconds == pytest.approx(first.seconds + first._elapsed(), abs=60)
+    assert second.planned == 4, "the plan of the last part"
+
+
+def test_it_keeps_the_plan_also_for_a_run_that_was_stopped(tmp_path: Path) -> None:
+    record = TrainingRecord()
+    _, trainer = fit(record, 6, stop_after=2)
+    trainer.save_checkpoint(tmp_path / "stopped.ckpt")
+    assert (trainer.global_step, record.planned) == (2, 6)
+    state = torch.load(tmp_path / "stopped.ckpt", weights_only=True)["callbacks"]["TrainingRecord"]
+    again = TrainingRecord()
+    again.load_state_dict(state)
+    assert (again.planned, again.examples) == (6, 2 * 16)
+    again.load_state_dict({key: value for key, value in state.items() if key != "planned"})
+    assert again.planned is None, "files of former versions do not say it"
+
+
+class Endless(IterableDataset[tuple[Tensor, Tensor]]):
+    """Three batches of points, and nothing that says so before they are read."""
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return iter([(torch.zeros(2), torch.tensor(0))] * 12)
+
+
+def test_data_without_a_length_make_no_plan(tmp_path: Path) -> None:
+    record, module = TrainingRecord(), WGANGP(shape=(2,), architecture="mlp", width=2)
+    trainer = quiet_trainer([record], max_epochs=2)
+    trainer.fit(module, DataLoader(Endless(), 4), DataLoader(Endless(), 4))
+    assert (trainer.global_step, record.planned) == (6, None)
+    card = zoo.save(module, tmp_path / "x", samples=False)
+    assert (card.batches, card.planned_batches) == (6, None)
+
+
+def test_a_trainer_that_has_only_tested_makes_no_plan(tmp_path: Path) -> None:
+    data = Ring(batch_size=16, train_size=64, val_size=16, test_size=16)
+    module = Gaussian.for_data(data.spec)
+    quiet_trainer(max_epochs=2).test(module, data, verbose=False)
+    card = zoo.save(module, tmp_path / "x", samples=False)
+    assert (card.batches, card.planned_batches) == (None, None)
 
 
 def test_long_curves_are_thinned_to_their_last_row() -> None:

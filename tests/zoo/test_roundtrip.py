@@ -4,6 +4,7 @@ import json
 import sys
 from inspect import signature
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from torch import nn
 
 import lightning_modules
 import zoo
+from lightning_modules import Classifier
 from lightning_modules.callbacks.ema import EMA
 from tests.zoo.conftest import SPEC
 from tests.zoo.tiny import TinyGAN
@@ -26,6 +28,11 @@ def assert_same(state: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) 
         assert value.dtype == other[key].dtype, key
 
 
+def ema_of(trainer: Trainer) -> EMA:
+    (ema,) = (callback for callback in trainer.callbacks if isinstance(callback, EMA))  # type: ignore[attr-defined]
+    return ema
+
+
 def test_raw_weights_come_back_bit_for_bit(module: TinyGAN, averaging: Trainer, tmp_path: Path) -> None:
     zoo.save(module, tmp_path / "tiny", trainer=averaging)
     assert_same(module.state_dict(), zoo.load(str(tmp_path / "tiny"), weights="raw").state_dict())
@@ -33,8 +40,8 @@ def test_raw_weights_come_back_bit_for_bit(module: TinyGAN, averaging: Trainer, 
 
 def test_averaged_weights_are_the_default(module: TinyGAN, averaging: Trainer, tmp_path: Path) -> None:
     saved = zoo.save(module, tmp_path / "tiny", trainer=averaging)
-    averages = averaging.callbacks[0].averaged_state_dict(module)
-    assert not torch.equal(averages["generator.0.weight"], module.generator[0].weight)
+    averages = ema_of(averaging).averaged_state_dict(module)
+    assert not torch.equal(averages["generator.0.weight"], module.state_dict()["generator.0.weight"])
     assert saved.averaged
     assert_same(module.state_dict() | averages, zoo.load(str(tmp_path / "tiny")).state_dict())
 
@@ -58,8 +65,8 @@ def test_loaded_modules_are_ready_to_sample(module: TinyGAN, tmp_path: Path) -> 
     assert torch.equal(*samples)
 
 
-def test_training_can_go_on_from_a_loaded_module(checkpoint: Path) -> None:
-    loaded = zoo.load(str(checkpoint), weights="raw")
+def test_training_can_continue_from_a_loaded_module(checkpoint: Path) -> None:
+    loaded = zoo.load(str(checkpoint), TinyGAN, weights="raw")
     assert all(parameter.requires_grad and not parameter.is_inference() for parameter in loaded.parameters())
     weights = loaded.discriminator[1].weight
     assert weights is loaded.discriminator[2].weight, "tied weights must stay tied"
@@ -77,7 +84,7 @@ def test_saving_leaves_the_module_as_it_was(module: TinyGAN, averaging: Trainer,
     zoo.save(module, tmp_path / "tiny", trainer=averaging)
     assert_same(before, module.state_dict())
     assert module.training
-    assert module.generator[4].weight.is_contiguous(memory_format=torch.channels_last)
+    assert module.state_dict()["generator.4.weight"].is_contiguous(memory_format=torch.channels_last)
 
 
 def test_hyperparameters_of_the_command_line_leave_no_code_in_the_config(module: TinyGAN, tmp_path: Path) -> None:
@@ -90,12 +97,12 @@ def test_hyperparameters_of_the_command_line_leave_no_code_in_the_config(module:
 def test_the_card_says_what_was_saved(module: TinyGAN, averaging: Trainer, tmp_path: Path) -> None:
     row = {"batches": 100, "test/fid-tiny-2k": 31.25}
     card = zoo.save(
-        module, tmp_path / "x", name="tiny.pictures", metrics={"test/fid-tiny-10k": 12.5}, recipe="tiny",
+        module, tmp_path / "x", name="tiny.images", metrics={"test/fid-tiny-10k": 12.5}, recipe="tiny",
         notes="Small.", curve=[row], trainer=averaging,
     )  # fmt: skip
     assert card == zoo.card(tmp_path / "x")
     assert (card.name, card.method, card.data, card.recipe, card.notes) == (
-        "tiny.pictures", "TinyGAN", "tiny_pictures", "tiny", "Small.",
+        "tiny.images", "TinyGAN", "tiny_images", "tiny", "Small.",
     )  # fmt: skip
     assert card.metrics == {"test/fid-tiny-10k": 12.5}
     assert card.curve == (row,)
@@ -112,7 +119,7 @@ def test_the_card_says_what_was_saved(module: TinyGAN, averaging: Trainer, tmp_p
 
 def test_the_model_card_is_one_of_hugging_face(module: TinyGAN, averaging: Trainer, tmp_path: Path) -> None:
     zoo.save(
-        module, tmp_path / "x", name="tiny.pictures", metrics={"test/fid-tiny-10k": 12.5}, recipe="tiny",
+        module, tmp_path / "x", name="tiny.images", metrics={"test/fid-tiny-10k": 12.5}, recipe="tiny",
         overrides=["--model.width", "a b"], notes="Small.", curve=[{"batches": 100, "fid": 31.25}], trainer=averaging,
     )  # fmt: skip
     from huggingface_hub import ModelCard
@@ -120,7 +127,7 @@ def test_the_model_card_is_one_of_hugging_face(module: TinyGAN, averaging: Train
     card = ModelCard.load(tmp_path / "x/README.md")
     assert card.data.license == "apache-2.0"
     assert card.data.eval_results[0].metric_value == 12.5
-    assert card.data.datasets == ["tiny_pictures"]
+    assert card.data.datasets == ["tiny_images"]
     for fact in (
         'zoo.load("path/to/this/folder")', "A method small enough", "`python -m zoo train tiny --model.width 'a b'`",
         "| test/fid-tiny-10k | 12.5 |", "| 100 | 31.25 |", "Small.", "samples.png", "generator 1,078",
@@ -130,22 +137,22 @@ def test_the_model_card_is_one_of_hugging_face(module: TinyGAN, averaging: Train
     assert (tmp_path / "x/samples.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_judge_knows_where_its_statistics_lie(tmp_path: Path) -> None:
-    judge = lightning_modules.Classifier(shape=(1, 8, 8), width=2)
-    zoo.save(judge, tmp_path / "judge")
-    assert zoo.load(str(tmp_path / "judge")).statistics_dir is None
-    (tmp_path / "judge/statistics").mkdir()
-    assert Path(zoo.load(str(tmp_path / "judge")).statistics_dir) == tmp_path / "judge/statistics"
-    assert not (tmp_path / "judge/samples.png").exists()
+def test_a_classifier_knows_where_its_statistics_lie(tmp_path: Path) -> None:
+    folder = tmp_path / "classifier"
+    zoo.save(Classifier(shape=(1, 8, 8), width=2), folder)
+    assert zoo.load_classifier(str(folder)).statistics_dir is None
+    (folder / "statistics").mkdir()
+    assert zoo.load_classifier(str(folder)).statistics_dir == str(folder / "statistics")
+    assert not (folder / "samples.png").exists()
 
 
 @pytest.mark.parametrize("method", sorted(lightning_modules.METHODS))
 def test_every_method_goes_round(method: str, tmp_path: Path) -> None:
     method_class = lightning_modules.METHODS[method]
-    small = {"width": 2, "num_hidden": 4, "num_components": 2}
+    small: dict[str, Any] = {"width": 2, "num_hidden": 4, "num_components": 2}
     module = method_class(**{key: value for key, value in small.items() if key in signature(method_class).parameters})
     zoo.save(module, tmp_path / "m", samples=False)
-    loaded = zoo.load(str(tmp_path / "m"))
+    loaded = zoo.load(str(tmp_path / "m"), method_class)
     assert type(loaded) is type(module)
     assert_same(module.state_dict(), loaded.state_dict())
 
@@ -154,13 +161,13 @@ def test_modules_outside_the_registry_are_refused(tmp_path: Path) -> None:
     class Mine(TinyGAN):
         pass
 
-    with pytest.raises(zoo.ZooError, match=r"Mine is not one of the zoo's methods \(.*WGANGP"):
+    with pytest.raises(zoo.ZooError, match=r"Mine .*WGANGP"):
         zoo.save(Mine(), tmp_path / "mine")
 
     class WGANGP(TinyGAN):  # a known name is not enough
         pass
 
-    with pytest.raises(zoo.ZooError, match="WGANGP is not one"):
+    with pytest.raises(zoo.ZooError, match="WGANGP"):
         zoo.save(WGANGP(), tmp_path / "mine")
     assert [*tmp_path.iterdir()] == []
 
@@ -174,49 +181,28 @@ def test_hyperparameters_that_are_no_json_are_refused(module: TinyGAN, value: ob
 
 def test_networks_that_the_hyperparameters_do_not_rebuild_are_refused(module: TinyGAN, tmp_path: Path) -> None:
     module.generator.append(nn.Conv2d(1, 1, 1))
-    with pytest.raises(zoo.ZooError, match=r"do not rebuild it: generator\.5"):
+    with pytest.raises(zoo.ZooError, match=r"TinyGAN.*generator\.5"):
         zoo.save(module, tmp_path / "tiny")
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_weights_that_are_not_finite_are_refused(module: TinyGAN, value: float, tmp_path: Path) -> None:
     with torch.no_grad():
-        module.generator[0].bias[3] = value
-    with pytest.raises(zoo.ZooError, match=r"generator\.0\.bias.*not finite"):
+        module.state_dict()["generator.0.bias"][3] = value
+    with pytest.raises(zoo.ZooError, match=r"'generator\.0\.bias'"):
         zoo.save(module, tmp_path / "tiny")
     assert [*tmp_path.iterdir()] == []
 
 
 def test_averages_that_are_not_finite_are_refused(module: TinyGAN, averaging: Trainer, tmp_path: Path) -> None:
-    ema = averaging.callbacks[0]
-    assert isinstance(ema, EMA)
-    ema.state_dict()["averages"]["generator.0.bias"].fill_(float("nan"))
-    with pytest.raises(zoo.ZooError, match=r"ema\.generator\.0\.bias.*not finite"):
+    ema_of(averaging).state_dict()["averages"]["generator.0.bias"].fill_(float("nan"))
+    with pytest.raises(zoo.ZooError, match=r"'ema\.generator\.0\.bias'"):
         zoo.save(module, tmp_path / "tiny", trainer=averaging)
 
 
 def test_metrics_that_are_not_finite_are_refused(module: TinyGAN, tmp_path: Path) -> None:
-    with pytest.raises(zoo.ZooError, match="fid is nan"):
+    with pytest.raises(zoo.ZooError, match="fid.*nan"):
         zoo.save(module, tmp_path / "tiny", metrics={"fid": float("nan")})
-
-
-def test_load_is_an_argument_that_a_recipe_can_name(checkpoint: Path) -> None:
-    """``class_path: zoo.load`` builds what an argument of type ``nn.Module`` asks for."""
-    from jsonargparse import ArgumentParser
-
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_argument("--judge", type=Judging)
-    config = parser.parse_object(
-        {"judge": {"class_path": f"{__name__}.Judging", "init_args": {
-            "extractor": {"class_path": "zoo.load", "init_args": {"name": str(checkpoint), "weights": "raw"}}}}}
-    )  # fmt: skip
-    again = parser.parse_string(parser.dump(config))
-    assert isinstance(parser.instantiate_classes(again).judge.extractor, TinyGAN)
-
-
-class Judging:
-    def __init__(self, extractor: nn.Module) -> None:
-        self.extractor = extractor
 
 
 def test_config_is_readable_json(checkpoint: Path) -> None:

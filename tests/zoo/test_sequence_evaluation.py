@@ -1,26 +1,26 @@
-"""Measures of sequence checkpoints: both protocols of text, copying, music, pixels as pictures, and the command."""
+"""Metrics of sequence checkpoints: both protocols of text, copying, music, pixels as images, and the command."""
 
 import math
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
 from torch import Generator, Tensor, nn
 
 import zoo
+import zoo.data
+import zoo.evaluation
 from datamodules import MarkovSource, TextFile
 from datamodules.spec import DataSpec
 from lightning_modules import TeacherForcing
-from lightning_modules.callbacks.exposure_bias import exposure_curves, real_sequences
-from lightning_modules.parts.sequence_metrics import Curve
-from zoo import evaluation, sequence_evaluation
+from lightning_modules.rendering.curves import DOTS, PANEL
+from zoo import sequence_evaluation
 from zoo.__main__ import main
 from zoo.cards import card
-from zoo.curves import PANEL, draw_curves
-from zoo.sequence_evaluation import AsPictures, evaluate_sequences, music, text_windows
+from zoo.evaluation import Request, evaluate
+from zoo.sequence_evaluation import AsImages, evaluate_sequences, music, text_windows
 
 
 def random_text() -> TextFile:
@@ -32,6 +32,12 @@ def random_text() -> TextFile:
 @pytest.fixture
 def text() -> TextFile:
     return random_text()
+
+
+def read_as_random_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes a random text the data of every checkpoint."""
+    for module in (zoo.data, zoo.evaluation):
+        monkeypatch.setattr(module, "datamodule_of", lambda card, data_dir=None: random_text())
 
 
 @pytest.fixture
@@ -70,8 +76,8 @@ def test_a_text_checkpoint_is_measured_by_both_protocols(
 ) -> None:
     module = built(text)
     zoo.save(module, "text", recipe=None)
-    monkeypatch.setattr(evaluation, "_datamodule", lambda card, data_dir: random_text())
-    values = evaluation.evaluate(card("./text"), num_samples=20)
+    read_as_random_text(monkeypatch)
+    values = evaluate(card("./text"), num_samples=20)
     with torch.no_grad():  # the whole split as one sequence
         whole = -module.log_prob(text.tokens["test"].long()[None]) / len(text.tokens["test"])
     assert values["test/nats_per_step-exact_state_carried"] == pytest.approx(whole.item(), rel=1e-5)
@@ -81,7 +87,7 @@ def test_a_text_checkpoint_is_measured_by_both_protocols(
     num = 3600 // 48 // 2
     assert values[f"test/js_2gram_floor-prefix8-steps20to40-{num}"] > 0
     assert all(math.isfinite(value) for value in values.values())
-    assert evaluation.evaluate(card("./text"), likelihood=False) == {}
+    assert evaluate(card("./text"), samples_only=True) == {}
 
 
 def test_a_song_book_has_no_distance_from_itself() -> None:
@@ -104,49 +110,34 @@ def test_a_song_book_has_no_distance_from_itself() -> None:
     assert fewer["pitch_distance-5"] > 0 == fewer["pitch_distance_of_real-12"]
 
 
-def test_pixels_are_judged_as_pictures() -> None:
+def test_pixels_are_measured_as_images() -> None:
     module = TeacherForcing(length=36, vocabulary_size=2, width=4)
-    pictures = AsPictures(module, (1, 6, 6)).sample(3, generator=torch.Generator().manual_seed(0))
+    images = AsImages(module, (1, 6, 6)).sample(3, generator=torch.Generator().manual_seed(0))
     tokens = module.sample(3, generator=torch.Generator().manual_seed(0))
-    assert pictures.shape == (3, 1, 6, 6)
-    assert pictures.dtype == torch.float32
-    assert torch.equal(pictures[:, 0, 2], tokens[:, 12:18].float())
+    assert images.shape == (3, 1, 6, 6)
+    assert images.dtype == torch.float32
+    assert torch.equal(images[:, 0, 2], tokens[:, 12:18].float())
 
 
-def test_a_pixel_checkpoint_has_an_fid_under_the_judge_of_its_pictures() -> None:
+def test_a_pixel_checkpoint_has_an_fid_with_the_classifier_of_its_images() -> None:
     spec = DataSpec("fashion_mnist_pixels", "tokens", (784,), vocabulary=("0", "1"), preprocessing="binarized")
     module = TeacherForcing.for_data(spec, architecture="gru", width=4)
     zoo.save(module, "pixels")
-    values = evaluation.evaluate(card("./pixels"), num_samples=260, likelihood=False)
+    values = evaluate(card("./pixels"), num_samples=260, samples_only=True)
     assert values["test/fid-fashion_mnist_binarized-260"] > 10  # noise is no clothing
     assert "test/inception_score-fashion_mnist_binarized-260" in values
+    assert Request(card("./pixels"), zoo.load("./pixels")).images[1].is_binarized
 
 
-def test_the_command_draws_the_curve_of_a_checkpoint(short: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_plots_the_curve_of_a_checkpoint(short: None, monkeypatch: pytest.MonkeyPatch) -> None:
     zoo.save(built(random_text()), "text")
-    monkeypatch.setattr(evaluation, "_datamodule", lambda card, data_dir: random_text())
+    read_as_random_text(monkeypatch)
     assert main(["draw", "./text", "exposure_bias", "--num", "9", "--out", "curve.png"]) == 0
-    with Image.open("curve.png") as picture:
-        assert picture.size == (round(300 * PANEL[0]), round(100 * PANEL[1]))  # two orders, and the hidden states
+    with Image.open("curve.png") as image:
+        # Two orders, and the hidden states.
+        assert image.size == (round(3 * DOTS * PANEL[0]), round(DOTS * PANEL[1]))
 
 
 def test_other_sequences_have_their_likelihood_only() -> None:
     data = MarkovSource(length=10, test_size=8)
     assert evaluate_sequences(TeacherForcing.for_data(data.spec, width=4), data) == {}
-
-
-def test_curves_are_drawn_a_panel_a_measure_and_a_line_a_checkpoint() -> None:
-    data = MarkovSource(length=24, test_size=40, order=1)
-    real = real_sequences(data, "test", 24)
-    torch.manual_seed(0)
-    module = TeacherForcing.for_data(data.spec, width=8)
-    curves = exposure_curves(module, real, prefix=4, window=10, orders=(1, 2), components=4)
-    picture = np.asarray(draw_curves({"one": curves}))
-    assert picture.shape == (round(100 * PANEL[1]), round(300 * PANEL[0]), 3)
-    both = np.asarray(draw_curves({"one": curves, "two": {"js_1gram": curves["js_2gram"]}}))
-    third = picture.shape[1] // 3
-    assert not np.array_equal(picture[:, :third], both[:, :third])
-    lower = Curve(torch.arange(2), 1, torch.tensor([0.1, 0.2]), torch.zeros(2))
-    assert draw_curves({"x": {"hidden_frechet": lower}}).size[0] == round(100 * PANEL[0])
-    with pytest.raises(ValueError, match="no curve"):
-        draw_curves({})

@@ -1,28 +1,43 @@
-"""Views of checkpoints: which a module has, and that their pictures show what they say."""
+"""Views of checkpoints: which a module has, and that their images show what they say."""
 
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
-import PIL.Image
 import pytest
 import torch
+from PIL.Image import Image
+from PIL.Image import open as open_image
 from torch import Tensor
 
+import zoo
 from datamodules import Ring, SyntheticImages
-from lightning_modules.parts.pictures import CANVAS, energy_surface
+from tests.zoo.running import fails
+from tests.zoo.sequence_checkpoints import SPECS, built
 from zoo.__main__ import main
 from zoo.errors import ZooError
-from zoo.views import STEPS, Request, check_view, completion, reconstructions, traversal, views_of
+from zoo.views import (
+    FRAMES,
+    STEPS,
+    VIEWS,
+    Request,
+    check_view,
+    circles,
+    completion,
+    interpolation,
+    reconstructions,
+    traversal,
+    views_of,
+    write_view,
+)
 
 SPEC = SyntheticImages(shape=[1, 8, 8], num_classes=2, size=8).spec
 
 
 class Everything:
-    """Answers every view with pictures that say where they come from."""
+    """Answers every view of images with images that say where they come from."""
 
-    data_spec = SPEC
+    data_spec, has_data_spec, num_classes = SPEC, True, None
 
     def encode(self, x: Tensor) -> Tensor:
         return x.flatten(1)
@@ -49,72 +64,149 @@ def request(num: int = 3) -> Request:
     return Request(Everything(), num, torch.Generator().manual_seed(0), torch.zeros(num, 1, 8, 8))
 
 
-def cell(picture: Any, row: int, column: int) -> np.ndarray:
-    """One 8x8 picture of a grid with a border of 2."""
-    return np.asarray(picture)[2 + 10 * row : 10 + 10 * row, 2 + 10 * column : 10 + 10 * column]
+def cell(image: Image, row: int, column: int) -> np.ndarray:
+    """One 8x8 image of a grid with a border of 2."""
+    return np.asarray(image)[2 + 10 * row : 10 + 10 * row, 2 + 10 * column : 10 + 10 * column]
 
 
 def test_a_module_has_the_views_of_what_it_can() -> None:
     assert views_of(Everything()) == ["reconstructions", "interpolation", "traversal", "completion"]
-    assert views_of(SimpleNamespace(data_spec=Ring().spec, energy=None)) == ["energy"]
-    with pytest.raises(ZooError, match=r"x is a Everything, which has no view 'filters'\. It has reconstructions,"):
+    assert views_of(SimpleNamespace(data_spec=Ring().spec, has_data_spec=True, energy=None)) == ["energy"]
+    with pytest.raises(ZooError, match=r"\bx\b.*Everything.*'filters'.*reconstructions, interpolation"):
         check_view(Everything(), "x", "filters")
-    with pytest.raises(ZooError, match="samples only"):
-        check_view(SimpleNamespace(data_spec=SPEC), "x", "energy")
+    with pytest.raises(ZooError, match=r"\bx\b.*SimpleNamespace.*'energy'.*python -m zoo sample"):
+        check_view(SimpleNamespace(data_spec=SPEC, has_data_spec=True), "x", "energy")
 
 
-def test_reconstructions_stand_beside_their_pictures() -> None:
+def test_a_module_without_recorded_data_has_no_views() -> None:
+    assert views_of(SimpleNamespace(has_data_spec=False, energy=None, filters=None)) == []
+
+
+def test_reconstructions_stand_beside_their_images() -> None:
     shown = request()
     shown.real[1] = 1.0
-    picture = reconstructions(shown)
-    assert cell(picture, 0, 2).mean() == 255
-    assert cell(picture, 0, 3).mean() == 0
+    image = reconstructions(shown)
+    assert cell(image, 0, 2).mean() == 255
+    assert cell(image, 0, 3).mean() == 0
 
 
 def test_traversals_go_from_one_end_to_the_other() -> None:
-    picture = traversal(request())
-    levels = [cell(picture, 2, column).mean() for column in range(STEPS)]
+    image = traversal(request())
+    levels = [cell(image, 2, column).mean() for column in range(STEPS)]
     assert levels[0] == 0
     assert levels[-1] == 255
     assert levels == sorted(levels)
 
 
+class Conditional(Everything):
+    """Decodes each code to the grey of its class."""
+
+    num_classes = 3  # type: ignore[assignment]
+
+    def decode(self, z: Tensor, *, labels: Tensor | None = None) -> Tensor:
+        assert labels is not None
+        return (labels - 1.0).view(-1, 1, 1, 1).expand(-1, 1, 8, 8)
+
+
+def test_a_row_of_an_interpolation_leads_from_one_code_to_another() -> None:
+    asked = request()
+    generator = torch.Generator().manual_seed(0)
+    start, end = (asked.module.sample_latent(3, generator=generator) for _ in range(2))
+    image = interpolation(asked)
+    for column, codes in ((0, start), (STEPS - 1, end)):
+        expected = (asked.module.decode(codes)[:, 0, 0, 0] + 1) * 127.5
+        shown = torch.tensor([float(cell(image, row, column).mean()) for row in range(3)])
+        torch.testing.assert_close(shown, expected, atol=1.0, rtol=0)
+
+
+def test_a_row_of_an_interpolation_keeps_its_class() -> None:
+    image = interpolation(Request(Conditional(), 3, torch.Generator().manual_seed(0)))
+    for row, level in enumerate((0, 128, 255)):
+        for column in range(STEPS):
+            assert (cell(image, row, column) == level).all()
+
+
+def test_a_circle_goes_through_two_codes_and_their_opposites() -> None:
+    asked = request()
+    generator = torch.Generator().manual_seed(0)
+    start, end = (asked.module.sample_latent(3, generator=generator) for _ in range(2))
+    frames = circles(asked)
+    assert len(frames) == FRAMES
+    for frame, codes in ((0, start), (FRAMES // 4, end), (FRAMES // 2, -start), (3 * FRAMES // 4, -end)):
+        expected = (asked.module.decode(codes)[:, 0, 0, 0] + 1) * 127.5
+        shown = torch.tensor([float(cell(frames[frame], 0, column).mean()) for column in range(3)])
+        torch.testing.assert_close(shown, expected, atol=1.0, rtol=0)
+
+
+def test_a_circle_has_a_column_for_each_class() -> None:
+    frames = circles(Request(Conditional(), 6, torch.Generator().manual_seed(0)))
+    for row in range(2):
+        for column, level in enumerate((0, 128, 255)):
+            assert (cell(frames[5], row, column) == level).all()
+
+
+def test_a_view_is_written_as_its_extension_says(tmp_path: Path) -> None:
+    view = VIEWS["interpolation"]
+    write_view(view, request(), tmp_path / "new/still.PNG")
+    with open_image(tmp_path / "new/still.PNG") as image:
+        assert image.format == "PNG"
+    write_view(view, request(), tmp_path / "other/moving.gif")
+    with open_image(tmp_path / "other/moving.gif") as image:
+        assert image.format == "GIF"
+        assert getattr(image, "n_frames") == FRAMES  # noqa: B009
+    with pytest.raises(ZooError, match=r"x\.jpg.*'\.jpg'.*\.png.*\.gif"):
+        write_view(view, request(), tmp_path / "x.jpg")
+    with pytest.raises(ZooError, match=r"x\.gif.*'\.gif'.*\.png"):
+        write_view(VIEWS["traversal"], request(), tmp_path / "x.gif")
+
+
 def test_completions_keep_the_upper_half() -> None:
-    picture = completion(request())
-    assert cell(picture, 1, 1)[4:].max() == 0
-    done = cell(picture, 1, 2)
+    image = completion(request())
+    assert cell(image, 1, 1)[4:].max() == 0
+    done = cell(image, 1, 2)
     assert done[:4].min() == done[:4].max() == 128
     assert done[4:].min() == 255
 
 
-def test_an_energy_is_darkest_at_its_least_and_y_points_up() -> None:
-    centre = torch.tensor([1.0, 0.5])
-    picture = np.asarray(energy_surface(lambda x: (x - centre).square().sum(1) / 0.02, 2.0)).astype(int)
-    row, column = np.unravel_index(picture.sum(2).argmin(), picture.shape[:2])
-    assert abs(column - 0.75 * CANVAS) < 4
-    assert abs(row - (1 - 0.625) * CANVAS) < 4
-    with pytest.raises(ValueError, match="diverged"):
-        energy_surface(lambda x: x[:, 0] / 0, 1.0)
-
-
-def test_the_command_writes_a_picture_or_says_what_there_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_writes_an_image_or_says_what_there_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "rows.png"
     assert main(["draw", "vae.fashion_mnist", "traversal", "--num", "2", "--out", str(out)]) == 0
     assert "Wrote" in capsys.readouterr().out
-    with PIL.Image.open(out) as picture:
-        assert picture.size == (2 + 30 * STEPS, 2 + 30 * 2)
-    assert main(["draw", "gaussian_mixture.grid25", "energy"]) == 1
-    assert "It has samples only" in capsys.readouterr().err
+    with open_image(out) as image:
+        assert image.size == (2 + 30 * STEPS, 2 + 30 * 2)
+    error = fails(["draw", "gaussian_mixture.grid25", "energy"], capsys)
+    for fact in ("gaussian_mixture.grid25", "GaussianMixture", "'energy'"):
+        assert fact in error
 
 
 def test_samples_have_a_temperature_where_the_method_has_one(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    drawn = []
+    written = []
     for heat in ("0.2", "1.0"):
         out = tmp_path / f"{heat}.png"
         assert main(["sample", "vae.fashion_mnist", "--num", "4", "--temperature", heat, "--out", str(out)]) == 0
-        drawn.append(out.read_bytes())
-    assert drawn[0] != drawn[1]
-    assert main(["sample", "wgan_gp.ring8", "--temperature", "0.5"]) == 1
-    assert "no temperature" in capsys.readouterr().err
+        written.append(out.read_bytes())
+    assert written[0] != written[1]
+    capsys.readouterr()
+    error = fails(["sample", "wgan_gp.ring8", "--temperature", "0.5"], capsys)
+    for fact in ("wgan_gp.ring8", "WGANGP", "temperature"):
+        assert fact in error
+
+
+@pytest.mark.parametrize(
+    ("kind", "size"), [("text", None), ("music", None), ("pixels", (8 * 6 + 2, 7 * 6 + 2)), ("video", (62, 142))]
+)
+def test_draw_continuation(
+    kind: str, size: tuple[int, int] | None, saved: Path, held_out: dict[str, tuple[Tensor, Tensor]]
+) -> None:
+    x, lengths = held_out[SPECS[kind].name]
+    lengths.fill_(x.shape[1])
+    assert main(["draw", str(saved / kind), "continuation", "--num", "7"]) == 0
+    with open_image(f"{kind}.continuation.png") as image:
+        assert size in (None, image.size)
+
+
+def test_every_sequence_can_be_continued_and_no_point_can(saved: Path) -> None:
+    assert all("continuation" in views_of(built(kind)) for kind in SPECS)
+    assert "continuation" not in views_of(zoo.load(str(saved / "ring")))

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+from datamodules.spec import Batch
 from lightning_modules.base import GenerativeModule
 
 
@@ -33,6 +34,9 @@ class TinyGAN(GenerativeModule):
         self.discriminator = nn.Sequential(spectral_norm(nn.Conv2d(channels, width, 3)), nn.Conv2d(width, width, 1))
         self.discriminator.append(nn.Conv2d(width, width, 1))
         self.discriminator[2].weight = self.discriminator[1].weight
+
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        raise NotImplementedError("It is saved and loaded only.")
 
     def averaged_networks(self) -> dict[str, nn.Module]:
         return {"generator": self.generator}

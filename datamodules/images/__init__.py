@@ -1,0 +1,1 @@
+"""Images: public data sets, folders, synthetic ones."""

@@ -1,0 +1,151 @@
+"""Images read from files batch by batch, for data that does not fit in memory.
+
+Threads decode ahead of training (Pillow releases the interpreter lock while it decodes and resizes). Order, sharding,
+noise and resuming belong to the loaders of ``datamodules.loader``, which treat this source like a tensor. Images that
+were decoded ahead but not yielded are decoded again after a resume.
+"""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import IO
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+from tqdm import tqdm
+
+from datamodules.loader import TensorSource
+
+BATCHES_AHEAD = 2
+READ_CHUNK = 256
+
+
+class FileSource:
+    """Images in files, each decoded, cropped and resized when it is read.
+
+    Args:
+        names: One name per image.
+        labels: Shape (N,), int64.
+        shape: (C, H, W) of every image after resizing; C is 1 or 3, H equals W.
+        opener: Opens an image by its name, for reading bytes.
+        crop: Height and width of the central square that is cut out and resized; None for the largest square.
+        threads: Number of decoding threads; None for one per processor.
+    """
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        labels: Tensor,
+        shape: tuple[int, int, int],
+        opener: Callable[[str], IO[bytes]],
+        crop: int | None = None,
+        threads: int | None = None,
+    ) -> None:
+        self.names, self.labels = list(names), labels
+        self.shape: tuple[int, ...] = shape
+        self.opener, self.crop = opener, crop
+        self.threads = threads or os.cpu_count() or 1
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def for_epoch(self, epoch: int) -> "FileSource":
+        """Returns itself: the same images in every epoch."""
+        return self
+
+    def order(self, generator: torch.Generator, size: int) -> Tensor:
+        """Returns a permutation."""
+        return torch.randperm(len(self), generator=generator)
+
+    def stream(self, batches: Sequence[Tensor]) -> Iterator[Tensor]:
+        """Yields the images at each tensor of indices, shape (n, C, H, W), uint8.
+
+        Raises:
+            ValueError: If a file is not an image or is damaged; the message names it.
+        """
+        pool = ThreadPoolExecutor(self.threads, thread_name_prefix="decode")
+        waiting: deque[list[Future[Tensor]]] = deque()
+        try:
+            for indices in batches:
+                waiting.append([pool.submit(self.read, index) for index in indices.tolist()])
+                if len(waiting) > BATCHES_AHEAD:
+                    yield self._stacked(waiting.popleft())
+            while waiting:
+                yield self._stacked(waiting.popleft())
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def targets(self, indices: Tensor) -> dict[str, Tensor]:
+        """Returns the labels."""
+        return {"labels": self.labels.index_select(0, indices)}
+
+    def read(self, index: int) -> Tensor:
+        """Reads one image, shape (C, H, W), uint8.
+
+        Raises:
+            ValueError: If its file is not an image or is damaged; the message names it.
+        """
+        name = self.names[index]
+        try:
+            with self.opener(name) as file, Image.open(file) as image:
+                pixels = np.array(fitted(image, self.shape[-1], self.shape[0] == 1, self.crop))
+        except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+            raise ValueError(f"{name} cannot be read as an image ({error}): repair or remove it.") from error
+        return torch.from_numpy(pixels.reshape(*self.shape[1:], self.shape[0])).permute(2, 0, 1)
+
+    def in_memory(self, title: str) -> TensorSource:
+        """Decodes everything into a source that is one tensor, and shows a progress bar with this title."""
+        data = torch.empty(len(self), *self.shape, dtype=torch.uint8)
+        parts = [torch.arange(start, min(start + READ_CHUNK, len(self))) for start in range(0, len(self), READ_CHUNK)]
+        with tqdm(total=len(self), desc=title, unit="image", leave=False, disable=len(self) < READ_CHUNK) as bar:
+            for indices, pixels in zip(parts, self.stream(parts), strict=True):
+                data[indices[0] : indices[-1] + 1] = pixels
+                bar.update(len(indices))
+        return TensorSource(data, self.labels)
+
+    def _stacked(self, futures: list[Future[Tensor]]) -> Tensor:
+        if not futures:
+            return torch.empty(0, *self.shape, dtype=torch.uint8)
+        return torch.stack([future.result() for future in futures])
+
+
+def fitted(image: Image.Image, size: int, grey: bool, crop: int | None = None) -> Image.Image:
+    """Converts any image to a square one with 8 bits per channel.
+
+    The camera's rotation is applied, transparent parts become white, 16-bit grey is reduced to 8 bits, and of an
+    animation the first frame is taken. The central square is then cut out and resized (bilinear, antialiased).
+
+    Args:
+        image: Any image.
+        size: Height and width of the result.
+        grey: Whether the result has one channel instead of three.
+        crop: Height and width of the square; None for the largest. Where an image is smaller, the rest is black.
+
+    Returns:
+        An image of mode "L" or "RGB".
+
+    Raises:
+        ValueError: If the values of a grey image are not those of 8 or 16 bits.
+    """
+    image = _eight_bits(ImageOps.exif_transpose(image)).convert("L" if grey else "RGB")
+    width, height = image.size
+    side = crop or min(width, height)
+    left, top = (width - side) // 2, (height - side) // 2
+    square = image.crop((left, top, left + side, top + side))
+    return square.resize((size, size), Image.Resampling.BILINEAR)
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    if image.mode.startswith(("I", "F")):
+        values = np.asarray(image)
+        if image.mode == "F" or values.min() < 0 or values.max() > 65535:
+            raise ValueError(f"mode {image.mode} with values {values.min()}..{values.max()} is not 8 or 16 bits")
+        # Pillow opens 16-bit images as mode I;16 or I, so the mode decides: a dark one may have no value above 255.
+        return Image.fromarray((values // 256).astype(np.uint8))
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        coloured = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", coloured.size, "white"), coloured)
+    return image

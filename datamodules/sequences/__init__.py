@@ -1,0 +1,1 @@
+"""Sequences: text, music, strokes, pixels, video, Markov chains."""

@@ -1,0 +1,1 @@
+"""The files of public data sets: finding, fetching and reading them."""

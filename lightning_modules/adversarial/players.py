@@ -1,0 +1,99 @@
+"""Builds the parts of the adversarial loop from plain hyperparameters, for the final classes."""
+
+from collections.abc import Sequence
+from typing import TypedDict
+
+from torch import nn
+
+from lightning_modules.networks import architecture as architecture_of
+from lightning_modules.parts.critic_schedules import Bursts, CriticSchedule, EveryNth
+from lightning_modules.parts.optimizers import BuildOptimizer, adam_with
+from lightning_modules.parts.schedules import Schedule, linear_decay
+
+
+class Players(TypedDict):
+    """Arguments of the loop: both networks, and the sizes that they were built with."""
+
+    generator: nn.Module
+    discriminator: nn.Module
+    latent_dim: int
+    num_classes: int | None
+
+
+class Optimizers(TypedDict):
+    """Arguments of the loop: builders of each player's optimizer."""
+
+    generator_optimizer: BuildOptimizer
+    discriminator_optimizer: BuildOptimizer
+
+
+def players(
+    architecture: str,
+    shape: Sequence[int],
+    latent_dim: int,
+    width: int,
+    num_classes: int | None,
+    *,
+    batch_norm: bool = False,
+) -> Players:
+    """Builds both networks.
+
+    Raises:
+        ValueError: If the architecture is unknown or does not fit ``shape``, or a size is not positive.
+    """
+    if width < 1 or latent_dim < 1:
+        raise ValueError(f"width={width} and latent_dim={latent_dim} must be at least 1.")
+    if num_classes is not None and num_classes < 2:
+        raise ValueError(f"num_classes={num_classes} must be at least 2, or null for an unconditional model.")
+    build = architecture_of(architecture, shape)
+    return {
+        "generator": build.generator(shape, latent_dim, width, num_classes),
+        "discriminator": build.discriminator(shape, width, num_classes, batch_norm),
+        "latent_dim": latent_dim,
+        "num_classes": num_classes,
+    }
+
+
+def two_adams(lr: float, betas: Sequence[float], discriminator_lr: float | None = None) -> Optimizers:
+    """Returns Adam for both players; ``discriminator_lr`` is ``lr`` unless given (two time-scales).
+
+    Raises:
+        ValueError: If a learning rate is not positive, or there are not two betas in [0, 1).
+    """
+    return {
+        "generator_optimizer": adam_with(lr, betas),
+        "discriminator_optimizer": adam_with(lr if discriminator_lr is None else discriminator_lr, betas),
+    }
+
+
+class Common(TypedDict):
+    """Arguments of the loop that all games have in common."""
+
+    schedule: CriticSchedule
+    lr_schedule: Schedule
+    clip_norm: float | None
+    accumulate_batches: int
+    compile: bool
+
+
+def common(
+    critic_steps: int,
+    decay_steps: int | None,
+    clip_norm: float | None,
+    accumulate_batches: int,
+    compile: bool,
+    *,
+    bursts: bool = False,
+) -> Common:
+    """Returns the arguments that all games have in common: when the generator steps, and how both players are trained.
+
+    Raises:
+        ValueError: If a number is out of range.
+    """
+    return {
+        "schedule": Bursts(critic_steps) if bursts else EveryNth(critic_steps),
+        "lr_schedule": linear_decay(decay_steps),
+        "clip_norm": clip_norm,
+        "accumulate_batches": accumulate_batches,
+        "compile": compile,
+    }

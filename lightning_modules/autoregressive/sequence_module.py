@@ -1,0 +1,348 @@
+"""Base class of autoregressive models of sequences: likelihood per step, carried state, continuation.
+
+p(x_1:T) = p(x_1) prod_t=2^T p(x_t | x_<t). Batches have ``lengths`` and are padded at the end. Batches of streams,
+whose rows continue from one batch to the next, have ``continues``; there only the last window of a row may be padded.
+Padding enters neither a loss nor a metric.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from tqdm.auto import tqdm
+
+from datamodules.spec import Batch, DataSpec
+from lightning_modules.autoregressive.emissions import Categorical
+from lightning_modules.autoregressive.sequence_network import SequenceNetwork
+from lightning_modules.base import GenerativeModule, as_json
+from lightning_modules.networks.sequence_cores import State, detached
+from lightning_modules.parts.batches import lengths_of as lengths_of
+from lightning_modules.parts.batches import step_mask as step_mask
+from lightning_modules.parts.noise import new_generator
+from lightning_modules.parts.optimizers import BuildOptimizer
+from lightning_modules.parts.sampling import CHUNK, check_num_samples, choose_labels, evaluating
+from lightning_modules.parts.schedules import Schedule
+from lightning_modules.runtime.held_out import Mean, Weighted
+
+
+class SequenceModule(GenerativeModule):
+    """Abstract: a subclass defines the training; the network may be any ``SequenceNetwork``.
+
+    It logs ``val/nats_per_step-exact`` (the nats of all steps over their number; ``bits_per_step`` in bits) and, if
+    every example is a whole sequence of the default length, ``val/nll-exact`` per sequence. If rows continue from batch
+    to batch, so that each step is predicted from all steps before it, ``-exact_state_carried`` replaces ``-exact``. For
+    a density the name also has its units, see ``units``; bits are logged for probabilities only.
+
+    Args:
+        network: Maps the past to the distribution of the next step.
+        length: Default number of steps of ``sample``.
+        optimizer: Builds the network's optimizer.
+        lr_schedule: Factor of the learning rate, a function of the batch.
+        clip_norm: Largest norm of the network's gradient, or ``None``; not applied under 16-bit gradient scaling.
+    """
+
+    kinds: tuple[str, ...] = ("tokens", "piano_roll", "video")
+    batch_fields = ("x", "lengths", "continues")
+    discrete = True
+
+    def __init__(
+        self,
+        network: SequenceNetwork,
+        length: int,
+        optimizer: BuildOptimizer,
+        lr_schedule: Schedule | None = None,
+        clip_norm: float | None = None,
+    ) -> None:
+        super().__init__(None, lr_schedule, clip_norm)
+        if length < 1:
+            raise ValueError(f"length={length} must be at least 1.")
+        self.network, self.length, self.build_optimizer = network, length, optimizer
+        self.carried: dict[str, Tensor] = {}
+
+    @classmethod
+    def hyperparameters_for(cls, spec: DataSpec) -> dict[str, Any]:
+        """Returns length, shape of a step and size of the vocabulary."""
+        values: dict[str, Any] = {"length": spec.shape[0], "step_shape": list(spec.shape[1:])}
+        values["vocabulary_size"] = len(spec.vocabulary) if spec.kind == "tokens" else None
+        return values | ({"architecture": "conv_lstm"} if spec.kind == "video" else {})
+
+    def data_problem(self, spec: DataSpec) -> str | None:
+        """Compares the vocabulary, symbol by symbol, and the shape of a step with the data."""
+        if self.has_data_spec and (problem := vocabulary_problem(self.data_spec, spec)):
+            return problem
+        for key, value in self.hyperparameters_for(spec).items():
+            own = as_json(tuple(v) if isinstance(v := self.hparams.get(key, value), list) else v)
+            if key != "length" and own != value:  # a model of steps supports sequences of any length
+                return f"was built for {key}={own}, but {spec.name} has {key}={value}: build it with the latter."
+        return None
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Compares the vocabulary of a resumed run with that of the present data.
+
+        Raises:
+            ValueError: If they differ; the message names the first symbol that does.
+        """
+        if checkpoint.get("data_spec") is not None and self.has_data_spec:
+            trained_on = DataSpec.from_json(checkpoint["data_spec"])
+            if problem := vocabulary_problem(trained_on, self.data_spec):
+                raise ValueError(f"{type(self).__name__} {problem}")
+        super().on_load_checkpoint(checkpoint)
+
+    def batch_problem(self, batch: Batch) -> str | None:
+        """Returns what is wrong with the steps of a batch or their number, if anything is."""
+        x, lengths, emission = batch.x, lengths_of(batch), self.network.emission
+        step_shape = list(emission.start(1, x.device).shape[2:])
+        if list(x.shape[2:]) != step_shape:
+            return f"it was built for step_shape={step_shape}, but a batch is {list(x.shape)}."
+        if problem := emission.problem_with(x):
+            return problem
+        if lengths.shape != x.shape[:1] or lengths.min() < 1 or lengths.max() > x.shape[1]:
+            return f"a batch must be (x, lengths) with lengths in 1..{x.shape[1]}, shape ({len(x)},)."
+        return None
+
+    def averaged_networks(self) -> Mapping[str, nn.Module]:
+        """Returns the whole network, which sampling uses."""
+        return {"network": self.network}
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Returns the network's optimizer under the learning-rate schedule, and further ones of the method."""
+        optimizer = self.build_optimizer(self.network.parameters())
+        if self.automatic_optimization:
+            return self.scheduled(optimizer)
+        return self.scheduled_manually(optimizer, *self.further_optimizers())
+
+    def further_optimizers(self) -> list[Optimizer]:
+        """Hook: returns optimizers of further networks, whose steps the method makes itself."""
+        return []
+
+    # Likelihood
+
+    def read(self, x: Tensor, carried: tuple[Tensor, State] | None = None) -> tuple[Tensor, State]:
+        """Returns the features (N, T, ...) from which each step of ``x`` is predicted, and the state after the last.
+
+        Args:
+            x: Sequences (N, T, ...).
+            carried: The step before the first, (N, 1, ...), and the state before that step; ``None`` at the start.
+        """
+        before, state = (None, None) if carried is None else carried
+        return self.network(self.network.inputs(x, before), state)
+
+    def step_log_prob(self, x: Tensor, carried: tuple[Tensor, State] | None = None) -> tuple[Tensor, State]:
+        """Returns log p(x_t | x_<t) of every step, nats (N, T), and the last state; arguments as in ``read``."""
+        features, after = self.read(x, carried)
+        return self.network.emission.log_prob(features, x), after
+
+    def log_prob(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Returns the exact log p(x) of whole sequences, nats, shape (N,).
+
+        Args:
+            x: Shape (N, T, ...), as the datamodule yields them.
+            lengths: int64 (N,); by default all T steps count.
+        """
+        values, _ = self.step_log_prob(x)
+        return values.sum(1) if lengths is None else (values * step_mask(lengths, x.shape[1])).sum(1)
+
+    def mean_over_steps(self, values: Tensor, valid: Tensor) -> Tensor:
+        """Returns the mean over valid steps, scaled so that the average over processes is the mean over all steps."""
+        count = self.trainer.strategy.reduce(valid.sum().float(), reduce_op="mean")
+        return (values * valid).sum() / count
+
+    def likelihood_loss(self, batch: Batch, values: Tensor) -> Tensor:
+        """Returns the mean of -log p over the steps of a batch, nats; ``values`` are log p of each step, (N, T)."""
+        return self.mean_over_steps(self.units()[1] - values, step_mask(lengths_of(batch), batch.x.shape[1]))
+
+    def units(self) -> tuple[str, float]:
+        """Hook: returns the suffix that names the units of a density, and the nats per step that they add to -log p."""
+        return "", 0.0
+
+    # State that is carried from one batch to the next
+
+    def carried_into(self, batch: Batch, stage: str) -> tuple[Tensor, State] | None:
+        """Returns the last step and the state of each row; rows that do not continue the previous batch start anew.
+
+        Raises:
+            ValueError: If rows share a position, as in a transformer, and only some of them start anew.
+        """
+        names = [name for name in self.carried if name.startswith(f"{stage}.")]
+        if batch.continues is None or not names or not batch.continues.any():
+            return None
+        before, *state = (self.carried[name] for name in sorted(names))
+        if batch.continues.all():
+            return before, tuple(state)
+        start = self.network.emission.start(len(before), before.device).to(before.dtype)
+        kept = torch.where(batch.continues.view(-1, *[1] * (before.ndim - 1)), before, start)
+        return kept, self.network.keep_rows(tuple(state), batch.continues)
+
+    def carry(self, batch: Batch, state: State, stage: str) -> None:
+        """Keeps the last step and the state of a batch of streams."""
+        if batch.continues is None:
+            return
+        self.carried = {name: value for name, value in self.carried.items() if not name.startswith(f"{stage}.")}
+        for i, tensor in enumerate((batch.x[:, -1:], *detached(state))):
+            self.carried[f"{stage}.{i:03d}"] = tensor
+
+    def rank_state(self) -> dict[str, Tensor]:
+        """Returns the state carried into the next training batch."""
+        return {name: value for name, value in self.carried.items() if name.startswith("train.")}
+
+    def load_rank_state(self, state: Mapping[str, Tensor]) -> None:
+        """Restores a carried state."""
+        self.carried.update({name: value.to(self.device) for name, value in state.items()})
+
+    # Held-out data
+
+    def held_out(self, batch: Batch, indices: Tensor, stage: str) -> Mapping[str, Weighted]:
+        """Measures nats per step, and per sequence for whole sequences of the default length."""
+        lengths = lengths_of(batch)
+        values, state = self.step_log_prob(batch.x, self.carried_into(batch, stage))
+        self.carry(batch, state, stage)
+        units, per_step = self.units()
+        nll = ((per_step - values) * step_mask(lengths, batch.x.shape[1])).sum(1).double()
+        if batch.continues is not None:
+            return {f"nats_per_step-exact_state_carried{units}": (nll / lengths, lengths)}
+        kind = f"exact{units}"
+        parts = lengths != self.length
+        return {f"nats_per_step-{kind}": (nll / lengths, lengths), f"_nll-{kind}": nll, "_parts": parts}
+
+    def end_held_out(self, means: Mapping[str, Mean], stage: str) -> Mapping[str, float]:
+        """Returns bits per step, and nats per sequence if all are whole."""
+        values: dict[str, float] = {}
+        for name, mean in means.items():
+            metric, _, kind = name.partition("-")
+            if metric == "nats_per_step" and self.discrete:
+                values[f"bits_per_step-{kind}"] = mean.mean / math.log(2)
+            if metric == "_nll" and means["_parts"].mean == 0:
+                values[f"nll-{kind}"] = mean.mean
+                if stage == "test":
+                    values[f"nll_standard_error-{kind}"] = mean.standard_error
+        self.carried = self.rank_state()
+        return values
+
+    # Generation
+
+    def sample(
+        self,
+        num_samples: int,
+        *,
+        length: int | None = None,
+        labels: Tensor | None = None,
+        generator: torch.Generator | None = None,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        progress: bool = False,
+    ) -> Tensor:
+        """Samples sequences from the start.
+
+        Args:
+            num_samples: Number of samples, at least 1.
+            length: Number of steps T; by default the hyperparameter.
+            labels: Must be ``None``: the model has no classes.
+            generator: Source of all random numbers; ``None`` takes a fresh seed from the system.
+            temperature: Divides logits (multiplies scales); below 1 samples are more likely ones.
+            top_k: For tokens: samples only among the k most likely ones.
+            top_p: For tokens: samples only among the fewest most likely ones whose probabilities sum to at least p.
+            progress: Whether to show a progress bar.
+
+        Returns:
+            Shape (num_samples, T, ...), as the datamodule yields them.
+
+        Raises:
+            ValueError: If a number is out of range, or labels are given.
+        """
+        check_num_samples(num_samples)
+        generator = generator or new_generator()
+        choose_labels(labels, num_samples, None, generator)
+        empty = self.network.emission.start(num_samples, self.device)[:, :0]
+        steps = self.length if length is None else length
+        return self.continue_sequence(
+            empty, steps, generator=generator, temperature=temperature, top_k=top_k, top_p=top_p, progress=progress
+        )
+
+    def continue_sequence(
+        self,
+        prefix: Tensor,
+        length: int,
+        *,
+        generator: torch.Generator | None = None,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        progress: bool = False,
+    ) -> Tensor:
+        """Samples p(x_{t+1:t+length} | x_{1:t}): the network processes the prefix once, and then each new step once.
+
+        Args:
+            prefix: Shape (N, t, ...), t >= 0.
+            length: Number of steps to sample.
+            generator: Source of all random numbers; ``None`` takes a fresh seed from the system.
+            temperature: As in ``sample``.
+            top_k: As in ``sample``.
+            top_p: As in ``sample``.
+            progress: Whether to show a progress bar.
+
+        Returns:
+            Shape (N, t + length, ...): the prefix and its continuation.
+
+        Raises:
+            ValueError: If a number is out of range, or the prefix does not fit the model.
+        """
+        choice = self.check_choice(length, temperature, top_k, top_p)
+        if len(prefix) and prefix.shape[1] and (problem := self.batch_problem(Batch(prefix))):
+            raise ValueError(f"{type(self).__name__}: {problem}")
+        generator = generator or new_generator()
+
+        def uniform(*shape: int) -> Tensor:
+            return torch.rand(shape, generator=generator, device=generator.device).to(self.device)
+
+        with evaluating(self):
+            parts = prefix.to(self.device).split(CHUNK)
+            return torch.cat([self._continued(part, length, uniform, choice, progress) for part in parts])
+
+    def _continued(
+        self, prefix: Tensor, length: int, uniform: Callable[..., Tensor], choice: dict[str, Any], progress: bool
+    ) -> Tensor:
+        start = self.network.emission.start(len(prefix), prefix.device)
+        features, state = self.network(torch.cat([start.to(prefix.dtype), prefix], 1))
+        steps = [prefix]
+        for t in tqdm(range(length), disable=not progress, leave=False, unit="step"):
+            step = self.network.emission.sample(features[:, -1:], uniform, **choice)
+            steps.append(step)
+            if t + 1 < length:
+                features, state = self.network(step, state)
+        return torch.cat(steps, 1)
+
+    def check_choice(self, length: int, temperature: float, top_k: int | None, top_p: float | None) -> dict[str, Any]:
+        """Returns the keyword arguments of the emission's ``sample``.
+
+        Raises:
+            ValueError: If a number is out of range, or ``top_k`` or ``top_p`` is given for steps other than tokens.
+        """
+        if not isinstance(length, int) or length < 1:
+            raise ValueError(f"length={length!r} must be a positive integer.")
+        if not (temperature > 0 and math.isfinite(temperature)):
+            raise ValueError(f"temperature={temperature} must be positive; 0.01 gives nearly the most likely steps.")
+        if top_k is not None and top_k < 1:
+            raise ValueError(f"top_k={top_k} must be at least 1.")
+        if top_p is not None and not 0 < top_p <= 1:
+            raise ValueError(f"top_p={top_p} must lie in (0, 1].")
+        if isinstance(self.network.emission, Categorical):
+            return {"temperature": temperature, "top_k": top_k, "top_p": top_p}
+        if top_k is not None or top_p is not None:
+            raise ValueError("top_k and top_p are for tokens, which these steps are not: use temperature.")
+        return {"temperature": temperature}
+
+
+def vocabulary_problem(known: DataSpec, spec: DataSpec) -> str | None:
+    """Names the first symbol that differs between the data trained on and other data, if one does."""
+    for token, (own, other) in enumerate(zip(known.vocabulary, spec.vocabulary, strict=False)):
+        if own != other:
+            return (
+                f"was trained on data in which token {token} is {own!r}, but in these data it is {other!r}: train a "
+                "new model for another vocabulary."
+            )
+    return None

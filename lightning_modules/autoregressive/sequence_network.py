@@ -1,0 +1,114 @@
+"""Builds the network of a sequence model from names and sizes: a core that processes the past, and an emission."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from lightning_modules.autoregressive.emissions import Categorical, GreyFrames, IndependentNotes, NADENotes
+from lightning_modules.autoregressive.strokes_emission import StrokeMixture
+from lightning_modules.networks.sequence_cores import CausalTransformer, ConvLSTM, Recurrent, State
+
+ARCHITECTURES = ("lstm", "gru", "transformer", "conv_lstm")
+OUTPUTS = ("independent", "nade")
+Core = Recurrent | CausalTransformer | ConvLSTM
+Emission = Categorical | IndependentNotes | NADENotes | GreyFrames | StrokeMixture
+
+
+class SequenceNetwork(nn.Module):
+    """A core that processes the past and an emission that gives the conditional distribution of the next step.
+
+    Args:
+        core: Maps embedded steps and a state to features and a state; one of ``networks.sequence_cores``.
+        emission: One of ``autoregressive.emissions``, built for the core's features.
+    """
+
+    def __init__(self, core: Core, emission: Emission) -> None:
+        super().__init__()
+        self.emission, self.core = emission, core
+
+    def forward(self, inputs: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """Maps inputs (N, T, ...) to features, each a function of all inputs so far, and the state after the last."""
+        features, after = self.core(self.emission.embed(inputs), state)
+        return features, after
+
+    def inputs(self, x: Tensor, before: Tensor | None = None) -> Tensor:
+        """Returns the inputs that predict ``x``: the start, or the step before, and then all steps but the last."""
+        first = self.emission.start(len(x), x.device) if before is None else before
+        return torch.cat([first.to(x.dtype), x[:, :-1]], 1)
+
+    def keep_rows(self, state: State, rows: Tensor) -> State:
+        """Returns a state that starts anew in the rows where ``rows``, bool (N,), is false.
+
+        Raises:
+            ValueError: If the rows of a batch share a position, as in a transformer.
+        """
+        if not isinstance(self.core, Recurrent):
+            raise ValueError("For this architecture streams must start in all rows at once: use windows.")
+        return self.core.keep_rows(state, rows)
+
+
+def sequence_network(
+    step_shape: Sequence[int],
+    vocabulary_size: int | None,
+    architecture: str,
+    width: int,
+    num_layers: int,
+    dropout: float,
+    output: str,
+    context: int,
+    embedding: int | None = None,
+) -> SequenceNetwork:
+    """Builds the network that fits the steps: tokens, frames of a piano roll, or video.
+
+    Args:
+        step_shape: Shape of one step: () for tokens, (88,) for frames of a piano roll, (C, H, W) for video.
+        vocabulary_size: Symbols of a token, or ``None`` for other steps.
+        architecture: ``"lstm"``, ``"gru"``, ``"transformer"``, or ``"conv_lstm"`` for video.
+        width: Size of the hidden state.
+        num_layers: Layers.
+        dropout: In [0, 1).
+        output: ``"independent"`` or ``"nade"`` for the notes of a frame.
+        context: Number of steps that a transformer attends to.
+        embedding: Size of the embedding of a token or frame; ``None`` for the width, at most 256.
+
+    Raises:
+        ValueError: If the parts do not fit together.
+    """
+    if architecture not in ARCHITECTURES:
+        raise ValueError(f"architecture={architecture!r} is not one of {', '.join(ARCHITECTURES)}.")
+    if output not in OUTPUTS:
+        raise ValueError(f"output={output!r} is not one of {', '.join(OUTPUTS)}.")
+    if width < 1 or num_layers < 1 or context < 1 or not 0 <= dropout < 1:
+        raise ValueError(
+            f"width={width}, num_layers={num_layers} and context={context} must be at least 1, "
+            f"and dropout={dropout} in [0, 1)."
+        )
+    video = len(step_shape) == 3
+    if video != (architecture == "conv_lstm"):
+        raise ValueError(
+            f"architecture={architecture!r} does not fit steps of shape {list(step_shape)}: "
+            "conv_lstm is for video (C, H, W), and the others are for tokens and frames."
+        )
+    if video and embedding is not None:
+        raise ValueError(f"embedding={embedding} is for tokens and frames of notes; video is not embedded.")
+    if video:
+        channels, height, length = step_shape
+        if height % 2 or length % 2:
+            raise ValueError(f"step_shape={list(step_shape)}: frames are halved in size, so both sides must be even.")
+        core = ConvLSTM(channels, width, num_layers)
+        return SequenceNetwork(core, GreyFrames(channels, height, length, core.out_features))
+    embedding = min(width, 256) if embedding is None else embedding
+    if embedding < 1:
+        raise ValueError(f"embedding={embedding} must be at least 1.")
+    emission: Emission
+    if vocabulary_size is not None:
+        emission = Categorical(vocabulary_size, embedding, width)
+    elif output == "nade":
+        emission = NADENotes(step_shape[0], embedding, width)
+    else:
+        emission = IndependentNotes(step_shape[0], embedding, width)
+    if architecture == "transformer":
+        heads = max((head for head in (1, 2, 4, 6) if width % (2 * head) == 0), default=1)
+        return SequenceNetwork(CausalTransformer(embedding, width, num_layers, heads, context, dropout), emission)
+    return SequenceNetwork(Recurrent(architecture, embedding, width, num_layers, dropout), emission)

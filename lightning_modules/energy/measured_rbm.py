@@ -1,0 +1,209 @@
+"""Held-out metrics of a restricted Boltzmann machine: free energies, pseudo-likelihood, estimates of log Z."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Generator, Tensor
+from torch.nn import functional as F
+
+from datamodules.spec import Batch
+from lightning_modules.energy.boltzmann import BoltzmannMachine
+from lightning_modules.energy.partition import (
+    PartitionEstimate,
+    ReverseEstimate,
+    annealed_importance_sampling,
+    exact_log_partition,
+    reverse_annealed_importance_sampling,
+)
+from lightning_modules.metrics.names import short_count
+from lightning_modules.parts.likelihoods import bernoulli_log_prob, bits_per_dim
+from lightning_modules.parts.noise import fixed_uniform
+from lightning_modules.parts.schedules import Schedule
+from lightning_modules.runtime.distributed import gather_objects, rank, sum_over_processes, world_size
+from lightning_modules.runtime.held_out import Weighted, mean_of
+
+PSEUDO_PIXELS = 16
+MAX_EXACT = 20
+"""Largest number of units in the smaller layer for which tests also compute Z exactly, in half a minute."""
+RAISE_BLOCK = 250
+"""Number of test images that share a random generator; the metric depends on it."""
+
+
+class MeasuredRBM(BoltzmannMachine):
+    """Abstract: a subclass trains the model.
+
+    Validation logs ``val/pseudo_nll`` (minus the sum of log p(v_i | all others), nats, from 16 fixed pixels of each
+    image), ``val/reconstruction_cross_entropy`` (of v under p(v | E[h | v]), nats) and ``val/free_energy_gap``, the
+    mean F of held-out minus that of training images: Z cancels in it, and a growing gap indicates overfitting. Tests
+    estimate the likelihood. ``test/nll-ais`` is for all images, with log Z by annealed importance sampling; it is low
+    in expectation. ``test/nll-raise-1k`` is by reverse annealing from the first ``num_reversed`` images; it is high in
+    expectation for p_ann, the distribution of the annealed chains. ``test/ais_*`` are log Z, its standard error and
+    its effective sample size.
+    """
+
+    def __init__(self, shape: Sequence[int], num_hidden: int, lr_schedule: Schedule, num_reversed: int) -> None:
+        super().__init__(shape, num_hidden, lr_schedule)
+        self.num_reversed = num_reversed
+        self.reference: Tensor | None = None
+        self.partition: PartitionEstimate | None = None
+        self.exact: float | None = None
+        self.reversed_from: list[tuple[Tensor, Tensor]] = []
+
+    def log_partition(
+        self,
+        schedule: str | int | Sequence[float] | None = None,
+        *,
+        num_chains: int | None = None,
+        generator: Generator | None = None,
+    ) -> PartitionEstimate:
+        """Estimates log Z in nats by annealed importance sampling, with standard error and effective sample size.
+
+        Args:
+            schedule: As in ``annealed_importance_sampling``; by default the hyperparameter.
+            num_chains: Number of chains; by default the hyperparameter.
+            generator: Source of all random numbers; ``None`` takes a fresh seed from the system.
+        """
+        return annealed_importance_sampling(
+            self.annealing_path(),
+            self.hparams["schedule"] if schedule is None else schedule,
+            num_chains=self.hparams["num_chains"] if num_chains is None else num_chains,
+            generator=generator,
+        )
+
+    def reverse_log_likelihood(
+        self,
+        x: Tensor,
+        schedule: str | int | Sequence[float] | None = None,
+        *,
+        num_chains: int = 1,
+        generator: Generator | None = None,
+    ) -> ReverseEstimate:
+        """Bounds log p_ann of examples (N, ...) in {0, 1} from below, by reverse annealing; see ``partition``.
+
+        Args:
+            x: Examples.
+            schedule: As in ``annealed_importance_sampling``; by default the hyperparameter.
+            num_chains: Chains per example.
+            generator: Source of all random numbers; ``None`` takes a fresh seed from the system.
+        """
+        schedule = self.hparams["schedule"] if schedule is None else schedule
+        return reverse_annealed_importance_sampling(
+            self.annealing_path(), x.to(self.device), schedule, num_chains=num_chains, generator=generator
+        )
+
+    def exact_log_partition(self) -> float:
+        """Returns log Z in nats, by enumeration of the smaller layer.
+
+        Raises:
+            ValueError: If both layers have more than 25 units.
+        """
+        num_hidden = self.num_hidden
+        few_hidden = num_hidden <= self.num_visible
+        return exact_log_partition(
+            self.hidden_free_energy if few_hidden else self.energy,
+            min(num_hidden, self.num_visible),
+            device=self.device,
+            dtype=self.weight.dtype,
+        )
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Returns log p(x) in nats, exact, float64 (N,), by enumeration of the smaller layer.
+
+        Raises:
+            ValueError: If both layers have more than 25 units.
+        """
+        return -self.energy(x).double() - self.exact_log_partition()
+
+    def pseudo_nll(self, x: Tensor, pixels: Tensor) -> Tensor:
+        """Returns minus the pseudo-log-likelihood, -sum_i log p(v_i | all others), in nats, shape (N,).
+
+        Args:
+            x: Examples, (N, ...).
+            pixels: int64 (N, M): the units that the sum is estimated from, as D times their mean.
+        """
+        x, inputs = x.flatten(1), self.hidden_input(x)
+        change = 1 - 2 * x.gather(1, pixels)
+        flipped = inputs[:, None] + change[:, :, None] * self.weight[pixels]
+        # F(x) - F(x with the unit flipped)
+        rise = change * self.visible_bias[pixels] + F.softplus(flipped).sum(2) - F.softplus(inputs).sum(1)[:, None]
+        return self.num_visible * F.softplus(rise).mean(1)
+
+    def begin_held_out(self, stage: str) -> None:
+        """Copies the present chains in validation; in tests estimates log Z, with the same seed on every process."""
+        if stage == "val":
+            self.keep_chains()
+            return
+        self.partition = self.log_partition(generator=self.fixed_generator(0))
+        small = min(len(self.hidden_bias), self.num_visible) <= MAX_EXACT
+        self.exact = self.exact_log_partition() if small else None
+        self.reversed_from = []
+
+    def negative_log_likelihood(self, batch: Batch, indices: Tensor, stage: str) -> dict[str, Tensor]:
+        """Returns F(x) + log Z in tests, with log Z by annealed importance sampling and, for small models, exact."""
+        if stage == "val" or self.partition is None:
+            return {}
+        energy = self.energy(batch.x).double()
+        exact = {} if self.exact is None else {"exact": energy + self.exact}
+        return {"ais": energy + self.partition.log_partition, **exact}
+
+    def diagnostics(self, batch: Batch, indices: Tensor, stage: str) -> Mapping[str, Weighted]:
+        """Measures pseudo-likelihood, reconstruction and free energies in validation; see the class.
+
+        In tests it keeps the examples from which reverse annealing starts.
+        """
+        if stage == "test":
+            chosen = indices < self.num_reversed
+            self.reversed_from.append((indices[chosen].cpu(), batch.x[chosen].to(torch.uint8).cpu()))
+            return {}
+        x = batch.x.flatten(1)
+        pixels = (fixed_uniform(indices, min(PSEUDO_PIXELS, self.num_visible)) * self.num_visible).long()
+        logits = self.visible_input(self.hidden_input(x).sigmoid())
+        values = {
+            "pseudo_nll": self.pseudo_nll(x, pixels),
+            "reconstruction_cross_entropy": -bernoulli_log_prob(logits, x),
+        }
+        if self.reference is not None:
+            values["free_energy_gap"] = self.energy(x) - self.energy(self.reference).mean()
+        return values
+
+    def model_measures(self, stage: str) -> Mapping[str, float]:
+        """Returns, in tests, the likelihood by reverse annealing, and log Z with indicators of its reliability."""
+        estimate = self.partition
+        if stage == "val" or estimate is None:
+            return {}
+        return {
+            **self.reversed_measures(),
+            "ais_log_partition": estimate.log_partition,
+            "ais_standard_error": estimate.standard_error,
+            "ais_ess": estimate.effective_sample_size,
+            "ais_chains": float(estimate.num_chains),
+            "ais_temperatures": float(estimate.num_temperatures),
+        }
+
+    def reversed_measures(self) -> dict[str, float]:
+        """Returns ``nll-raise-<count>`` over blocks of examples; block b runs on process b modulo their number.
+
+        Each block has its own seed, so that the result depends neither on the batch size nor on the processes.
+        """
+        kept = [pair for pairs in gather_objects(self.reversed_from) for pair in pairs if len(pair[0])]
+        if not kept:
+            return {}
+        indices, x = (torch.cat(parts) for parts in zip(*kept, strict=True))
+        x = x[indices.argsort()]
+        values = [torch.zeros(0, dtype=torch.float64)]
+        for number, block in enumerate(x.split(RAISE_BLOCK)):
+            if number % world_size() == rank():
+                generator = self.fixed_generator(number + 1)
+                values.append(-self.reverse_log_likelihood(block, generator=generator).log_likelihood)
+        nll = torch.cat(values)
+        sums = torch.stack([torch.ones_like(nll).sum(), nll.sum(), nll.square().sum()])
+        mean, kind = mean_of(sum_over_processes(sums.to(self.device))), f"raise-{short_count(len(x))}"
+        return {
+            f"nll-{kind}": mean.mean,
+            f"bits_per_dim-{kind}": float(bits_per_dim(mean.mean, self.num_dimensions)),
+            f"nll_standard_error-{kind}": mean.standard_error,
+        }
+
+    def fixed_generator(self, seed: int) -> Generator:
+        """Returns a generator on the model's device, so that random numbers need not be moved."""
+        return torch.Generator(self.device).manual_seed(seed)

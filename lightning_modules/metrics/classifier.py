@@ -1,0 +1,140 @@
+"""A small classifier as feature extractor: FID and Inception Score use its features and class probabilities.
+
+Inception was trained on photographs; for 28x28 garments the features of a network that was trained on garments are more
+informative. The classifier is trained first and then frozen, because every value measured with it depends on it: a
+retrained classifier gets a new name.
+
+NOTE: FIDs with different classifiers, or with Inception, cannot be compared with each other.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from datamodules.spec import Batch, DataSpec
+from lightning_modules.base import ZooModule
+from lightning_modules.networks.convnet import ConvNet
+
+
+class Classifier(ZooModule):
+    """Residual network trained on cross-entropy with label smoothing, shifts and flips.
+
+    Args:
+        shape: (C, H, W) of images in [-1, 1].
+        num_classes: Number of classes.
+        extractor_name: Name of the classifier in the names of metrics, ``"fashion_mnist"``.
+        width: Channels at full resolution; the features have 4 * width.
+        lr: Peak learning rate of AdamW in a one-cycle schedule over the whole run.
+        weight_decay: AdamW's weight decay.
+        label_smoothing: Share of the target that is spread over all classes, in [0, 1).
+        max_shift: Training images are shifted by up to this many pixels, filled with the lowest value.
+        flip: Training images are mirrored with probability 1/2.
+    """
+
+    kinds = ("image",)
+    value_range = (-1.0, 1.0)
+
+    def __init__(
+        self,
+        shape: Sequence[int] = (1, 28, 28),
+        num_classes: int = 10,
+        extractor_name: str = "fashion_mnist",
+        width: int = 32,
+        lr: float = 4e-3,
+        weight_decay: float = 0.02,
+        label_smoothing: float = 0.05,
+        max_shift: int = 2,
+        flip: bool = True,
+    ) -> None:
+        super().__init__(num_classes)
+        if len(shape) != 3:
+            raise ValueError(f"shape={list(shape)} must be (channels, height, width).")
+        if num_classes < 2 or width < 1 or max_shift < 0:
+            raise ValueError(
+                f"num_classes={num_classes} >= 2, width={width} >= 1 and max_shift={max_shift} >= 0 must hold."
+            )
+        self.save_hyperparameters()
+        self.extractor_name = extractor_name
+        self.statistics_dir: str | None = None
+        self.network = ConvNet(shape[0], width)
+        self.num_features = self.network.num_features
+        self.head = nn.Linear(self.num_features, num_classes)
+        self.to(memory_format=torch.channels_last)
+
+    @classmethod
+    def hyperparameters_for(cls, spec: DataSpec) -> dict[str, Any]:
+        """Returns shape, number of classes and name of the data.
+
+        Raises:
+            ValueError: If the data have no classes.
+        """
+        if spec.num_classes is None:
+            raise ValueError(f"A Classifier needs classes, and {spec.name} has none.")
+        return {"shape": list(spec.shape), "num_classes": spec.num_classes, "extractor_name": spec.name}
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps images (N, C, H, W) in [-1, 1] to logits (N, num_classes)."""
+        return self.head(self.network(x.contiguous(memory_format=torch.channels_last)))
+
+    def extract(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Maps uint8 images (N, C, H, W) to features (N, num_features) and logits (N, num_classes), float32.
+
+        Raises:
+            ValueError: If the images are not uint8 of the classifier's shape.
+        """
+        if images.dtype != torch.uint8 or tuple(images.shape[1:]) != tuple(self.hparams["shape"]):
+            raise ValueError(
+                f"The classifier {self.extractor_name} takes uint8 images of shape {list(self.hparams['shape'])}, "
+                f"not {images.dtype} of {list(images.shape[1:])}."
+            )
+        features = self.network((images.float() / 127.5 - 1).contiguous(memory_format=torch.channels_last))
+        return features, self.head(features)
+
+    def augment(self, x: Tensor) -> Tensor:
+        """Shifts and mirrors each image independently, by an index into its padded copy."""
+        num, _, height, width = x.shape
+        shift = self.hparams["max_shift"]
+        rows = torch.arange(height, device=x.device) + self.noise.integers(2 * shift + 1, num, x.device)[:, None]
+        columns = torch.arange(width, device=x.device).repeat(num, 1)
+        if self.hparams["flip"]:
+            mirrored = self.noise.uniform(num, 1, device=x.device) < 0.5
+            columns = torch.where(mirrored, columns.flip(1), columns)
+        columns = columns + self.noise.integers(2 * shift + 1, num, x.device)[:, None]
+        padded = F.pad(x, 4 * [shift], value=-1.0)
+        return padded.permute(0, 2, 3, 1)[
+            torch.arange(num, device=x.device)[:, None, None], rows[:, :, None], columns[:, None, :]
+        ].permute(0, 3, 1, 2)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Returns the cross-entropy with label smoothing, in nats."""
+        smoothing, labels = self.hparams["label_smoothing"], batch.labels
+        assert labels is not None
+        loss = F.cross_entropy(self(self.augment(batch.x)), labels, label_smoothing=smoothing)
+        return self.objective({"cross_entropy": loss})
+
+    def held_out(self, batch: Batch, indices: Tensor, stage: str) -> Mapping[str, Tensor]:
+        """Measures ``accuracy`` in [0, 1] and ``cross_entropy`` in nats."""
+        logits, labels = self(batch.x), batch.labels
+        assert labels is not None
+        cross_entropy = F.cross_entropy(logits, labels, reduction="none")
+        return {"accuracy": (logits.argmax(1) == labels).float(), "cross_entropy": cross_entropy}
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Returns AdamW with a one-cycle schedule.
+
+        Raises:
+            ValueError: If the length of the run, over which the schedule extends, is not known.
+        """
+        steps = self.trainer.estimated_stepping_batches
+        if not math.isfinite(steps):
+            raise ValueError("A Classifier's schedule needs the length of the run: set max_steps or max_epochs.")
+        optimizer = torch.optim.AdamW(
+            self.parameters(), lr=self.hparams["lr"], weight_decay=self.hparams["weight_decay"], fused=True
+        )
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.hparams["lr"], total_steps=int(steps))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -1,0 +1,1 @@
+"""What a run needs around a method: processes, checkpoints, random states, tracking."""

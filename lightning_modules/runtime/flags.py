@@ -1,0 +1,75 @@
+"""Refuses flags of the Trainer that a method does not support, and names what to use instead."""
+
+import math
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
+
+
+def refuse_unsupported_flags(trainer: Trainer, module: LightningModule) -> None:
+    """Refuses flags that Lightning does not support under manual optimization; the method has its own settings.
+
+    Args:
+        trainer: The trainer that is about to run.
+        module: The module that it runs.
+
+    Raises:
+        ValueError: Naming the flag and the hyperparameter that does the same.
+    """
+    if module.automatic_optimization:
+        return
+    name = type(module).__name__
+    for flag, unused, own in (
+        ("gradient_clip_val", (None, 0), "clip_norm"),
+        ("accumulate_grad_batches", (1,), "accumulate_batches"),
+    ):
+        value = getattr(trainer, flag)
+        if value in unused:
+            continue
+        remedy = (
+            f"Give the method {own}={value} (--model.{own} {value}) in its place."
+            if own in module.hparams
+            else f"{name} has no such setting."
+        )
+        raise ValueError(
+            f"Trainer({flag}={value}) is not applied to {name}, which alternates steps of several optimizers. {remedy}"
+        )
+
+
+def refuse_unsupported_strategy(trainer: Trainer, num_optimizers: int) -> None:
+    """Refuses a strategy that cannot alternate steps of several optimizers.
+
+    Args:
+        trainer: The trainer that is about to fit.
+        num_optimizers: Number of optimizers of the method.
+
+    Raises:
+        ValueError: If there are several optimizers and the strategy shards the model, is DeepSpeed's, or
+            is DDP with a static graph.
+    """
+    if num_optimizers < 2:
+        return
+    strategy = trainer.strategy
+    static_graph = isinstance(strategy, DDPStrategy) and strategy._ddp_kwargs.get("static_graph", False)
+    if static_graph:
+        named = "DDPStrategy(static_graph=True) expects the same backward pass at every step"
+    elif isinstance(strategy, DeepSpeedStrategy):
+        named = "DeepSpeed drives a single optimizer"
+    elif isinstance(strategy, (FSDPStrategy, ModelParallelStrategy)):
+        named = f"{type(strategy).__name__} shards networks that are used in several backward passes per step"
+    else:
+        return
+    raise ValueError(
+        f"{named}, but {type(trainer.lightning_module).__name__} alternates steps of {num_optimizers} optimizers."
+        ' Use Trainer(strategy="ddp").'
+    )
+
+
+def planned_batches(trainer: Trainer) -> int | None:
+    """Returns the number of batches that follows from the trainer's steps or epochs; ``None`` if neither is limited."""
+    if trainer.max_steps != -1 and (trainer.max_epochs is None or trainer.max_epochs == -1):
+        return trainer.max_steps
+    if trainer.max_epochs in (None, -1):
+        return None
+    planned = trainer.estimated_stepping_batches
+    return int(planned) if math.isfinite(planned) and planned >= 0 else None  # -1 for data without a length

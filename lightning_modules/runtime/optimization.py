@@ -1,0 +1,206 @@
+"""Steps of one or several optimizers: equal on every process, stopped at a non-finite loss, counted by batches."""
+
+import functools
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.core.optimizer import LightningOptimizer
+from torch import Tensor
+from torch.optim import Optimizer
+
+from lightning_modules.parts.schedules import Constant, Schedule
+from lightning_modules.runtime.distributed import all_reduce_gradients, without_gradient_sync
+
+
+class NonFiniteLoss(FloatingPointError):
+    """A loss became NaN or infinite; the message names the step, the term and the last good checkpoint."""
+
+
+class OptimizedModule(LightningModule):
+    """Abstract: a ``training_step`` returns ``objective(terms)``, or under manual optimization calls ``descend``.
+
+    Args:
+        lr_schedule: Factor of all learning rates, a function of the batch.
+        clip_norm: Largest norm of the gradient; larger gradients are scaled down to it. ``None`` for no bound. Not
+            applied under 16-bit gradient scaling, where gradients are still scaled. With one optimizer,
+            ``Trainer(gradient_clip_val=...)`` has precedence.
+    """
+
+    def __init__(self, lr_schedule: Schedule | None = None, clip_norm: float | None = None) -> None:
+        super().__init__()
+        if clip_norm is not None and not clip_norm > 0:
+            raise ValueError(f"clip_norm={clip_norm} must be positive, or null for no bound.")
+        self.clip_norm, self.lr_schedule = clip_norm, lr_schedule or Constant()
+        self.objective_terms: dict[str, Tensor] = {}
+
+    @property
+    def batches_trained(self) -> int:
+        """Number of completed batches; unlike ``global_step`` it does not change within a training step."""
+        return self.trainer.fit_loop.epoch_loop._batches_that_stepped
+
+    # One optimizer, stepped by Lightning
+
+    def scheduled(self, optimizer: Optimizer) -> Any:
+        """Returns what ``configure_optimizers`` returns for one optimizer under the learning-rate schedule."""
+        if self.lr_schedule == Constant():
+            return optimizer
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self.lr_schedule)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def objective(self, terms: Mapping[str, Tensor]) -> Tensor:
+        """Returns the sum of ``terms``, the loss of a ``training_step`` under automatic optimization, and logs them."""
+        self.objective_terms = {name: value.detach() for name, value in terms.items()}
+        self.log_losses(terms)
+        return functools.reduce(torch.add, terms.values())
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Under automatic optimization, stops before a non-finite step, else clips the gradient.
+
+        At this point gradients are equal on all processes.
+        """
+        if not self.automatic_optimization:
+            return
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        norm = self.gradient_norm(parameters)
+        if norm and not torch.isfinite(norm["gradient_norm"]):
+            self.stop_as_not_finite(self.objective_terms | norm)
+        if norm and self.clip_norm is not None and not self.trainer.gradient_clip_val:
+            clip_gradients(parameters, self.clip_norm, norm["gradient_norm"])
+
+    # Several optimizers, stepped by the method
+
+    def scheduled_manually(self, *optimizers: Optimizer) -> Any:
+        """Returns what ``configure_optimizers`` returns for several optimizers; ``counted_batch`` sets their rates.
+
+        A scheduler object would count the steps of its own optimizer, which may not make one per batch.
+        """
+        for group in [group for optimizer in optimizers for group in optimizer.param_groups]:
+            group["initial_lr"] = group["lr"]
+        return list(optimizers)
+
+    @contextmanager
+    def counted_batch(self, *scheduled: LightningOptimizer) -> Iterator[None]:
+        """Counts all optimizer steps inside as one batch, and sets the learning rates of the optimizers given.
+
+        Lightning counts the steps of all optimizers, so that ``max_steps``, checkpoints and schedules would depend on
+        the number of steps that a method makes per batch. The counting hooks are replaced here; Lightning sets them
+        again before every ``training_step``.
+        """
+        optimizers: list[LightningOptimizer] = self.optimizers()  # type: ignore[assignment]
+        count_start, count_end = optimizers[0]._on_before_step, optimizers[0]._on_after_step
+        for optimizer in optimizers:
+            optimizer._on_before_step = optimizer._on_after_step = do_nothing
+        factor = self.lr_schedule(self.batches_trained)
+        for group in [group for optimizer in scheduled for group in optimizer.param_groups]:
+            group["lr"] = group["initial_lr"] * factor
+        yield
+        count_start()
+        count_end()
+
+    def descend(
+        self,
+        optimizer: LightningOptimizer,
+        losses: Mapping[str, Tensor],
+        fp32_terms: Mapping[str, Tensor] | None = None,
+        *,
+        clip_norm: float | None = None,
+    ) -> None:
+        """Makes one step of one optimizer on the sum of ``losses``, equal on every process.
+
+        Gradients are averaged in one flat reduction after the backward pass, instead of inside it, so that plain
+        ``ddp`` works however many optimizers there are. The loss terms are part of that reduction: all processes see
+        the same values, and all stop when one is not finite, before the weights change.
+
+        Args:
+            optimizer: The optimizer that steps; its gradients are cleared first.
+            losses: Name to scalar; the names are logged under ``train/``.
+            fp32_terms: Further terms, whose backward pass runs in float32 under mixed precision.
+            clip_norm: Largest norm of the gradient, or ``None``.
+
+        Raises:
+            NonFiniteLoss: If a term is NaN or infinite on any process.
+        """
+        optimizer.zero_grad()
+        self.accumulate(losses, fp32_terms)
+        self.take_step(optimizer, {**losses, **(fp32_terms or {})}, clip_norm=clip_norm)
+
+    def accumulate(
+        self, losses: Mapping[str, Tensor], fp32_terms: Mapping[str, Tensor] | None = None, batches: int = 1
+    ) -> None:
+        """Adds the gradients of the sum of all terms, divided by ``batches``, to the existing gradients.
+
+        Args:
+            losses: As in ``descend``.
+            fp32_terms: As in ``descend``.
+            batches: Number of batches whose gradients are averaged for one step.
+        """
+        with without_gradient_sync(self.trainer):
+            self.manual_backward(torch.stack(list(losses.values())).sum() / batches)
+            if fp32_terms:
+                with torch.autocast(self.device.type, enabled=False):
+                    self.manual_backward(torch.stack(list(fp32_terms.values())).sum() / batches)
+
+    def take_step(
+        self, optimizer: LightningOptimizer, terms: Mapping[str, Tensor], *, clip_norm: float | None = None
+    ) -> None:
+        """Averages gradients over processes, checks that all values are finite, clips, steps and logs ``terms``."""
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        (reduced,) = all_reduce_gradients(parameters, torch.stack([value.detach().float() for value in terms.values()]))
+        terms = dict(zip(terms, reduced, strict=True))
+        norm = self.gradient_norm(parameters)
+        self.check_finite(terms | norm)
+        if norm and clip_norm is not None:
+            clip_gradients(parameters, clip_norm, norm["gradient_norm"])
+        optimizer.step()
+        self.log_losses(terms, equal_everywhere=True)
+
+    # Both
+
+    def gradient_norm(self, parameters: Iterable[Tensor]) -> dict[str, Tensor]:
+        """Returns the norm of all gradients, or nothing under gradient scaling, which skips steps that overflow."""
+        if getattr(self.trainer.precision_plugin, "scaler", None) is not None:
+            return {}
+        norms = torch._foreach_norm([p.grad for p in parameters if p.grad is not None])
+        return {"gradient_norm": torch.linalg.vector_norm(torch.stack(norms))}
+
+    def check_finite(self, terms: Mapping[str, Tensor]) -> None:
+        """Raises ``NonFiniteLoss`` if one of ``terms``, equal on every process, is NaN or infinite."""
+        if not torch.isfinite(torch.stack(list(terms.values()))).all():
+            self.stop_as_not_finite(terms)
+
+    def stop_as_not_finite(self, terms: Mapping[str, Tensor]) -> None:
+        """Raises ``NonFiniteLoss`` with the step, the terms and the last good checkpoint."""
+        broken = ", ".join(f"{name}={value.item():g}" for name, value in terms.items())
+        saved = getattr(self.trainer.checkpoint_callback, "last_model_path", "") or getattr(
+            self.trainer.checkpoint_callback, "best_model_path", ""
+        )
+        raise NonFiniteLoss(
+            f"Training stopped at batch {self.batches_trained}: {broken}. The weights are those before this step; "
+            + (f"the last checkpoint is {saved}." if saved else "no checkpoint was written yet.")
+            + " A lower learning rate is the usual remedy."
+        )
+
+    def log_losses(self, terms: Mapping[str, Tensor], *, equal_everywhere: bool = False) -> None:
+        """Logs scalars under ``train/``, averaged over processes, every ``log_every_n_steps`` batches.
+
+        ``self.log`` takes half a millisecond per key, also on batches whose values the logger then drops.
+
+        Args:
+            terms: Name to scalar.
+            equal_everywhere: Whether the values are means over all processes already.
+        """
+        if (self.batches_trained + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+            values = {f"train/{name}": value.detach() for name, value in terms.items()}
+            self.log_dict(values, sync_dist=not equal_everywhere)
+
+
+def do_nothing() -> None:
+    """Replaces the hooks with which Lightning counts the steps of an optimizer."""
+
+
+def clip_gradients(parameters: Iterable[Tensor], clip_norm: float, norm: Tensor) -> None:
+    """Scales gradients, whose total norm is given, down to ``clip_norm``."""
+    torch.nn.utils.clip_grads_with_norm_(parameters, clip_norm, norm)

@@ -1,0 +1,27 @@
+"""The parts of a sequence network: what does not fit together is refused."""
+
+from typing import Any
+
+import pytest
+
+from lightning_modules import TeacherForcing
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"architecture": "rnn"}, "architecture='rnn'"),
+        ({"architecture": "conv_lstm"}, "conv_lstm"),
+        ({"output": "rbm"}, "output='rbm'"),
+        ({"width": 0}, "width=0"),
+        ({"dropout": 1.0}, "dropout=1.0"),
+        ({"clip_norm": 0.0}, "clip_norm=0.0"),
+        ({"embedding": 0}, "embedding=0"),
+        ({"architecture": "conv_lstm", "step_shape": [1, 8, 8], "embedding": 4}, "embedding=4"),
+        ({"architecture": "conv_lstm", "step_shape": [1, 7, 8]}, r"\[1, 7, 8\]"),
+        ({"architecture": "transformer", "width": 7}, "width=7"),
+    ],
+)
+def test_parts_that_do_not_fit_are_named(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        TeacherForcing(**{"vocabulary_size": 5, "width": 16, **settings})

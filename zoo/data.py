@@ -1,0 +1,77 @@
+"""The data that a checkpoint was trained on, rebuilt from its card."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+import datamodules
+from datamodules.sequences.pixel_sequence import PixelSequence
+from lightning_modules.metrics.exposure_bias import real_sequences
+from zoo.cards import Card
+from zoo.compatibility import current_config
+from zoo.errors import ZooError
+from zoo.paths import recipe_names
+from zoo.recipe import read_recipe
+
+SPLIT = "test"
+
+
+def datamodule_of(card: Card, data_dir: str | None = None) -> Any:
+    """Builds the datamodule of the checkpoint's recipe if it yields the checkpoint's data, else by their name.
+
+    Raises:
+        ZooError: If no datamodule yields such data.
+    """
+    if (datamodule := recipe_datamodule(card, data_dir)) is not None:
+        return datamodule
+    where = {} if data_dir is None else {"data_dir": data_dir}
+    for candidate in datamodules.DATAMODULES.values():
+        if card.data is not None and getattr(candidate, "name", None) == card.data:
+            return candidate(**where)
+    raise ZooError(f"{card.name} was trained on {card.data!r}, for which there is no datamodule here.")
+
+
+def recipe_datamodule(card: Card, data_dir: str | None = None) -> Any:
+    """Builds the datamodule of the checkpoint's recipe; ``None`` without one, or if an override chose other data."""
+    if card.recipe not in recipe_names():
+        return None
+    data = current_config(read_recipe(card.recipe)["data"])
+    datamodule_class: Any = datamodules.DATAMODULES[data["class_path"].rpartition(".")[2]]
+    where = {} if data_dir is None else {"data_dir": data_dir}
+    datamodule = datamodule_class(**data.get("init_args", {}), **where)
+    return datamodule if datamodule.spec.name == card.data else None
+
+
+def images_of(card: Card, data_dir: str | None = None) -> Any:
+    """Builds the datamodule of a checkpoint's images, also if its data are images as sequences of pixels."""
+    datamodule = datamodule_of(card, data_dir)
+    return datamodule.fashion_mnist.binarized() if isinstance(datamodule, PixelSequence) else datamodule
+
+
+def held_out_images(card: Card, num: int, data_dir: str | None = None) -> Tensor:
+    """Returns the first test images of a checkpoint's data, in the model's range, (num, C, H, W)."""
+    datamodule = datamodule_of(card, data_dir)
+    datamodule.batch_size = num
+    x: Tensor = next(iter(datamodule.test_dataloader())).x
+    return x
+
+
+def held_out_sequences(card: Card, num: int, longer_than: int = 0, data_dir: str | None = None) -> list[Tensor]:
+    """Returns the first test sequences of a checkpoint's data with more than ``longer_than`` steps, (T, ...) each.
+
+    Raises:
+        ZooError: If there is none.
+    """
+    x, lengths = datamodule_of(card, data_dir).sequences(SPLIT)
+    if not len(chosen := (lengths > longer_than).nonzero().flatten()[:num]):
+        raise ZooError(
+            f"The longest test sequence of {card.data} has {int(lengths.max())} steps: to continue {longer_than} it "
+            "must be longer. Give fewer."
+        )
+    return [x[i, : int(lengths[i])] for i in chosen.tolist()]
+
+
+def compared_sequences(card: Card, steps: int, num: int, data_dir: str | None = None) -> Sequence[Tensor]:
+    """Returns the test sequences for exposure bias, (``steps``, ...) each, at most twice ``num`` of them."""
+    return real_sequences(datamodule_of(card, data_dir), SPLIT, steps, num).unbind()

@@ -1,0 +1,55 @@
+"""Dependencies between recipes: the checkpoints that they load, and an order in which they can be trained."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from graphlib import TopologicalSorter
+from typing import Any
+
+from zoo.paths import recipe_names, recipe_path
+
+LOADERS = ("zoo.load", "zoo.load_classifier")
+
+
+@cache
+def read_recipe(name: str) -> Mapping[str, Any]:
+    """Returns the content of a recipe of the zoo."""
+    import yaml
+
+    content: Mapping[str, Any] = yaml.safe_load(recipe_path(name).read_text(encoding="utf-8"))
+    return content
+
+
+def extractor_of(recipe: str) -> str | None:
+    """Returns the checkpoint that a recipe names as its feature extractor, or ``None``."""
+    extractor = read_recipe(recipe).get("extractor")
+    return None if extractor is None else str(extractor)
+
+
+def dependencies(recipe: str) -> set[str]:
+    """Returns the checkpoints that must exist before a recipe is trained and measured."""
+    needed = set(_loaded(read_recipe(recipe)))
+    if (extractor := extractor_of(recipe)) is not None:
+        needed.add(extractor)
+    return needed - {recipe}
+
+
+def training_order(names: Sequence[str] | None = None) -> list[str]:
+    """Returns recipes, all by default, in an order in which each comes after those whose checkpoints it loads."""
+    chosen = recipe_names() if names is None else list(names)
+    graph = {name: sorted(dependencies(name) & set(chosen)) for name in chosen}
+    return list(TopologicalSorter(graph).static_order())
+
+
+def _loaded(value: Any) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        if value.get("class_path") in LOADERS:
+            yield value["init_args"]["name"]
+        for child in value.values():
+            yield from _loaded(child)
+    elif isinstance(value, list):
+        for child in value:
+            yield from _loaded(child)
+
+
+if __name__ == "__main__":
+    print(*training_order(), sep="\n")

@@ -1,0 +1,118 @@
+"""Samples for ``python -m zoo sample``, its files, and checks of its options."""
+
+import inspect
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Generator
+
+from datamodules.sequences.vocabulary import encode
+from lightning_modules.rendering.modules import (
+    render_continuations,
+    render_held_out_continuations,
+    render_samples,
+    rendered_as,
+)
+from lightning_modules.rendering.renderers import Renderer, Rendering
+from zoo.cards import Card
+from zoo.data import held_out_sequences
+from zoo.errors import ZooError
+
+
+def sampled(
+    card: Card,
+    module: Any,
+    *,
+    num: int | None = None,
+    seed: int = 0,
+    labels: Sequence[int] | None = None,
+    prefix: str | None = None,
+    prime: int | None = None,
+    settings: Mapping[str, Any] | None = None,
+    data_dir: str | None = None,
+) -> Rendering:
+    """Samples a module or continues a prefix, and renders the result.
+
+    Args:
+        card: The checkpoint.
+        module: Its module.
+        num: Number of samples; by default that of the renderer.
+        seed: Seed of all random numbers.
+        labels: Class labels, used in turn.
+        prefix: Text to continue.
+        prime: Number of first steps of held-out examples to continue.
+        settings: Further arguments of the method's ``sample`` or ``continue_sequence``, such as ``temperature``.
+        data_dir: Folder of the data, if they are needed; searched by default.
+
+    Raises:
+        ZooError: If the method does not support the request.
+        ValueError: If an argument is out of range, or the prefix has unknown characters.
+    """
+    if not hasattr(module, "sample"):
+        raise ZooError(f"{card.name} is a {card.method}, which does not sample.")
+    renderer, settings = rendered_as(module), settings or {}
+    generator = Generator().manual_seed(seed)
+    if not prefix and prime is None:
+        if prefix is not None:
+            _check_text(card, module)
+        _check_arguments(card, module.sample, settings)
+        chosen = None
+        if labels is not None:
+            num = num or renderer.num
+            chosen = torch.tensor([labels[i % len(labels)] for i in range(num)])
+        return render_samples(module, num, generator, chosen, **settings)
+    if not hasattr(module, "continue_sequence"):
+        raise ZooError(f"{card.name} is a {card.method}, which does not continue sequences.")
+    if labels is not None:
+        raise ZooError(f"{card.name} is a {card.method}, which continues sequences without labels.")
+    _check_arguments(card, module.continue_sequence, settings)
+    if prefix:
+        _check_text(card, module)
+        tokens = encode(prefix, module.data_spec.vocabulary)
+        return render_continuations(module, tokens, num or renderer.num, generator, **settings)
+    assert prime is not None
+    truth = held_out_sequences(card, num or renderer.num_continued, prime, data_dir)
+    return render_held_out_continuations(module, truth, prime, generator, **settings)
+
+
+def targets(card: Card, renderer: Renderer, out: str | None, name: str) -> list[Path]:
+    """Returns the files to write: ``out``, or those of the renderer; for text only the text file.
+
+    Args:
+        card: The checkpoint.
+        renderer: Renderer of its samples.
+        out: A file, or ``None``.
+        name: Stem of the files' names if ``out`` is ``None``.
+
+    Raises:
+        ZooError: If samples of this kind cannot be written to a file with that extension.
+    """
+    if out is None:
+        extensions = [".txt"] if renderer.extension == ".txt" else renderer.extensions
+        return [Path(name + extension) for extension in extensions]
+    if (extension := Path(out).suffix.lower()) not in renderer.extensions:
+        raise ZooError(
+            f"--out {out} ends in {extension or 'nothing'!r}, but samples of {card.name} are written as "
+            f"{' or '.join(renderer.extensions)}."
+        )
+    return [Path(out)]
+
+
+def write(rendering: Rendering, path: Path) -> None:
+    """Writes the file of a rendering in the format of its extension, and creates missing folders."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(rendering.content(path.suffix.lower()))
+
+
+def _check_text(card: Card, module: Any) -> None:
+    if not module.has_data_spec or not module.data_spec.is_text:
+        raise ZooError(f"{card.name} is a {card.method} of {card.data}, which is not text: --prefix is for text.")
+
+
+def _check_arguments(card: Card, call: Any, settings: Mapping[str, float]) -> None:
+    known = inspect.signature(call).parameters
+    for name in settings:
+        if name not in known:
+            raise ZooError(f"{card.name} is a {card.method}, whose sampling has no option {name.replace('_', '-')}.")
