@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from lightning_modules.parts.double_backward import fast_double_backward
 from lightning_modules.parts.noise import Noise
 
 Critic = Callable[[Tensor], Tensor]
@@ -61,7 +62,9 @@ def gradient_norm(critic: Critic, x: Tensor) -> Tensor:
     The square root is taken of sum + 1e-12, because its derivative at an exactly zero gradient would be NaN.
     """
     x = x.detach().requires_grad_()
-    (gradient,) = torch.autograd.grad(critic(x).sum(), x, create_graph=True)
+    with fast_double_backward():
+        value = critic(x).sum()
+    (gradient,) = torch.autograd.grad(value, x, create_graph=True)
     return (gradient.flatten(1).square().sum(1) + 1e-12).sqrt()
 
 

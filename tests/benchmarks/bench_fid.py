@@ -1,11 +1,11 @@
-"""FID of 10 000 pictures at 2048 features: our moments and distance against torchmetrics' own."""
+"""FID of 10 000 images at 2048 features: our moments and distance against torchmetrics' own."""
 
 import torch
 from common import interleaved, row
 from torch import Tensor, nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 
-from lightning_modules.parts.metrics import frechet_distance, moments
+from lightning_modules.metrics.image import frechet_distance, moments
 
 NUM_FEATURES, NUM_IMAGES = 2048, 10_000
 

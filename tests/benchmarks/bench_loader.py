@@ -1,4 +1,4 @@
-"""The in-memory loader against a DataLoader over torchvision transforms, in pictures a second."""
+"""The in-memory loader against a DataLoader over torchvision transforms, in images per second."""
 
 import itertools
 from collections.abc import Iterable
@@ -60,7 +60,7 @@ def main() -> None:
     row(
         "in-memory loader / DataLoader over torchvision transforms",
         ">= 40",
-        f"{ratio:.0f} ({rate['ours']:,.0f} / {rate['usual']:,.0f} pictures a second; two workers: {with_workers:.0f})",
+        f"{ratio:.0f} ({rate['ours']:,.0f} / {rate['usual']:,.0f} images per second; two workers: {with_workers:.0f})",
         ratio >= 40,
     )
 

@@ -1,4 +1,4 @@
-"""Sampling PixelCNN++ from caches against passing the whole picture through the network for every pixel.
+"""Sampling PixelCNN++ from caches against passing the whole image through the network for every pixel.
 
 A pass costs the same at every pixel: of the 784 passes two are timed, in alternation with whole cached samples.
 """
@@ -35,7 +35,7 @@ def main() -> None:
         )
         full = seconds["whole"] * PIXELS / TIMED
         row(
-            f"PixelCNN++, {num} pictures of 28x28: a pass for every pixel / cached",
+            f"PixelCNN++, {num} images of 28x28: a pass for every pixel / cached",
             f">= {goal}",
             f"{full / seconds['cached']:.0f} ({full:.1f} s / {seconds['cached']:.2f} s)",
             full / seconds["cached"] >= goal,
