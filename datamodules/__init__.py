@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from datamodules.points.toy import Ring as Ring
     from datamodules.points.toy import SwissRoll as SwissRoll
     from datamodules.points.toy import TwoMoons as TwoMoons
+    from datamodules.requests import SampleRequests as SampleRequests
     from datamodules.sequences.markov import MarkovSource as MarkovSource
     from datamodules.sequences.moving_images import MovingFashionMNIST as MovingFashionMNIST
     from datamodules.sequences.music import JSBChorales as JSBChorales
@@ -79,6 +80,7 @@ OTHERS = {
     "DamagedDataError": "sources.find",
     "DataNotFoundError": "sources.find",
     "DataSpec": "spec",
+    "SampleRequests": "requests",
     "ZooDataModule": "datamodule",
     "decode": "sequences.vocabulary",
     "encode": "sequences.vocabulary",

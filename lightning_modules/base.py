@@ -24,6 +24,7 @@ from lightning_modules.runtime.checkpoint_io import write_atomically
 from lightning_modules.runtime.distributed import broadcast_buffers, gather_objects, raise_together, rank
 from lightning_modules.runtime.flags import planned_batches, refuse_unsupported_flags, refuse_unsupported_strategy
 from lightning_modules.runtime.held_out import HeldOutModule
+from lightning_modules.runtime.prediction import PredictsSamples
 from lightning_modules.runtime.random_states import RandomStates
 from lightning_modules.runtime.tracking_state import resume_run, save_run_id
 
@@ -261,8 +262,8 @@ class ZooModule(HeldOutModule, ABC):
         """Hook: restores what ``rank_state`` returned on this process."""
 
 
-class GenerativeModule(ZooModule):
-    """Abstract: a model that new data can be sampled from.
+class GenerativeModule(PredictsSamples, ZooModule):
+    """Abstract: a model that new data can be sampled from, also by ``Trainer.predict``; see ``runtime.prediction``.
 
     Args:
         num_classes: Number of classes of a class-conditional model, or ``None``.

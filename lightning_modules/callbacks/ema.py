@@ -12,7 +12,7 @@ References:
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -56,6 +56,7 @@ class EMA(Callback):
         self.images = 0
         self._averages: dict[str, Tensor] = {}
         self._swapped = False
+        self._prediction = ExitStack()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuses a module that does not name the networks to average.
@@ -96,6 +97,20 @@ class EMA(Callback):
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Makes the averages equal on all processes, as before validation."""
         self.broadcast_buffers(pl_module)
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Puts the averages into the module for ``Trainer.predict``, if this is the callback that samples are of."""
+        if _of(trainer) is self:
+            self.broadcast_buffers(pl_module)
+            self._prediction.enter_context(self.average_parameters(pl_module))
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Restores the module's own weights."""
+        self._prediction.close()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Restores the module's own weights after an error in ``Trainer.predict``."""
+        self._prediction.close()
 
     def broadcast_buffers(self, module: LightningModule) -> None:
         """Overwrites averaged buffers by those of process 0; every process must call it."""

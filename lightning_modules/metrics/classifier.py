@@ -117,6 +117,11 @@ class Classifier(ZooModule):
         loss = F.cross_entropy(self(self.augment(batch.x)), labels, label_smoothing=smoothing)
         return self.objective({"cross_entropy": loss})
 
+    def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
+        """Returns the class logits (N, num_classes) of the images of a batch."""
+        logits: Tensor = self(batch.x)
+        return logits
+
     def held_out(self, batch: Batch, indices: Tensor, stage: str) -> Mapping[str, Tensor]:
         """Measures ``accuracy`` in [0, 1] and ``cross_entropy`` in nats."""
         logits, labels = self(batch.x), batch.labels
