@@ -23,6 +23,7 @@ from lightning_modules.likelihood import LikelihoodModule
 from lightning_modules.metrics.classifier import Classifier
 from lightning_modules.metrics.modes import evaluate_points
 from lightning_modules.metrics.names import metric_name
+from lightning_modules.metrics.protocol import check_extractor_fits
 from lightning_modules.metrics.reference_statistics import real_statistics
 from lightning_modules.metrics.sample_evaluation import evaluate_classes, evaluate_samples, train_fid
 from lightning_modules.rendering.modules import rendered_as
@@ -122,6 +123,7 @@ def sequences(request: Request) -> dict[str, float]:
 def samples_of_images(request: Request) -> dict[str, float]:
     """Returns FID, Inception Score, KID, precision and recall with a classifier."""
     (module, spec), classifier = request.images, request.classifier
+    check_extractor_fits(classifier, spec)
     try:
         statistics = real_statistics(classifier, spec, SPLIT)
     except ValueError:  # neither shipped nor cached: the data are needed

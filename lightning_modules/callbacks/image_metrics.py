@@ -7,11 +7,12 @@ from torch import nn
 
 from datamodules.spec import DataSpec
 from lightning_modules.callbacks.ema import averaged_weights
-from lightning_modules.callbacks.run import spec_of
-from lightning_modules.metrics.feature_metrics import IMAGE_METRICS, check_metrics, warn_if_few
+from lightning_modules.callbacks.run import spec_of, split_to_measure
+from lightning_modules.metrics.feature_metrics import IMAGE_METRICS, check_enough, check_metrics, warn_if_few
 from lightning_modules.metrics.names import metric_name
 from lightning_modules.metrics.protocol import (
     check_extractor,
+    check_extractor_fits,
     check_image_spec,
     check_num_samples_at_least_two,
     extract_samples,
@@ -41,7 +42,8 @@ class ImageMetrics(Callback):
         cache_dir: Folder in which statistics of real images are stored; by default ``statistics_cache()``.
 
     Raises:
-        ValueError: If a number of samples is below 2, a metric is unknown, or ``extractor`` is not a feature extractor.
+        ValueError: If a number of samples is too small, a metric is unknown, or ``extractor`` is not a feature
+            extractor.
 
     Example:
         >>> metrics = ImageMetrics(zoo.load_classifier("classifier.fashion_mnist"))     # doctest: +SKIP
@@ -60,6 +62,7 @@ class ImageMetrics(Callback):
         check_extractor(extractor)
         check_metrics(tuple(metrics))
         check_num_samples_at_least_two(num_samples=num_samples, num_test_samples=num_test_samples)
+        check_enough(tuple(metrics), num_samples=num_samples, num_test_samples=num_test_samples)
         self.extractor, self.metrics = extractor, tuple(metrics)
         self.num_samples, self.num_test_samples = num_samples, num_test_samples
         self.seed, self.cache_dir = seed, cache_dir
@@ -68,10 +71,11 @@ class ImageMetrics(Callback):
             warn_if_few(extractor, num_samples)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuses unsupported modules and data before training starts.
+        """Refuses, before the first step, what could not be measured, and computes statistics of the real images.
 
         Raises:
-            ValueError: If the data are not images.
+            ValueError: If the data are not images or not described, the extractor does not take such images, or there
+                are no real images to compare with.
             TypeError: If the module has no ``sample``.
         """
         self._real.clear()  # it may be of another datamodule
@@ -80,6 +84,18 @@ class ImageMetrics(Callback):
         spec = spec_of(trainer, pl_module)
         if spec is not None:
             check_image_spec(spec)
+        if (split := split_to_measure(trainer, stage, type(self).__name__)) is None:
+            return
+        if spec is None:
+            raise ValueError(
+                f"{type(self).__name__} needs the value range of the images: train with a datamodule that "
+                f"has a spec, or build the module with {type(pl_module).__name__}.for_data(spec)."
+            )
+        self.extractor.to(trainer.strategy.root_device)
+        check_extractor_fits(self.extractor, spec)
+        if any(IMAGE_METRICS[name].needs_real for name in self.metrics):
+            real = self._real_statistics(trainer, spec, split)
+            check_enough(self.metrics, **{f"number of real images ({split})": real.num_samples})
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Logs ``val/...``, except in the sanity check before training."""
@@ -92,11 +108,7 @@ class ImageMetrics(Callback):
 
     def _measure(self, trainer: Trainer, module: LightningModule, split: str, num_samples: int) -> None:
         spec = spec_of(trainer, module)
-        if spec is None:
-            raise ValueError(
-                f"{type(self).__name__} needs the value range of the images: train with a datamodule that "
-                f"has a spec, or build the module with {type(module).__name__}.for_data(spec)."
-            )
+        assert spec is not None, "setup has refused a run without"
         needs_real = any(IMAGE_METRICS[name].needs_real for name in self.metrics)
         real = self._real_statistics(trainer, spec, split) if needs_real else None
         with averaged_weights(trainer, module):
@@ -110,7 +122,6 @@ class ImageMetrics(Callback):
 
     def _real_statistics(self, trainer: Trainer, spec: DataSpec, split: str) -> RealStatistics:
         if split not in self._real:
-            self.extractor.to(trainer.strategy.root_device)
             datamodule = getattr(trainer, "datamodule", None)
             self._real[split] = real_statistics(
                 self.extractor, spec, split, datamodule, cache_dir=self.cache_dir, progress=True

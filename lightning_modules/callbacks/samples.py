@@ -10,6 +10,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from PIL import Image
 from torch import Generator, Tensor
 
+from datamodules.spec import DataSpec
 from lightning_modules.callbacks.ema import averaged_weights
 from lightning_modules.callbacks.run import spec_of, value_range_of
 from lightning_modules.metrics.protocol import undisturbed
@@ -108,11 +109,13 @@ class SampleGrid(RenderingCallback):
 
         Raises:
             TypeError: If the module has no ``sample``.
-            ValueError: If the kind of its samples is not known.
+            ValueError: If the kind of its samples is not known, or they are images of other than one or three channels.
         """
         if not isinstance(pl_module, SupportsSampling):
             raise TypeError(f"SampleGrid needs {type(pl_module).__name__}.sample(num_samples, ...).")
-        rendered_as(pl_module, spec_of(trainer, pl_module))
+        spec = spec_of(trainer, pl_module)
+        rendered_as(pl_module, spec)
+        check_channels(spec)
 
     def render(self, trainer: Trainer, module: LightningModule) -> Image.Image:
         """Renders samples from the fixed noise."""
@@ -121,6 +124,15 @@ class SampleGrid(RenderingCallback):
         num_samples = None if points else self.num_samples
         real = real_points(trainer) if points else ()
         return render_samples(module, num_samples, generator, columns=self.columns, real=real, spec=spec).image
+
+
+def check_channels(spec: DataSpec | None) -> None:
+    """Raises ValueError if the data are images that cannot be rendered."""
+    if spec is not None and spec.kind == "image" and spec.shape[0] not in (1, 3):
+        raise ValueError(
+            f"{spec.name} has images of {spec.shape[0]} channels, but only images of 1 or 3 can be rendered: leave out "
+            "the callbacks that render samples."
+        )
 
 
 def real_points(trainer: Trainer) -> Sequence[Tensor]:
@@ -172,7 +184,7 @@ class LatentInterpolation(RenderingCallback):
 
         Raises:
             TypeError: If the module has no latent codes.
-            ValueError: If the data are not images.
+            ValueError: If the data are not images of one or three channels.
         """
         if not isinstance(pl_module, SupportsInterpolation):
             raise TypeError(
@@ -181,6 +193,7 @@ class LatentInterpolation(RenderingCallback):
         spec = spec_of(trainer, pl_module)
         if spec is not None and spec.kind != "image":
             raise ValueError(f"LatentInterpolation renders images, but {spec.name} has kind={spec.kind!r}.")
+        check_channels(spec)
 
     def render(self, trainer: Trainer, module: LightningModule) -> Image.Image:
         """Decodes codes along the paths."""

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
 
 from lightning_modules.callbacks.ema import averaged_weights
-from lightning_modules.callbacks.run import spec_of
+from lightning_modules.callbacks.run import spec_of, split_to_measure
 from lightning_modules.metrics.exposure_bias import (
     COMPONENTS,
     check_protocol,
@@ -60,12 +61,14 @@ class ExposureBias(Callback):
         self.prefix, self.steps, self.window, self.orders = prefix, steps, window, tuple(orders)
         self.num_sequences, self.components, self.seed = num_sequences, components, seed
         self.curves: dict[str, Curve] = {}
+        self._real: dict[str, Tensor] = {}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuses unsupported modules and data before training starts.
 
         Raises:
-            ValueError: If the data are neither tokens nor piano rolls, or there is no datamodule.
+            ValueError: If the data are neither tokens nor piano rolls, there is no datamodule, or the split that will
+                be measured has too few sequences of ``prefix + steps``.
             TypeError: If the module does not continue sequences.
         """
         if not isinstance(pl_module, SupportsContinuation):
@@ -76,6 +79,9 @@ class ExposureBias(Callback):
             raise ValueError(
                 f"ExposureBias needs {' or '.join(KINDS)} of a datamodule that has sequences(split), not {what}."
             )
+        self._real.clear()  # it may be of another datamodule
+        if (split := split_to_measure(trainer, stage, type(self).__name__)) is not None:
+            self._real_sequences(trainer, split)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Logs ``val/...``, except in the sanity check."""
@@ -87,8 +93,7 @@ class ExposureBias(Callback):
         self._measure(trainer, pl_module, "test")
 
     def _measure(self, trainer: Trainer, module: LightningModule, split: str) -> None:
-        datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
-        real = real_sequences(datamodule, split, self.prefix + self.steps, self.num_sequences)
+        real = self._real_sequences(trainer, split)
         with averaged_weights(trainer, module):
             self.curves = exposure_curves(
                 module,
@@ -102,3 +107,9 @@ class ExposureBias(Callback):
         values = last_of_curves(self.curves, f"prefix{self.prefix}", len(real) // 2)
         for name, value in same_everywhere(values).items():
             module.log(f"{split}/{name}", value, rank_zero_only=False)
+
+    def _real_sequences(self, trainer: Trainer, split: str) -> Tensor:
+        if split not in self._real:
+            datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
+            self._real[split] = real_sequences(datamodule, split, self.prefix + self.steps, self.num_sequences)
+        return self._real[split]

@@ -152,17 +152,18 @@ def precision_and_recall(generated: Extracted, real: RealStatistics) -> dict[str
 
 
 class ImageMetric(NamedTuple):
-    """A metric of generated images, and whether it needs statistics of real images."""
+    """A metric of generated images, whether it needs statistics of real images, and the least number of either."""
 
     measure: Callable[[Extracted, Any], dict[str, float]]
     needs_real: bool = True
+    least: int = 2
 
 
 IMAGE_METRICS = {
     "fid": ImageMetric(fid),
     "inception_score": ImageMetric(score, needs_real=False),
     "kid": ImageMetric(kid),
-    "precision_recall": ImageMetric(precision_and_recall),
+    "precision_recall": ImageMetric(precision_and_recall, least=NEIGHBOURS + 1),
 }
 
 
@@ -171,6 +172,14 @@ def check_metrics(names: tuple[str, ...]) -> None:
     if not names or (unknown := sorted(set(names) - set(IMAGE_METRICS))):
         what = f"Unknown metrics {', '.join(unknown)}" if names else "No metric is named"
         raise ValueError(f"{what}; the metrics are {', '.join(IMAGE_METRICS)}.")
+
+
+def check_enough(metrics: tuple[str, ...], **numbers: int) -> None:
+    """Raises ValueError if a number of images, named by its keyword, is too small for one of the metrics."""
+    for metric in metrics:
+        for name, number in numbers.items():
+            if number < (least := IMAGE_METRICS[metric].least):
+                raise ValueError(f"{name}={number} is too small for {metric}, which needs at least {least} images.")
 
 
 def warn_if_few(extractor: nn.Module, num_samples: int) -> None:

@@ -218,6 +218,36 @@ def check_extractor(extractor: nn.Module) -> FeatureExtractor:
     return extractor
 
 
+def check_extractor_fits(extractor: nn.Module, spec: DataSpec) -> None:
+    """Passes one image of the data's shape through the extractor, so that it is refused before anything is trained.
+
+    Args:
+        extractor: A ``FeatureExtractor``.
+        spec: Spec of the images.
+
+    Raises:
+        ValueError: If it does not take such images, or returns something else than it promises.
+    """
+    checked = check_extractor(extractor)
+    name = f"The feature extractor {checked.extractor_name!r}"
+    size = torch.Size(spec.shape).numel()
+    image = (torch.arange(size) % 256).to(torch.uint8).view(1, *spec.shape).to(device_of(extractor))
+    try:
+        with undisturbed(extractor):
+            features, logits = checked.extract(image)
+    except Exception as error:  # an extractor of the user may raise anything
+        raise ValueError(
+            f"{name} does not take images of shape {list(spec.shape)}, which {spec.name} has: {error}"
+        ) from error
+    if features.shape != (1, checked.num_features) or logits.ndim != 2 or len(logits) != 1:
+        raise ValueError(
+            f"{name} must return features (N, {checked.num_features}) and logits (N, K), but of one image it returns "
+            f"{tuple(features.shape)} and {tuple(logits.shape)}."
+        )
+    if not (features.isfinite().all() and logits.isfinite().all()):
+        raise ValueError(f"{name} returns NaN or infinite values: its weights are damaged.")
+
+
 def _sample_block(
     module: nn.Module, block: int, seed: int, shape: Sequence[int], labels: Tensor | None = None
 ) -> Tensor:

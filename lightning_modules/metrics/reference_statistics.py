@@ -100,7 +100,7 @@ def real_statistics(
     shipped = getattr(extractor, "statistics_dir", None)
     name = statistics_file_name(extractor, spec, split)
     places = [Path(folder) / name for folder in (shipped, cache) if folder is not None]
-    images = None if datamodule is None else datamodule.images(split)[0]
+    images = datamodule.images(split)[0] if datamodule is not None and hasattr(datamodule, "images") else None
 
     found: list[RealStatistics | None] = [None]
     if rank() == 0:
@@ -113,7 +113,8 @@ def real_statistics(
     if images is None:
         raise ValueError(
             f"There are no real statistics of {spec.name!r} ({split}) for {checked.extractor_name!r}: searched for "
-            f"{' and '.join(str(place) for place in places)}. Pass the datamodule, so that they can be computed."
+            f"{' and '.join(str(place) for place in places)}. Pass a datamodule with images(split), so that they can "
+            "be computed."
         )
     statistics = compute_statistics(extractor, images, progress=progress)
     if rank() == 0:

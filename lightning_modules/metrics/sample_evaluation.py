@@ -9,11 +9,19 @@ import torch
 from torch import nn
 
 from datamodules.spec import DataSpec
-from lightning_modules.metrics.feature_metrics import IMAGE_METRICS, check_metrics, fid, warn_if_few
+from lightning_modules.metrics.feature_metrics import (
+    IMAGE_METRICS,
+    check_enough,
+    check_metrics,
+    fid,
+    warn_if_few,
+)
 from lightning_modules.metrics.names import metric_name
 from lightning_modules.metrics.protocol import (
     BLOCK_SIZE,
     check_extractor,
+    check_extractor_fits,
+    check_image_spec,
     check_num_samples_at_least_two,
     extract_images,
     extract_samples,
@@ -51,11 +59,14 @@ def evaluate_samples(
         Values by names that contain the protocol: ``"test/fid-fashion_mnist-10k"``.
 
     Raises:
-        ValueError: If a metric or split is unknown, ``num_samples`` too small, the data are not images, a sample
-            not finite, or there are no real statistics.
+        ValueError: If a metric or split is unknown, ``num_samples`` too small, the data are not images, the extractor
+            does not take them, a sample is not finite, or there are no real statistics.
     """
     check_num_samples_at_least_two(num_samples=num_samples)
     check_metrics(tuple(metrics))
+    check_enough(tuple(metrics), num_samples=num_samples)
+    check_image_spec(spec)
+    check_extractor_fits(extractor, spec)
     if "fid" in metrics:
         warn_if_few(extractor, num_samples)
     if statistics is None and any(IMAGE_METRICS[name].needs_real for name in metrics):
@@ -100,6 +111,7 @@ def evaluate_classes(
     check_num_samples_at_least_two(num_samples=num_samples)
     if spec.num_classes is None:
         raise ValueError(f"{spec.name} has no classes.")
+    check_extractor_fits(extractor, spec)
     labels = torch.arange(BLOCK_SIZE) % spec.num_classes
     generated = extract_samples(module, extractor, num_samples, spec, seed=seed, labels=labels)
     targets = labels.repeat(-(-num_samples // BLOCK_SIZE))[:num_samples]

@@ -1,5 +1,6 @@
 """The image metrics of a run: one pass for all, the same numbers on any machine, and nothing else disturbed."""
 
+import inspect
 import random
 import re
 import warnings
@@ -10,10 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from torch import Generator, Tensor, nn
 
 from datamodules.spec import DataSpec
+from lightning_modules import METHODS, Classifier, GenerativeModule
 from lightning_modules.callbacks import (
     EMA,
     FrechetInceptionDistance,
@@ -21,6 +23,7 @@ from lightning_modules.callbacks import (
     InceptionScore,
     KernelInceptionDistance,
     PrecisionRecall,
+    averaged_weights,
     evaluate_samples,
     ship_statistics,
 )
@@ -28,6 +31,9 @@ from lightning_modules.metrics.feature_metrics import IMAGE_METRICS
 from lightning_modules.metrics.image import frechet_distance, moments
 from lightning_modules.metrics.protocol import block_generator
 from lightning_modules.metrics.reference_statistics import compute_statistics
+from lightning_modules.parts.capabilities import SupportsAveraging
+from lightning_modules.parts.quantization import to_uint8
+from tests import training
 from tests.callbacks.measure_on_processes import numbers_on
 from tests.processes import on_two
 from tests.standins import SHAPE, SPEC, StandInData, StandInExtractor, StandInModel, quiet_trainer
@@ -68,7 +74,8 @@ def test_all_metrics_are_logged_from_one_pass_per_validation() -> None:
     run.fit(model, StandInData())
     assert set(numbers(run)) == {f"val/{name}-stand_in_extractor-600" for name in NAMES}
     assert model.calls == [250] * 3 * 2  # two validations, and none in the sanity check
-    assert extractor_of(callback).seen == [250, 250, 100] + [250] * 3 * 2  # the real images once, and the samples twice
+    # One image, to see whether it fits; the real images once, before the training; and the samples twice.
+    assert extractor_of(callback).seen == [1] + [250, 250, 100] + [250] * 3 * 2
 
 
 def test_one_pass_logs_exactly_what_the_four_thin_callbacks_log() -> None:
@@ -291,6 +298,151 @@ def test_without_a_datamodule_the_extractors_own_statistics_are_used() -> None:
     alone = quiet_trainer([callback])
     alone.validate(StandInModel(), data.val_dataloader(), verbose=False)
     assert numbers(alone) == validated([fid_alone()], StandInModel(), data)
+
+
+class Steps(Callback):
+    """Counts the batches of a training that must not begin."""
+
+    num = 0
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        self.num += 1
+
+
+class Raising(StandInExtractor):
+    def extract(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+
+class WrongWidth(StandInExtractor):
+    num_features = 9
+
+
+class Damaged(StandInExtractor):
+    def extract(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        features, logits = super().extract(images)
+        return features * torch.nan, logits
+
+
+class Colour(StandInExtractor):
+    def extract(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        return super().extract(images.view(-1, 3, 6, 6))
+
+
+def of_shape(*shape: int) -> Classifier:
+    return Classifier(shape=shape, num_classes=3, extractor_name="other", width=2)
+
+
+class Few(StandInData):
+    def images(self, split: str) -> tuple[Tensor, Tensor]:
+        images, labels = super().images(split)
+        return images[:3], labels[:3]
+
+
+class OwnData(LightningDataModule):
+    """A user's own datamodule, which has a spec and loaders, but no ``images``."""
+
+    spec = SPEC
+
+    def train_dataloader(self) -> Any:
+        return StandInData().train_dataloader()
+
+    def val_dataloader(self) -> Any:
+        return StandInData().val_dataloader()
+
+
+@pytest.mark.parametrize("stage", ["fit", "validate"])
+@pytest.mark.parametrize(
+    ("extractor", "data", "named"),
+    [
+        (of_shape(1, 8, 8), StandInData, r"'other'.*\[1, 6, 6\].*stand_in.*\[1, 8, 8\]"),
+        (of_shape(3, 6, 6), StandInData, r"'other'.*\[1, 6, 6\].*\[3, 6, 6\]"),
+        (Colour(), StandInData, r"'stand_in_extractor'.*\[1, 6, 6\]"),
+        (Raising(), StandInData, r"'stand_in_extractor'.*\[1, 6, 6\].*cannot be multiplied"),
+        (WrongWidth(), StandInData, r"'stand_in_extractor'.*\(N, 9\).*\(1, 8\)"),
+        (Damaged(), StandInData, "'stand_in_extractor'.*NaN"),
+        (StandInExtractor(), OwnData, r"'stand_in' \(val\).*images\(split\)"),
+        (StandInExtractor(), Few, r"real images \(val\)=3.*precision_recall.*4"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_before_the_first_step(
+    stage: str, extractor: Any, data: Any, named: str
+) -> None:
+    steps, model = Steps(), StandInModel()
+    run = quiet_trainer([ImageMetrics(extractor, **SETTINGS), steps], num_sanity_val_steps=0)
+    with pytest.raises(ValueError, match=named):
+        getattr(run, stage)(model, datamodule=data())
+    assert steps.num == 0
+    assert model.calls == []
+
+
+def test_too_few_samples_for_a_metric_are_refused() -> None:
+    for name in ("num_samples", "num_test_samples"):
+        with pytest.raises(ValueError, match=f"{name}=3.*precision_recall.*4"):
+            all_metrics(**{name: 3})
+    assert all_metrics(metrics=["kid"], num_samples=3).num_samples == 3
+
+
+def test_a_run_that_measures_nothing_computes_nothing_and_says_so() -> None:
+    callback, data = all_metrics(), OwnData()
+    with pytest.warns(UserWarning, match="ImageMetrics.*no.*log nothing"):
+        quiet_trainer([callback], limit_val_batches=0).fit(StandInModel(), data)
+    assert extractor_of(callback).seen == []
+
+
+IMAGES = [name for name, method in METHODS.items() if "image" in method.kinds and issubclass(method, GenerativeModule)]
+
+
+class Cropping(StandInExtractor):
+    """Takes larger images, of which it looks at a corner."""
+
+    def extract(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        return super().extract(images[:, :, :6, :6])
+
+
+class TinyImages(training.TinyData):
+    def images(self, split: str) -> tuple[Tensor, Tensor]:
+        source: Any = self.source(split)
+        return to_uint8(source.data, self.spec.value_range or (-1.0, 1.0)), source.labels
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_every_method_is_measured_by_trainer_test_without_a_training(name: str) -> None:
+    """The number is that of ``evaluate_samples``, and it is in what ``trainer.test`` returns."""
+    small = {"width": 2, "hidden": 4, "num_hidden": 4, "num_components": 2, "steps": 2, "schedule": 10}
+    known = inspect.signature(METHODS[name]).parameters
+    module, shape = training.build(name, (1, 8, 8), **{key: value for key, value in small.items() if key in known})
+    data = TinyImages(shape, **training.data_of(name))
+    fid = FrechetInceptionDistance(Cropping(), num_test_samples=250, cache_dir="cache")
+    callbacks = [fid, *([EMA()] if isinstance(module, SupportsAveraging) else [])]
+    (logged,) = quiet_trainer(callbacks, limit_test_batches=1).test(module, data, verbose=False)
+    outside = evaluate_samples(
+        module,
+        Cropping(),
+        spec=data.spec,
+        num_samples=250,
+        statistics=compute_statistics(Cropping(), data.images("test")[0]),
+        metrics=["fid"],
+        progress=False,
+    )
+    assert outside.keys() == {"test/fid-stand_in_extractor-250"}
+    assert logged["test/fid-stand_in_extractor-250"] == pytest.approx(*outside.values(), rel=1e-6)
+
+
+def test_a_checkpoint_is_tested_with_the_averages_in_it() -> None:
+    data = StandInData()
+    trained = quiet_trainer([EMA(half_life_images=1e12, rampup=None)])
+    model = StandInModel()
+    trained.fit(model, data)
+    trained.save_checkpoint("run.ckpt")
+    run = quiet_trainer([EMA(), fid_alone()])
+    run.test(StandInModel(), data, ckpt_path="run.ckpt", weights_only=True, verbose=False)
+    statistics = compute_statistics(StandInExtractor(), data.images("test")[0])
+    with averaged_weights(trained, model):
+        expected = evaluate_samples(
+            model, StandInExtractor(), spec=SPEC, num_samples=300, statistics=statistics, metrics=["fid"]
+        )
+    assert numbers(run) == pytest.approx(expected, rel=1e-6)
 
 
 def test_few_samples_give_a_warning() -> None:

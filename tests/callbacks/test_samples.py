@@ -186,3 +186,13 @@ def test_what_cannot_be_rendered_is_refused_before_training() -> None:
     for settings in ({"rows": 0}, {"steps": 1}, {"path": "straight"}):
         with pytest.raises(ValueError, match=next(iter(settings))):
             LatentInterpolation(**settings)
+
+
+@pytest.mark.parametrize("callback", [SampleGrid, LatentInterpolation])
+def test_images_that_cannot_be_rendered_are_refused_before_the_first_step(callback: type[Any]) -> None:
+    data = StandInData()
+    data.spec = DataSpec("radar", "image", (2, 6, 6), value_range=(-1.0, 1.0))
+    run = quiet_trainer([callback()])
+    with pytest.raises(ValueError, match="radar.* 2 channels"):
+        run.fit(StandInModel(), data)
+    assert run.global_step == 0

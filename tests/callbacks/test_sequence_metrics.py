@@ -69,3 +69,14 @@ def test_what_cannot_be_measured_is_refused_at_once() -> None:
         ExposureBias().setup(trainer, nn.Linear(1, 1), "fit")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"'ring8'.*kind='points'"):
         ExposureBias().setup(trainer, TeacherForcing(), "fit")
+
+
+def test_too_few_sequences_are_refused_before_the_first_step() -> None:
+    data = MarkovSource(length=12, train_size=64, val_size=3, test_size=40, order=1)
+    model = TeacherForcing.for_data(data.spec, width=8)
+    trainer = quiet_trainer([ExposureBias(prefix=2, steps=10, window=5, orders=(1,), components=4)])
+    with pytest.raises(ValueError, match="val split of markov.* 3 sequences of 12 steps"):
+        trainer.fit(model, data)
+    assert trainer.global_step == 0
+    trainer.test(model, data, verbose=False)
+    assert "test/js_1gram-prefix2-steps5to10-20" in trainer.callback_metrics
