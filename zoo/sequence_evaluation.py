@@ -2,6 +2,7 @@
 
 import math
 import sys
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from datamodules.sequences.text import TextDataModule
 from lightning_modules.metrics.exposure_bias import exposure_curves, last_of_curves, real_sequences
 from lightning_modules.metrics.music_metrics import melodic_intervals, music_histograms, music_rates
 from lightning_modules.metrics.protocol import block_generator, device_of, undisturbed
-from lightning_modules.metrics.sequence import Curve, nats_in_windows, share_seen, total_variation
+from lightning_modules.metrics.sequence import Curve, nats_in_windows, share_seen, shares_seen, total_variation
 
 EXPOSURE: dict[str, dict[str, Any]] = {
     "tokens": {"prefix": 32, "steps": 512, "window": 64, "orders": (1, 2, 3, 4)},
@@ -21,6 +22,8 @@ EXPOSURE: dict[str, dict[str, Any]] = {
 WINDOW = 256  # nanoGPT's
 NUM_TEXTS, TEXT_LENGTH, COPIED = 100, 512, 10
 MELODY_COPIED = 8
+SEEN_PERCENT = (0, 10, 50, 90, 100)
+"""Bounds of groups of songs by the share of their melody's 8-grams that occur in training songs; 0 is in the first."""
 
 
 def evaluate_sequences(
@@ -33,8 +36,9 @@ def evaluate_sequences(
 
     Piano rolls: exposure bias; total variation between histograms of generated songs, as long as the real ones, and
     those of the split, and the same for validation songs; rates, and those of the split; the share of 8-grams of the
-    melody's intervals that occur in training songs. The samples of a model that was trained on transposed songs are in
-    other keys than the data, which affects only ``pitch_distance`` and ``pitch_class_distance``.
+    melody's intervals that occur in training songs; -log q of songs by that share. The samples of a model that was
+    trained on transposed songs are in other keys than the data, which affects only ``pitch_distance`` and
+    ``pitch_class_distance``.
 
     Args:
         module: A ``SequenceModule``.
@@ -51,7 +55,7 @@ def evaluate_sequences(
             module, datamodule, split, num_samples or NUM_TEXTS, seed
         )
     elif datamodule.spec.kind == "piano_roll":
-        values = music(module, datamodule, split, num_samples, seed)
+        values = music(module, datamodule, split, num_samples, seed) | nats_by_share_seen(module, datamodule, split)
     else:
         return {}
     real = compared(datamodule, split)
@@ -118,6 +122,35 @@ def music(module: Any, datamodule: Any, split: str, num_samples: int | None, see
         values[f"copied_melody_{MELODY_COPIED}grams{name}"] = share_seen(
             melodic_intervals(*melody), known, MELODY_COPIED
         )
+    return values
+
+
+def nats_by_share_seen(module: Any, datamodule: Any, split: str) -> dict[str, float]:
+    """Returns -log q in nats per step of songs that share little and much of their melody with training songs.
+
+    If the splits of a data set share material, a model is rewarded for remembering it; songs of the first group have
+    next to nothing that could be remembered.
+
+    Args:
+        module: A ``SequenceModule`` of piano rolls.
+        datamodule: Datamodule of its data.
+        split: Split of the songs.
+
+    Returns:
+        The mean over all steps of a group, by names such as ``"nats_per_step_seen_0_to_10_percent-19"`` for a group of
+        19 songs; groups without songs, and songs shorter than an 8-gram, are left out.
+    """
+    (songs, lengths), device = datamodule.sequences(split), device_of(module)
+    melodies, training = (melodic_intervals(*datamodule.sequences(name)) for name in (split, "train"))
+    percent = 100 * shares_seen(melodies, training, MELODY_COPIED)
+    with undisturbed(module):
+        nats = -module.log_prob(songs.to(device), lengths.to(device)).double().cpu()
+    values: dict[str, float] = {}
+    for low, high in pairwise(SEEN_PERCENT):
+        group = ((percent > low) | (low == 0)) & (percent <= high)
+        if group.any():
+            name = f"nats_per_step_seen_{low}_to_{high}_percent-{int(group.sum())}"
+            values[name] = (nats[group].sum() / lengths[group].sum()).item()
     return values
 
 

@@ -209,6 +209,23 @@ def share_seen(generated: Tensor, training: Tensor, n: int) -> float:
     return torch.isin(own, known.unique()).double().mean().item()
 
 
+def shares_seen(sequences: Tensor, training: Tensor, n: int) -> Tensor:
+    """Returns ``share_seen`` of each sequence alone, float64 (N,); NaN where one is shorter than n.
+
+    Args:
+        sequences: Symbols, int64 (N, T).
+        training: Symbols, int64 (M, S).
+        n: Symbols per n-gram.
+
+    Raises:
+        ValueError: As in ``joint_ngrams``.
+    """
+    own, known = joint_ngrams((sequences, training), n)
+    rows = (sequences.unfold(1, n, 1) >= 0).all(2).nonzero()[:, 0]
+    seen = torch.isin(own, known.unique()).double()
+    return seen.new_zeros(len(sequences)).index_add_(0, rows, seen) / rows.bincount(minlength=len(sequences))
+
+
 # Features
 
 
