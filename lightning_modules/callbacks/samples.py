@@ -5,8 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import Logger
 from PIL import Image
 from torch import Generator, Tensor
 
@@ -27,7 +29,8 @@ class RenderingCallback(Callback, ABC):
     """Abstract: renders one image from fixed noise, at every validation or after a number of batches.
 
     Process 0 renders alone, in eval mode, with averaged weights if an ``EMA`` callback keeps them; no random state
-    changes. The PNG is ``<log dir>/<name>/step-<batches>.png``, and every logger with ``log_image`` gets it.
+    changes. The PNG is ``<log dir>/<name>/step-<batches>.png``, and every logger that takes images gets it: Weights &
+    Biases, ``Tracking``, TensorBoard.
 
     Args:
         every_n_batches: Batches between two images; ``None`` for one image per validation.
@@ -69,8 +72,7 @@ class RenderingCallback(Callback, ABC):
             image = self.render(trainer, module)
         save_png(image, folder / f"step-{trainer.global_step:08d}.png")
         for logger in trainer.loggers:
-            if hasattr(logger, "log_image"):
-                logger.log_image(self.name, [image], step=trainer.global_step)
+            log_image(logger, self.name, image, trainer.global_step)
 
 
 class SampleGrid(RenderingCallback):
@@ -124,6 +126,22 @@ class SampleGrid(RenderingCallback):
         num_samples = None if points else self.num_samples
         real = real_points(trainer) if points else ()
         return render_samples(module, num_samples, generator, columns=self.columns, real=real, spec=spec).image
+
+
+def log_image(logger: Logger, name: str, image: Image.Image, step: int) -> None:
+    """Gives an image to a logger; one that takes none is left alone.
+
+    Args:
+        logger: A logger with ``log_image``, as Weights & Biases has it, or whose experiment has ``add_image``, as
+            TensorBoard's ``SummaryWriter`` has it.
+        name: Name of the series of images.
+        image: The image.
+        step: Batches trained so far.
+    """
+    if hasattr(logger, "log_image"):
+        logger.log_image(name, [image], step=step)
+    elif hasattr(experiment := getattr(logger, "experiment", None), "add_image"):
+        experiment.add_image(name, np.array(image.convert("RGB")), global_step=step, dataformats="HWC")
 
 
 def check_channels(spec: DataSpec | None) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import CSVLogger
 from PIL import Image
 from torch import Generator, Tensor
 
@@ -196,3 +197,44 @@ def test_images_that_cannot_be_rendered_are_refused_before_the_first_step(callba
     with pytest.raises(ValueError, match="radar.* 2 channels"):
         run.fit(StandInModel(), data)
     assert run.global_step == 0
+
+
+class Writer:
+    """A ``SummaryWriter`` of TensorBoard, as far as images go."""
+
+    def __init__(self) -> None:
+        self.images: list[tuple[str, Any, int, str]] = []
+
+    def add_image(
+        self, tag: str, img_tensor: Any, global_step: int, walltime: Any = None, dataformats: str = "CHW"
+    ) -> None:
+        self.images.append((tag, img_tensor, global_step, dataformats))
+
+
+class Board(CSVLogger):
+    """A logger like Lightning's TensorBoardLogger: no ``log_image``, but an experiment with ``add_image``."""
+
+    def __init__(self) -> None:
+        super().__init__("board")
+        self.writer = Writer()
+
+    @property
+    def experiment(self) -> Any:
+        return self.writer
+
+    def log_metrics(self, *_: Any, **__: Any) -> None: ...
+
+    def log_hyperparams(self, *_: Any, **__: Any) -> None: ...
+
+    def save(self) -> None: ...
+
+
+@pytest.mark.parametrize("callback", [SampleGrid(), LatentInterpolation(rows=2, steps=3)])
+def test_tensorboard_gets_what_is_written_as_png(callback: SampleGrid | LatentInterpolation) -> None:
+    board, recorder, table = Board(), Recorder(), CSVLogger("table")
+    quiet_trainer([callback], logger=[table, board, recorder]).fit(StandInModel(), StandInData())
+    ((name, pixels, step, form),) = board.writer.images
+    assert (name, step, form) == (callback.name, 2, "HWC")
+    with Image.open(next(Path("table").rglob("step-00000002.png"))) as written:
+        assert np.array_equal(pixels, np.array(written))
+    assert [image[:2] for image in recorder.images] == [(callback.name, 2)]
