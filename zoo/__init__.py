@@ -8,14 +8,27 @@ Importing ``zoo`` imports neither torch nor Lightning; the first ``load`` or ``s
 
 from typing import TYPE_CHECKING, Any
 
-from zoo.cards import Card, card, names
+from zoo.cards import Card, card, list_models, names
 from zoo.errors import UnknownNameError, ZooError
 
 if TYPE_CHECKING:
     from zoo.loading import load, load_classifier
     from zoo.saving import save
 
-__all__ = ["Card", "UnknownNameError", "ZooError", "card", "load", "load_classifier", "names", "save"]
+__version__ = "0.1.0"
+
+__all__ = [
+    "Card",
+    "UnknownNameError",
+    "ZooError",
+    "__version__",
+    "card",
+    "list_models",
+    "load",
+    "load_classifier",
+    "names",
+    "save",
+]
 
 
 def __getattr__(name: str) -> Any:

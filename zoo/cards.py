@@ -6,7 +6,7 @@ nesting are checked, and no path or code named in it is opened or imported.
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
@@ -110,6 +110,31 @@ class Card:
 def names(pattern: str = "*") -> list[str]:
     """Returns the sorted names of the zoo's checkpoints that match a shell pattern, such as ``"*gan*"``."""
     return [name for name in checkpoint_names() if fnmatch(name, pattern)]
+
+
+def list_models(
+    filter: str | Sequence[str] = "",
+    *,
+    method: str | None = None,
+    data: str | None = None,
+    exclude_filters: str | Sequence[str] = "",
+) -> list[str]:
+    """Returns the sorted names of the zoo's checkpoints that match, as timm's function of this name does.
+
+    Args:
+        filter: Shell patterns, one or several, of which a name must match one: ``"*gan*"``, or ``["vae*", "iwae*"]``.
+            Without one every name matches.
+        method: Name of the class that a checkpoint must be of, ``"WGANGP"``.
+        data: Name of the data set that it must be trained on, ``"fashion_mnist"``.
+        exclude_filters: Shell patterns of names to leave out.
+    """
+    wanted, unwanted = ([each] if isinstance(each, str) else list(each) for each in (filter, exclude_filters))
+    found = [name for name in checkpoint_names() if not any(wanted) or any(fnmatch(name, each) for each in wanted)]
+    found = [name for name in found if not any(fnmatch(name, each) for each in unwanted)]
+    if method is None and data is None:
+        return found
+    cards = [card(name) for name in found]
+    return [each.name for each in cards if method in (None, each.method) and data in (None, each.data)]
 
 
 def card(name: str | Path) -> Card:

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,33 @@ def test_names_match_a_pattern(shelf: Path) -> None:
     assert zoo.names() == ["sngan.images.conditional", "wgan.ring8", "wgan_gp.ring8"]
     assert zoo.names("wgan*") == ["wgan.ring8", "wgan_gp.ring8"]
     assert zoo.names("nothing*") == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ({}, ["sngan.images.conditional", "wgan.ring8", "wgan_gp.ring8"]),
+        ({"filter": "wgan*"}, ["wgan.ring8", "wgan_gp.ring8"]),
+        ({"filter": ["*images*", "*_gp*"]}, ["sngan.images.conditional", "wgan_gp.ring8"]),
+        ({"filter": "*gan*", "exclude_filters": "*ring8"}, ["sngan.images.conditional"]),
+        ({"exclude_filters": ["wgan.*", "sngan.*"]}, ["wgan_gp.ring8"]),
+        ({"filter": "ring8"}, []),
+        ({"method": "TinyGAN", "filter": "wgan.*"}, ["wgan.ring8"]),
+        ({"method": "WGANGP"}, []),
+        ({"data": "nowhere"}, []),
+    ],
+)
+def test_models_are_listed_by_patterns_method_and_data(
+    arguments: dict[str, Any], expected: list[str], shelf: Path
+) -> None:
+    assert zoo.list_models(**arguments) == expected
+    if arguments.get("method") == "TinyGAN":
+        assert zoo.list_models(data=zoo.card("wgan.ring8").data) == zoo.list_models()
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    assert zoo.__version__ == version("generative-zoo")
+    assert "__version__" in dir(zoo)
 
 
 def test_a_name_loads_and_names_its_card(shelf: Path) -> None:
