@@ -18,6 +18,7 @@ from zoo.cards import Card
 from zoo.compatibility import current_config, current_overrides
 from zoo.errors import ZooError
 from zoo.paths import recipes_dir
+from zoo.recipe_defaults import with_defaults
 from zoo.record import TrainingRecord, held_out_measures
 from zoo.saving import check_target, save
 
@@ -53,7 +54,7 @@ class ZooCLI(LightningCLI):
                 save_config_kwargs={"overwrite": True},
                 auto_configure_optimizers=False,
                 run=False,
-                args=["--config", _current_file(recipe), *current_overrides(overrides, _method_of(recipe))],
+                args=["--config", _current_file(recipe, overrides), *current_overrides(overrides, _method_of(recipe))],
             )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -80,10 +81,10 @@ class ZooCLI(LightningCLI):
         self.trainer.fit(self.model, self.datamodule, ckpt_path=self.config["ckpt_path"], weights_only=True)
 
 
-def _current_file(recipe: Path) -> str:
-    """Returns the path of a recipe, or of a copy in which former names are replaced by current ones."""
+def _current_file(recipe: Path, overrides: Sequence[str]) -> str:
+    """Returns the path of a recipe, or of a copy with current names in place of former ones and what it leaves out."""
     config = yaml.safe_load(recipe.read_text(encoding="utf-8"))
-    current = current_config(config)
+    current = with_defaults(current_config(config), recipe.stem, overrides)
     if current == config:
         return str(recipe)
     with NamedTemporaryFile("w", suffix=".yaml", delete=False, encoding="utf-8") as file:

@@ -6,7 +6,7 @@ from pathlib import Path
 from zoo import ZooError, card, load
 from zoo.paths import PACKAGE
 
-RUN = Path("runs/demo")  # must agree with the logger's folder in zoo/demo.yaml
+RUN = Path("runs/demo")  # the folder of the run of zoo/demo.yaml, whose name the logger gets
 
 INTRODUCTION = """\
 Training a spectral-norm GAN on Fashion-MNIST: about three minutes on two idle cores.

@@ -8,6 +8,10 @@ from typing import Any
 from zoo.paths import recipe_names, recipe_path
 
 LOADERS = ("zoo.load", "zoo.load_classifier")
+MEASURED_BY_EXTRACTOR = frozenset(
+    ("ImageMetrics", "FrechetInceptionDistance", "InceptionScore", "KernelInceptionDistance", "PrecisionRecall")
+)
+"""Callbacks that measure with a recipe's extractor unless they name another."""
 
 
 @cache

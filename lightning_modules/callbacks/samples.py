@@ -140,8 +140,8 @@ def log_image(logger: Logger, name: str, image: Image.Image, step: int) -> None:
     """
     if hasattr(logger, "log_image"):
         logger.log_image(name, [image], step=step)
-    elif hasattr(experiment := getattr(logger, "experiment", None), "add_image"):
-        experiment.add_image(name, np.array(image.convert("RGB")), global_step=step, dataformats="HWC")
+    elif (add_image := getattr(getattr(logger, "experiment", None), "add_image", None)) is not None:
+        add_image(name, np.array(image.convert("RGB")), global_step=step, dataformats="HWC")
 
 
 def check_channels(spec: DataSpec | None) -> None:

@@ -18,6 +18,7 @@ from zoo.cli import train
 from zoo.compatibility import current_config
 from zoo.paths import checkpoint_names, recipe_names, recipe_path
 from zoo.recipe import dependencies, extractor_of, read_recipe
+from zoo.recipe_defaults import with_defaults
 
 RECIPES = recipe_names()
 
@@ -54,19 +55,30 @@ def test_recipes_use_todays_names(name: str) -> None:
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_recipes_of_images_name_the_classifier_that_measures_them(name: str) -> None:
-    """Whatever is measured in training is measured by the extractor that the evaluation takes."""
     recipe, extractor = read_recipe(name), extractor_of(name)
     assert dependencies(name) <= set(RECIPES)
     if extractor is not None:
         assert read_recipe(extractor)["model"]["class_path"] == "lightning_modules.Classifier"
-    measured = [
-        callback["init_args"]["extractor"]["init_args"]["name"]
-        for callback in recipe["trainer"].get("callbacks", [])
-        if "extractor" in callback.get("init_args", {})
-    ]
-    assert set(measured) <= {extractor}
     of_images = recipe["data"]["class_path"] in ("datamodules.FashionMNIST", "datamodules.PixelSequence")
     assert (extractor is not None) == (of_images and not name.startswith("classifier."))
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipes_leave_out_what_the_command_adds(name: str) -> None:
+    recipe = read_recipe(name)
+    assert not {"logger", "enable_model_summary"} & recipe["trainer"].keys()
+    callbacks = recipe["trainer"].get("callbacks", [])
+    assert [callback for callback in callbacks if "extractor" in callback.get("init_args", {})] == []
+    trainer = with_defaults(recipe, name)["trainer"]
+    assert trainer["enable_model_summary"] is False
+    assert trainer["logger"]["init_args"] == {"name": name}
+    # Whatever is measured in training is measured by the extractor that the evaluation takes.
+    measured = [
+        callback["init_args"]["extractor"]["init_args"]["name"]
+        for callback in trainer["callbacks"]
+        if callback["class_path"].endswith("ImageMetrics")
+    ]
+    assert set(measured) <= {extractor_of(name)}
 
 
 @pytest.mark.parametrize("name", RECIPES)
