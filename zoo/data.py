@@ -40,7 +40,14 @@ def recipe_datamodule(card: Card, data_dir: str | None = None) -> Any:
     datamodule_class: Any = datamodules.DATAMODULES[data["class_path"].rpartition(".")[2]]
     where = {} if data_dir is None else {"data_dir": data_dir}
     datamodule = datamodule_class(**data.get("init_args", {}), **where)
-    return datamodule if datamodule.spec.name == card.data else None
+    return datamodule if _yields_data_of(datamodule, card) else None
+
+
+def _yields_data_of(datamodule: Any, card: Card) -> bool:
+    """Returns whether a datamodule yields the data of a checkpoint, which may know them by their former name."""
+    names = (datamodule.spec.name, getattr(datamodule, "former_name", None))
+    scale = None if card.data_spec is None else card.data_spec.get("mode_scale")
+    return card.data in names and scale in (None, datamodule.spec.mode_scale)
 
 
 def images_of(card: Card, data_dir: str | None = None) -> Any:

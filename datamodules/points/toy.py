@@ -4,10 +4,15 @@ The scales are those of the toy experiments of Improved Training of Wasserstein 
 https://arxiv.org/abs/1704.00028). Arguments are in natural units. Points, ``spec.modes`` and ``spec.mode_scale`` are
 natural units divided by a constant of the class (``divisor``), which brings them near unit scale. Points are float32
 (N, 2), without bounds.
+
+The name of a distribution has the settings that are not the usual ones, ``"ring8_scale0.2"``, so that two distributions
+do not share a name.
 """
 
 import math
 from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import ClassVar
 
 import torch
@@ -34,13 +39,17 @@ class PointsDataModule(ZooDataModule):
     """Abstract: points sampled from a distribution; a subclass says from which.
 
     Args:
-        spec: Describes the points.
+        spec: Describes the points; its name is of the usual settings.
+        differing: Settings that make the distribution another one, by name: their values and the usual values.
         batch_size: Points per process and batch.
         train_size: Number of points per epoch.
         val_size: Number of points for validation; 0 for none.
         test_size: Number of points for testing; 0 for none.
         fresh: Sample new training points for every epoch, instead of one fixed set.
         seed: Seed of points and order.
+
+    Attributes:
+        former_name: Name of the data in checkpoints of former versions, whatever the settings.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -52,6 +61,7 @@ class PointsDataModule(ZooDataModule):
     def __init__(
         self,
         spec: DataSpec,
+        differing: Mapping[str, tuple[float, float]],
         batch_size: int,
         train_size: int,
         val_size: int,
@@ -69,7 +79,8 @@ class PointsDataModule(ZooDataModule):
         ):
             if value < least:
                 raise ValueError(f"{name}={value} must be at least {least}.")
-        self.spec = spec
+        settings = [f"_{name}{value:g}" for name, (value, usual) in differing.items() if value != usual]
+        self.former_name, self.spec = spec.name, replace(spec, name=spec.name + "".join(settings))
         self.batch_size, self.fresh, self.seed = batch_size, fresh, seed
         self.sizes = dict(zip(SPLITS, (train_size, val_size, test_size), strict=True))
 
@@ -120,6 +131,7 @@ class Mixture(PointsDataModule):
         name: str,
         centres: list[tuple[float, float]],
         scale: float,
+        differing: Mapping[str, tuple[float, float]],
         batch_size: int,
         train_size: int,
         val_size: int,
@@ -137,7 +149,7 @@ class Mixture(PointsDataModule):
             modes=tuple((x / self.divisor, y / self.divisor) for x, y in centres),
             mode_scale=scale / self.divisor,
         )
-        super().__init__(spec, batch_size, train_size, val_size, test_size, fresh, seed)
+        super().__init__(spec, differing, batch_size, train_size, val_size, test_size, fresh, seed)
         self.centres, self.scale = torch.tensor(centres), scale
 
     def draw(self, num_samples: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -184,8 +196,8 @@ class Ring(Mixture):
         # Not linspace from 0 to 2 pi: it would count the first direction twice.
         angles = [2 * math.pi * mode / num_modes for mode in range(num_modes)]
         centres = [(radius * math.cos(angle), radius * math.sin(angle)) for angle in angles]
-        name = f"ring{num_modes}"
-        super().__init__(name, centres, scale, batch_size, train_size, val_size, test_size, fresh, seed)
+        name, differing = f"ring{num_modes}", {"radius": (radius, 2.0), "scale": (scale, 0.02)}
+        super().__init__(name, centres, scale, differing, batch_size, train_size, val_size, test_size, fresh, seed)
         self.save_hyperparameters(logger=False)
 
 
@@ -225,8 +237,8 @@ class Grid(Mixture):
             raise ValueError(f"side={side} and spacing={spacing} must be positive.")
         steps = [spacing * (step - (side - 1) / 2) for step in range(side)]
         centres = [(x, y) for x in steps for y in steps]
-        name = f"grid{side**2}"
-        super().__init__(name, centres, scale, batch_size, train_size, val_size, test_size, fresh, seed)
+        name, differing = f"grid{side**2}", {"spacing": (spacing, 2.0), "scale": (scale, 0.05)}
+        super().__init__(name, centres, scale, differing, batch_size, train_size, val_size, test_size, fresh, seed)
         self.save_hyperparameters(logger=False)
 
 
@@ -260,7 +272,7 @@ class SwissRoll(PointsDataModule):
     ) -> None:
         check_noise(noise)
         spec = DataSpec(name="swiss_roll", kind="points", shape=(2,))
-        super().__init__(spec, batch_size, train_size, val_size, test_size, fresh, seed)
+        super().__init__(spec, {"noise": (noise, 0.25)}, batch_size, train_size, val_size, test_size, fresh, seed)
         self.save_hyperparameters(logger=False)
         self.deviation = noise
 
@@ -300,7 +312,7 @@ class TwoMoons(PointsDataModule):
     ) -> None:
         check_noise(noise)
         spec = DataSpec(name="two_moons", kind="points", shape=(2,), num_classes=2, class_names=("upper", "lower"))
-        super().__init__(spec, batch_size, train_size, val_size, test_size, fresh, seed)
+        super().__init__(spec, {"noise": (noise, 0.1)}, batch_size, train_size, val_size, test_size, fresh, seed)
         self.save_hyperparameters(logger=False)
         self.deviation = noise
 

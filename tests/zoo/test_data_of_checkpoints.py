@@ -29,6 +29,17 @@ def test_the_arguments_of_the_recipe_are_taken() -> None:
     assert datamodule.batch_size == read_recipe("wgan_gp.ring8")["data"]["init_args"]["batch_size"]
 
 
+@pytest.mark.parametrize("name", ["ring8", "ring8_scale0.2"])
+def test_a_card_under_the_former_name_of_its_data_gets_the_data_of_its_scale(name: str) -> None:
+    """Cards of former versions call rings of every scale ring8."""
+    card = zoo.card("ebm.ring8")
+    assert card.data == "ring8_scale0.2"
+    former = replace(card, data_spec={**(card.data_spec or {}), "name": name})
+    assert datamodule_of(former).spec == Ring(scale=0.2).spec
+    with pytest.raises(zoo.ZooError, match="ring8"):  # the recipe's ring is another one
+        datamodule_of(replace(former, recipe="wgan_gp.ring8"))
+
+
 def test_a_folder_of_data_is_passed_on(tmp_path: Path) -> None:
     card = zoo.card("wgan_gp.fashion_mnist")
     assert datamodule_of(card, str(tmp_path)).data_dir == str(tmp_path)

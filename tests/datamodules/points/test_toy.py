@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from datamodules import Grid, Ring, SwissRoll, TwoMoons
+from datamodules import Grid, Ring, SwissRoll, TwoMoons, ZooDataModule
 
 SIZE = 40_000
 
@@ -109,3 +109,21 @@ def test_arguments_out_of_range_are_refused(kind: type[Ring], arguments: dict[st
 def test_a_batch_larger_than_the_data_is_refused() -> None:
     with pytest.raises(ValueError, match=r"batch_size=256 .*\b256 .*\b100\b"):
         Ring(train_size=100).train_dataloader()
+
+
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [
+        (Ring(), "ring8"),
+        (Ring(scale=0.2), "ring8_scale0.2"),
+        (Ring(num_modes=3, radius=1, scale=0.02), "ring3_radius1"),
+        (Grid(), "grid25"),
+        (Grid(side=2, spacing=1.5, scale=0.1), "grid4_spacing1.5_scale0.1"),
+        (SwissRoll(), "swiss_roll"),
+        (SwissRoll(noise=0), "swiss_roll_noise0"),
+        (TwoMoons(noise=0.05), "two_moons_noise0.05"),
+        (TwoMoons(seed=3, batch_size=7), "two_moons"),
+    ],
+)
+def test_two_distributions_do_not_share_a_name(data: ZooDataModule, name: str) -> None:
+    assert data.spec.name == name
