@@ -16,6 +16,7 @@ from torch import Generator
 
 from datamodules.sequences.pixel_sequence import PixelSequence
 from datamodules.sequences.text import TextDataModule
+from datamodules.sources.find import DataNotFoundError
 from datamodules.spec import DataSpec
 from lightning_modules.autoregressive.sequence_module import SequenceModule
 from lightning_modules.base import GenerativeModule
@@ -24,7 +25,7 @@ from lightning_modules.metrics.classifier import Classifier
 from lightning_modules.metrics.modes import evaluate_points
 from lightning_modules.metrics.names import metric_name
 from lightning_modules.metrics.protocol import check_extractor_fits
-from lightning_modules.metrics.reference_statistics import real_statistics
+from lightning_modules.metrics.reference_statistics import RealStatistics, real_statistics
 from lightning_modules.metrics.sample_evaluation import evaluate_classes, evaluate_samples, train_fid
 from lightning_modules.rendering.modules import rendered_as
 from zoo.cards import Card, card
@@ -35,7 +36,7 @@ from zoo.paths import checkpoint_names
 from zoo.recipe import extractor_of
 from zoo.sequence_evaluation import AsImages, evaluate_sequences
 
-NUM_IMAGES, NUM_OF_SLOW, NUM_POINTS = 10_000, 2000, 2500
+NUM_IMAGES, NUM_OF_SLOW, NUM_OF_FEW, NUM_POINTS = 10_000, 2000, 1000, 2500
 NUM_TIMED = 64
 
 
@@ -51,6 +52,7 @@ class Request:
         data_dir: Folder of the data, or ``None`` to search.
         seed: Seed of the samples.
         device: Device of the computation.
+        samples_only: Whether nothing may be computed that needs the data.
     """
 
     card: Card
@@ -60,6 +62,7 @@ class Request:
     data_dir: str | None = None
     seed: int = 0
     device: str = "cpu"
+    samples_only: bool = False
 
     @cached_property
     def datamodule(self) -> Any:
@@ -77,7 +80,12 @@ class Request:
     @cached_property
     def classifier(self) -> Classifier:
         """The feature extractor."""
-        return load_classifier(self.extractor or default_extractor(self.card, self.images[1]), device=self.device)
+        return load_classifier(self.classifier_name, device=self.device)
+
+    @cached_property
+    def classifier_name(self) -> str:
+        """The checkpoint of the feature extractor."""
+        return self.extractor or default_extractor(self.card, self.images[1])
 
 
 def held_out(request: Request) -> dict[str, float]:
@@ -99,7 +107,7 @@ def references(request: Request) -> dict[str, float]:
         # These keys are older than the library's present terms; they stay, because cards contain them.
         key = metric_name(SPLIT, "inception_score_of_real_pictures", name, statistics.num_samples, real.spec)
         values[key.rpartition("-")[0]] = float(statistics.inception_score.mean)
-        for num in (NUM_IMAGES, NUM_OF_SLOW):
+        for num in (NUM_IMAGES, NUM_OF_SLOW, NUM_OF_FEW):
             if len(real.images("train")[0]) < num:
                 continue
             key = metric_name(SPLIT, "fid_of_training_pictures", name, num, real.spec)
@@ -121,7 +129,7 @@ def sequences(request: Request) -> dict[str, float]:
 
 
 def samples_of_images(request: Request) -> dict[str, float]:
-    """Returns FID, Inception Score, KID, precision and recall with a classifier."""
+    """Returns FID, also over that of real images, Inception Score, KID, precision and recall with a classifier."""
     (module, spec), classifier = request.images, request.classifier
     check_extractor_fits(classifier, spec)
     try:
@@ -129,15 +137,29 @@ def samples_of_images(request: Request) -> dict[str, float]:
     except ValueError:  # neither shipped nor cached: the data are needed
         real = images_of(request.card, request.data_dir)
         statistics = real_statistics(classifier, spec, SPLIT, real, progress=True)
-    return evaluate_samples(
-        module,
-        classifier,
-        spec=spec,
-        num_samples=request.num_samples or module.num_evaluated,
-        split=SPLIT,
-        seed=request.seed,
-        statistics=statistics,
+    num_samples = request.num_samples or module.num_evaluated
+    values = evaluate_samples(
+        module, classifier, spec=spec, num_samples=num_samples, split=SPLIT, seed=request.seed, statistics=statistics
     )
+    fid, over_real, of_real = (
+        metric_name(SPLIT, name, classifier.extractor_name, num_samples, spec)
+        for name in ("fid", "fid_over_real", "fid_of_training_pictures")
+    )
+    reference = card(request.classifier_name).metrics.get(of_real)
+    if reference is None:
+        reference = computed_train_fid(request, num_samples, statistics)
+    return values if not reference else {**values, over_real: values[fid] / reference}
+
+
+def computed_train_fid(request: Request, num_samples: int, statistics: RealStatistics) -> float | None:
+    """Returns the FID of as many training images; ``None`` without the data, or with fewer of them."""
+    if request.samples_only:
+        return None
+    try:
+        real = images_of(request.card, request.data_dir)
+        return train_fid(request.classifier, real, num_samples=num_samples, split=SPLIT, statistics=statistics)
+    except (DataNotFoundError, ValueError, ZooError):
+        return None
 
 
 def classes(request: Request) -> dict[str, float]:
@@ -227,7 +249,7 @@ def evaluate(
     module = load_folder(card.path, card.name, device=device)
     if not module.has_data_spec:
         raise ZooError(f"{card.name} cannot be measured: its data are not recorded.")
-    request = Request(card, module, num_samples, extractor, data_dir, seed, device)
+    request = Request(card, module, num_samples, extractor, data_dir, seed, device, samples_only)
     values: dict[str, float] = {}
     for evaluation in EVALUATIONS.values():
         if evaluation.applies(module) and not (samples_only and evaluation.needs_data):

@@ -5,7 +5,7 @@ import json
 import re
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import yaml
 
@@ -21,6 +21,9 @@ FURTHER_FILES = {
     "samples.svg": "As SVG: [samples.svg](samples.svg).",
     "samples.gif": "![animated samples](samples.gif)",
 }
+OF_FEATURES = re.compile(r"(fid|kid|inception_score|precision|recall)(_\w+)?")
+"""Metrics that are computed from the features of an extractor."""
+OVER_REAL = re.compile(r"test/fid_over_real-(.+)")
 PREFIX = "The "  # of the text that the example continues
 
 
@@ -74,7 +77,7 @@ def _front_matter(card: Card) -> dict[str, object]:
                         "task": {"type": "other" if "pipeline_tag" not in values else "unconditional-image-generation"},
                         "dataset": {"name": card.data or "unknown", "type": card.data or "unknown"},
                         "metrics": [
-                            {"type": name.split("-")[0].split("/")[-1], "name": name, "value": value}
+                            {"type": published_type(name), "name": name, "value": value}
                             for name, value in card.metrics.items()
                         ],
                     }
@@ -82,6 +85,20 @@ def _front_matter(card: Card) -> dict[str, object]:
             }
         ]
     return values
+
+
+def published_type(metric: str) -> str:
+    """Returns the type under which a metric is published, so that it is never taken for one with Inception.
+
+    ``"test/fid-fashion_mnist-10k"`` is ``"fid_fashion_mnist_classifier"``; only with Inception it is ``"fid"``.
+    """
+    name, *protocol = metric.rpartition("/")[2].split("-")
+    if protocol and re.fullmatch(r"\d+k?", protocol[-1]):
+        protocol.pop()
+    extractor = "-".join(protocol).removesuffix("_binarized")
+    if not OF_FEATURES.fullmatch(name) or extractor in ("", "inception"):
+        return name
+    return f"{name}_{extractor}_classifier"
 
 
 def _about(card: Card) -> str:
@@ -167,9 +184,22 @@ def _curve(card: Card) -> str:
 def _metrics(card: Card) -> str:
     if not card.metrics:
         return "Nothing was measured yet: `python -m zoo evaluate`."
-    return "The name contains the protocol: metric, extractor, number of samples.\n\n" + _table(
-        ["metric", "value"], [[name, _number(value)] for name, value in card.metrics.items()]
+    table = _table(["metric", "value"], [[name, _number(value)] for name, value in card.metrics.items()])
+    return "\n\n".join(
+        ["The name contains the protocol: metric, extractor, number of samples.", *_over_real(card), table]
     )
+
+
+def _over_real(card: Card) -> Iterator[str]:
+    """Yields what a reader must know of FID with a classifier, if it was measured."""
+    ratios = [(found[1], value) for name, value in card.metrics.items() if (found := OVER_REAL.fullmatch(name))]
+    if ratios:
+        values = ", ".join(f"{value:.3g} ({protocol})" for protocol, value in ratios)
+        yield (
+            "FID has features of a classifier of such images, not of Inception: compare it with FIDs of the same "
+            "classifier and number of samples only. Divided by the FID of as many training images, which is 1 for a "
+            f"perfect model, it is {values}."
+        )
 
 
 def _table(columns: list[str], rows: list[list[str]]) -> str:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lightning_modules.metrics.image import frechet_distance, moments
 from lightning_modules.metrics.sequence import (
+    PADDING,
     Curve,
     divergence_curve,
     gaussian_divergence,
@@ -20,6 +21,7 @@ from lightning_modules.metrics.sequence import (
     nats_in_windows,
     ngram_divergence,
     share_seen,
+    shares_seen,
     total_variation,
 )
 
@@ -62,6 +64,17 @@ def test_ngrams_are_those_of_a_loop(n: int) -> None:
     assert ngram_divergence(x, y, n) == pytest.approx(jensenshannon(*distributions) ** 2, rel=1e-9)
     shared = sum(count for gram, count in p.items() if gram in q) / p.total()
     assert share_seen(x, y, n) == pytest.approx(shared)
+
+
+def test_the_share_of_each_sequence_alone() -> None:
+    x, y = symbols(4, 12, size=3), symbols(3, 30, size=3, seed=1)
+    x[1, 7:], x[2, 2:] = PADDING, PADDING
+    shares = shares_seen(x, y, 4)
+    lengths = [12, 7, 2, 12]
+    alone = [share_seen(x[i : i + 1, : lengths[i]], y, 4) for i in (0, 1, 3)]
+    assert shares[[0, 1, 3]].tolist() == pytest.approx(alone)
+    assert shares[2].isnan(), "it is shorter than a 4-gram"
+    assert 0 < shares[0] < 1
 
 
 def test_long_ngrams_do_not_overflow() -> None:

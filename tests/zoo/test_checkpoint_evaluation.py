@@ -16,10 +16,11 @@ import yaml
 import zoo
 import zoo.evaluation
 import zoo.paths
+import zoo.saving
 from datamodules import DataSpec, MarkovSource, Ring, TwoMoons
 from datamodules.sequences.pixel_sequence import PixelSequence
 from lightning_modules import NCE, RBM, SNGAN, VAE, WGANGP, Classifier, Gaussian, TeacherForcing, ZooModule
-from lightning_modules.metrics.reference_statistics import compute_statistics
+from lightning_modules.metrics.reference_statistics import compute_statistics, real_statistics
 from lightning_modules.metrics.sample_evaluation import train_fid
 from tests.zoo.conftest import Named
 from tests.zoo.running import fails, run
@@ -250,6 +251,42 @@ def test_evaluate_and_write(option: str, trained: Path, classified: Path, tmp_pa
     assert f"{metrics['test/fid-synthetic-64']:.5g}" in done.stdout
     assert "test/fid-synthetic-64" in (folder / "README.md").read_text()
     zoo.load(str(folder))
+
+
+@pytest.mark.filterwarnings("ignore:FID of")
+@pytest.mark.parametrize(("source", "samples_only"), [("card", False), ("card", True), ("data", False), ("data", True)])
+def test_fid_is_stated_over_that_of_as_many_training_images(
+    source: str, samples_only: bool, classifier: Path, named: type[Named], tmp_path: Path
+) -> None:
+    """The reference is in the classifier's card, or computed from the data unless those are not asked for."""
+    of_real = "test/fid_of_training_pictures-synthetic-50"
+    extractor = zoo.load_classifier(str(classifier))
+    statistics = real_statistics(extractor, named().spec, "test")
+    reference = train_fid(extractor, named(), num_samples=50, statistics=statistics)
+    if source == "card":
+        reference = 2 * reference  # as another machine measured it
+        zoo.saving.update_metrics(classifier, {of_real: reference})
+    zoo.save(WGANGP.for_data(named().spec, width=2), tmp_path / "gan", samples=False)
+    values = evaluate(zoo.card("./gan"), extractor=str(classifier), num_samples=50, samples_only=samples_only)
+    if source == "data" and samples_only:
+        assert "test/fid_over_real-synthetic-50" not in values
+    else:
+        expected = values["test/fid-synthetic-50"] / reference
+        assert values["test/fid_over_real-synthetic-50"] == pytest.approx(expected)
+    more = evaluate(zoo.card("./gan"), extractor=str(classifier), num_samples=70, samples_only=samples_only)
+    assert "test/fid_over_real-synthetic-70" not in more, "there are 64 training images"
+
+
+@pytest.mark.filterwarnings("ignore:FID of")
+def test_an_extractor_of_another_shape_is_refused_before_anything_is_sampled(
+    classified: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = replace(IMAGES, shape=(1, 8, 8))
+    zoo.save(WGANGP.for_data(spec, width=2), "small", samples=False)
+    monkeypatch.setattr(WGANGP, "sample", lambda *_, **__: pytest.fail("it was sampled"))
+    error = fails(["evaluate", "./small", "--extractor", str(classified)], capsys)
+    assert "[1, 8, 8]" in error
+    assert "[1, 28, 28]" in error
 
 
 def test_evaluate_points(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

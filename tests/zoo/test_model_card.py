@@ -15,7 +15,7 @@ from lightning_modules import TeacherForcing
 from lightning_modules.rendering.renderers import BETWEEN_TEXTS
 from tests.zoo.running import fails
 from tests.zoo.sequence_checkpoints import LETTERS, SPECS
-from zoo.model_card import readme
+from zoo.model_card import published_type, readme
 from zoo.saving import update_metrics
 
 FILES = {
@@ -107,3 +107,34 @@ def test_a_classifier_is_loaded_as_one(classified: Path) -> None:
     exec(code.replace("path/to/this/folder", str(classified)), names)
     assert type(names["module"]).__name__ == "Classifier"
     assert "load_classifier" in code
+
+
+@pytest.mark.parametrize(
+    ("metric", "expected"),
+    [
+        ("test/fid-fashion_mnist-10k", "fid_fashion_mnist_classifier"),
+        ("val/fid-fashion_mnist_binarized-2500", "fid_fashion_mnist_classifier"),
+        ("test/kid_std-my-own-pictures-1k", "kid_std_my-own-pictures_classifier"),
+        ("test/fid_over_real-fashion_mnist-10k", "fid_over_real_fashion_mnist_classifier"),
+        ("test/fid_of_training_pictures-x-2k", "fid_of_training_pictures_x_classifier"),
+        ("test/inception_score_of_real_pictures-x", "inception_score_of_real_pictures_x_classifier"),
+        ("test/fid-inception-10k", "fid"),
+        ("test/inception_score-inception-50k", "inception_score"),
+        ("test/nll-exact", "nll"),
+        ("test/modes-2500", "modes"),
+        ("test/accuracy", "accuracy"),
+        ("test/precision", "precision"),
+    ],
+)
+def test_metrics_are_published_as_inceptions_only_if_they_are(metric: str, expected: str) -> None:
+    assert published_type(metric) == expected
+
+
+def test_the_model_card_states_fid_over_that_of_real_images(saved: Path) -> None:
+    card = zoo.card(saved / "ring")
+    metrics = {"test/fid-x-10k": 5.0, "test/fid_over_real-x-10k": 123.456}
+    text = readme(replace(card, metrics=metrics))
+    assert "123 (x-10k)" in text
+    assert "type: fid_x_classifier" in text
+    assert "type: fid\n" not in text
+    assert "Inception" not in readme(replace(card, metrics={"test/modes-10": 8.0}))

@@ -20,7 +20,7 @@ from zoo import sequence_evaluation
 from zoo.__main__ import main
 from zoo.cards import card
 from zoo.evaluation import Request, evaluate
-from zoo.sequence_evaluation import AsImages, evaluate_sequences, music, text_windows
+from zoo.sequence_evaluation import AsImages, evaluate_sequences, music, nats_by_share_seen, text_windows
 
 
 def random_text() -> TextFile:
@@ -108,6 +108,23 @@ def test_a_song_book_has_no_distance_from_itself() -> None:
     assert values["notes_per_frame-12"] == values["notes_per_frame_of_real"] > 3
     fewer = music(Remembers(), data, "test", 5, 0)
     assert fewer["pitch_distance-5"] > 0 == fewer["pitch_distance_of_real-12"]
+
+
+def test_songs_are_grouped_by_what_is_known_of_their_melody() -> None:
+    """One song is in the training set, one is not, and one is too short to tell."""
+    generator = torch.Generator().manual_seed(0)
+    rolls = (torch.rand(4, 30, 88, generator=generator) < 0.04).float()
+    training, test = rolls[:2], rolls[1:]
+    lengths = torch.tensor([30, 20, 5])
+    data = SimpleNamespace(
+        sequences=lambda split: (training, torch.tensor([30, 30])) if split == "train" else (test, lengths)
+    )
+    module = TeacherForcing.for_data(DataSpec("songs", "piano_roll", (30, 88), value_range=(0.0, 1.0)), width=4)
+    nats = -module.eval().log_prob(test, lengths).detach() / lengths
+    assert nats_by_share_seen(module, data, "test") == {
+        "nats_per_step_seen_0_to_10_percent-1": pytest.approx(nats[1].item()),
+        "nats_per_step_seen_90_to_100_percent-1": pytest.approx(nats[0].item()),
+    }
 
 
 def test_pixels_are_measured_as_images() -> None:
