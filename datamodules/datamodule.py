@@ -21,7 +21,7 @@ class ZooDataModule(LightningDataModule):
     restored.
 
     Attributes:
-        spec: Describes the examples, also before ``setup``, which fills in ``class_counts``.
+        spec: Describes the examples. ``setup`` fills in ``class_counts``.
         batch_size: Examples per process and batch.
         seed: Seed of order and noise, at least 0.
         transform: Maps (raw examples, uniform noise or None) to the examples of a batch; None leaves them as they are.
@@ -29,36 +29,16 @@ class ZooDataModule(LightningDataModule):
         sources: The data of each split, by its name; empty before ``setup``.
     """
 
+    spec: DataSpec
     batch_size: int
     seed: int
     transform: Transform | None = None
     noise: bool = False
-    looks_up_spec: bool = False
-    """Whether ``completed`` has still to be asked for what the spec lacks."""
 
     def __init__(self) -> None:
         super().__init__()
         self.sources: dict[str, Source] = {}
         self._state_to_load: dict[str, Any] | None = None
-
-    @property
-    def spec(self) -> DataSpec:
-        """Describes the examples; what only the data can say is looked up when it is first asked for.
-
-        Raises:
-            ValueError: If it cannot be looked up, because the data are missing or damaged.
-        """
-        if self.looks_up_spec:
-            self.spec = self.completed(self._spec)
-        return self._spec
-
-    @spec.setter
-    def spec(self, spec: DataSpec) -> None:
-        self._spec, self.looks_up_spec = spec, False
-
-    def completed(self, spec: DataSpec) -> DataSpec:
-        """Hook: returns the spec with what only the data can say, such as classes; called if ``looks_up_spec``."""
-        return spec
 
     def source(self, split: str) -> Source:
         """Returns the examples of a split, and reads the data first if that has not happened.

@@ -70,13 +70,6 @@ class ImageFolder(ImageDataModule):
         super().__init__(spec, batch_size, val_size or 0, seed, Pixels(binarize, dequantize, channels_last))
         self.save_hyperparameters(logger=False)
         self.in_memory = in_memory
-        self.looks_up_spec = True
-
-    def completed(self, spec: DataSpec) -> DataSpec:
-        """Returns the spec with the classes, for which the folder is listed."""
-        folder = Path(self.hparams["data_dir"]).expanduser()
-        _, class_names = classes_of(folder, list_images(folder))
-        return with_classes(spec, class_names)
 
     def read(self) -> dict[str, Source]:
         """Lists the folder, splits it and, if ``in_memory``, decodes it.
@@ -87,7 +80,8 @@ class ImageFolder(ImageDataModule):
         folder = Path(self.hparams["data_dir"]).expanduser()
         paths = list_images(folder)
         labels, class_names = classes_of(folder, paths)
-        self.spec = with_classes(self.spec, class_names)
+        if class_names:
+            self.spec = replace(self.spec, num_classes=len(class_names), class_names=class_names)
         sizes = [self._share(name, len(paths)) for name in ("val_size", "test_size")]
         if sum(sizes) >= len(paths):
             raise ValueError(
@@ -113,11 +107,6 @@ class ImageFolder(ImageDataModule):
     def _share(self, name: str, total: int) -> int:
         size = self.hparams[name]
         return min(5000, total // 10) if size is None else size
-
-
-def with_classes(spec: DataSpec, class_names: tuple[str, ...]) -> DataSpec:
-    """Returns the spec with these classes; none leave it as it is."""
-    return replace(spec, num_classes=len(class_names), class_names=class_names) if class_names else spec
 
 
 def open_binary(path: str) -> IO[bytes]:

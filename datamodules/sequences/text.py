@@ -84,8 +84,10 @@ class TextDataModule(SequenceDataModule):
         self.spec = replace(spec, vocabulary=BYTES) if symbols == "bytes" else spec
 
     def parts(self, path: Path) -> dict[str, Tensor]:
-        """Returns the tokens of each split, (T,), uint8 or int32."""
+        """Returns the tokens of each split, (T,), uint8 or int32; puts the vocabulary into the spec if it is empty."""
         text = read_text(path, self.symbols)
+        if not self.spec.vocabulary:
+            self.spec = replace(self.spec, vocabulary=vocabulary_of(text))
         tokens = encode(text, self.spec.vocabulary) if isinstance(text, str) else _as_tensor(text)
         compact = tokens.to(torch.uint8 if len(self.spec.vocabulary) <= 256 else torch.int32)
         return {split: compact[part] for split, part in self.bounds(len(compact)).items()}
@@ -197,13 +199,6 @@ class TextFile(TextDataModule):
             )
         self.save_hyperparameters(logger=False)
         self.fractions = val_fraction, test_fraction
-        self.looks_up_spec = symbols == "characters"
-
-    def completed(self, spec: DataSpec) -> DataSpec:
-        """Returns the spec with the vocabulary, for which the file is read."""
-        text = read_text(Path(self.hparams["path"]).expanduser(), self.symbols)
-        assert isinstance(text, str)
-        return replace(spec, vocabulary=vocabulary_of(text))
 
     def bounds(self, total: int) -> dict[str, slice]:
         """Returns consecutive parts; the sizes of held-out parts are rounded down."""

@@ -13,7 +13,6 @@ from torch.utils.data import DataLoader
 from datamodules import DATAMODULES, Batch, Ring, SyntheticImages
 from datamodules.datamodule import ZooDataModule
 from datamodules.loader import TrainingLoader
-from tests.datamodules.small_data import image_folder
 from tests.processes import on_two
 
 BATCHES = 6
@@ -157,9 +156,7 @@ def test_an_unknown_split_lists_the_known_ones() -> None:
 
 @pytest.mark.parametrize("name", sorted(DATAMODULES))
 def test_hyperparameters_are_json_values(name: str, tmp_path: Path) -> None:
-    folder, text = image_folder(tmp_path / "pets"), tmp_path / "a.txt"
-    text.write_text("ab")
-    needed = {"ImageFolder": {"data_dir": str(folder)}, "TextFile": {"path": str(text)}}
+    needed = {"ImageFolder": {"data_dir": str(tmp_path)}, "TextFile": {"path": str(tmp_path / "a.txt")}}
     data = DATAMODULES[name](**needed.get(name, {}))
     assert isinstance(data, ZooDataModule)
     assert json.loads(json.dumps(dict(data.hparams))) == dict(data.hparams)

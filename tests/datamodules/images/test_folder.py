@@ -31,19 +31,6 @@ def test_a_folder_yields_what_its_spec_says(images: Path, in_memory: bool) -> No
         assert (x.shape, x.dtype, y.dtype) == ((4, 3, 8, 8), torch.float32, torch.int64)
 
 
-def test_the_classes_are_known_before_the_images_are_read(images: Path, tmp_path: Path) -> None:
-    data = ImageFolder(str(images), image_size=8, binarize=True)
-    assert (data.spec.num_classes, data.spec.class_names) == (3, ("cat", "dog", "owl"))
-    assert data.spec.is_binarized
-    assert not data.sources
-    assert ImageFolder(str(images / "cat"), image_size=8).spec.num_classes is None
-    missing = ImageFolder(str(tmp_path / "nowhere"))
-    with pytest.raises(ValueError, match="nowhere.*is not a folder"):
-        _ = missing.spec
-    image_folder(tmp_path / "nowhere")
-    assert missing.spec.num_classes == 3, "what has failed is tried again"
-
-
 def test_the_split_is_seeded_and_complete(images: Path) -> None:
     def parts(seed: int) -> list[set[bytes]]:
         data = ImageFolder(str(images), image_size=8, val_size=7, test_size=3, seed=seed)

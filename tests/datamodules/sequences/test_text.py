@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from torch import Tensor
 
 from datamodules import Batch, DamagedDataError, DataSpec, TextFile, TinyShakespeare, decode, encode
 from datamodules.sequences.text import TextDataModule
-from datamodules.sequences.vocabulary import BYTES, vocabulary_of
+from datamodules.sequences.vocabulary import vocabulary_of
 from datamodules.sources.public_files import TINY_SHAKESPEARE, PublicDataset
 from tests.datamodules.loaders import held_out, loader_of
 
@@ -46,18 +45,6 @@ def test_the_vocabulary_is_in_the_spec_and_survives_json(tmp_path: Path) -> None
     recorded = DataSpec.from_json(json.loads(json.dumps(data.spec.to_json())))
     assert recorded == data.spec
     assert decode(encode("Ruh’ 🌲", recorded.vocabulary), recorded.vocabulary) == "Ruh’ 🌲"
-
-
-def test_the_vocabulary_is_known_before_the_text_is_split(tmp_path: Path) -> None:
-    data = TextFile(written(tmp_path), window=16)
-    assert data.spec.vocabulary == vocabulary_of(POEM)
-    assert not data.sources
-    assert TextFile("nowhere.txt", symbols="bytes").spec.vocabulary == BYTES, "that of bytes needs no file"
-    with pytest.raises(ValueError, match=r"nowhere\.txt.*is not a file"):
-        _ = TextFile("nowhere.txt").spec
-    data.spec = replace(data.spec, vocabulary=(*data.spec.vocabulary, "+"))
-    data.setup()
-    assert data.spec.vocabulary[-1] == "+", "a vocabulary that was given stays"
 
 
 @pytest.mark.parametrize("symbols", ["characters", "bytes"])
