@@ -23,6 +23,7 @@ FURTHER_FILES = {
 }
 OF_FEATURES = re.compile(r"(fid|kid|inception_score|precision|recall)(_\w+)?")
 """Metrics that are computed from the features of an extractor."""
+FID = re.compile(r"(val|test)/fid-.+")
 OVER_REAL = re.compile(r"test/fid_over_real-(.+)")
 PREFIX = "The "  # of the text that the example continues
 
@@ -192,14 +193,15 @@ def _metrics(card: Card) -> str:
 
 def _over_real(card: Card) -> Iterator[str]:
     """Yields what a reader must know of FID with a classifier, if it was measured."""
+    if not any(published_type(name).startswith("fid_") and FID.fullmatch(name) for name in card.metrics):
+        return
     ratios = [(found[1], value) for name, value in card.metrics.items() if (found := OVER_REAL.fullmatch(name))]
-    if ratios:
-        values = ", ".join(f"{value:.3g} ({protocol})" for protocol, value in ratios)
-        yield (
-            "FID has features of a classifier of such images, not of Inception: compare it with FIDs of the same "
-            "classifier and number of samples only. Divided by the FID of as many training images, which is 1 for a "
-            f"perfect model, it is {values}."
-        )
+    values = ", ".join(f"{value:.3g} ({protocol})" for protocol, value in ratios)
+    yield (
+        "FID has features of a classifier of such images, not of Inception: compare it with FIDs of the same "
+        "classifier and number of samples only. Divided by the FID of as many training images, which is 1 for a "
+        f"perfect model, it is {values or 'not known yet: `python -m zoo evaluate` measures it'}."
+    )
 
 
 def _table(columns: list[str], rows: list[list[str]]) -> str:
