@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from lightning_modules.parts.mcmc import Energy, hmc_step, mala_step
 from lightning_modules.parts.noise import new_generator
+from lightning_modules.parts.precision import in_finest, in_float64
 
 SALAKHUTDINOV = "salakhutdinov"
 KERNELS = ("hmc", "mala")
@@ -119,7 +120,7 @@ class RBMPath:
         self.weight, self.visible_bias, self.hidden_bias = weight, visible_bias, hidden_bias
         self.base_bias = base_bias.to(visible_bias)
         self.back = weight.T.contiguous()
-        base = F.softplus(self.base_bias.double()).sum()
+        base = F.softplus(in_float64(self.base_bias)).sum()
         self.base_log_partition = base.item() + weight.shape[1] * math.log(2)
 
     def start(self, num_chains: int, generator: Generator) -> GibbsState:
@@ -252,7 +253,7 @@ class EnergyPath:
             x, accepted = hmc_step(annealed, state.x, step_size, self.num_leapfrog, generator)
         else:
             x, accepted = mala_step(annealed, state.x, step_size, generator)
-        return self.observe(x), accepted.double().mean()
+        return self.observe(x), in_finest(accepted).mean()
 
     def tuned(
         self,
