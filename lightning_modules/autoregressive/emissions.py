@@ -78,10 +78,12 @@ class Categorical(nn.Module):
 
     def problem_with(self, x: Tensor) -> str | None:
         """Names numbers that are not symbols, if there are any."""
-        x = x.to(torch.uint8) if x.dtype == torch.bool else x
-        if not x.is_floating_point() and x.min() >= 0 and x.max() < self.size:
+        if x.is_floating_point():
+            return f"it was built for {self.size} symbols, which are integers, but a batch is of {x.dtype}."
+        least, most = x.long().aminmax()  # not every integer type can be compared
+        if least >= 0 and most < self.size:
             return None
-        return f"it was built for {self.size} symbols, but a batch of {x.dtype} spans [{x.min()}, {x.max()}]."
+        return f"it was built for {self.size} symbols, but a batch of {x.dtype} spans [{least}, {most}]."
 
 
 def restricted(logits: Tensor, top_k: int | None = None, top_p: float | None = None) -> Tensor:

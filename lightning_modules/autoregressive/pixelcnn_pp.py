@@ -231,7 +231,7 @@ class PixelCNNPlusPlus(LikelihoodModule):
         checked(x, self, lambda images: problem_with_shape(images, shape))
         if (known_rows is None) == (mask is None):
             raise ValueError("Give either known_rows (from the top) or mask (bool, (height, width)).")
-        known = known_pixels(shape[1:], known_rows) if mask is None else mask
+        known = known_pixels(shape[1:], known_rows) if mask is None else torch.as_tensor(mask)
         if known.dtype != torch.bool or tuple(known.shape) != shape[1:]:
             raise ValueError(f"mask must be bool of {shape[1:]}, not {known.dtype} of {tuple(known.shape)}.")
         if known.any() or not len(x):

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from datamodules.spec import DataSpec
 from lightning_modules.metrics.names import short_count
-from lightning_modules.metrics.protocol import check_num_samples_at_least_two, sample_blocks
+from lightning_modules.metrics.protocol import at_least_two, sample_blocks
 from lightning_modules.parts.precision import in_float64
 
 RADIUS = 0.25
@@ -89,7 +89,7 @@ def evaluate_points(
     Raises:
         ValueError: If ``num_samples`` is too small, the data have no modes, or a sample is not finite.
     """
-    check_num_samples_at_least_two(num_samples=num_samples)
+    num_samples = at_least_two("num_samples", num_samples)
     modes, scale = modes_of(spec)
     samples = sample_blocks(module, num_samples, spec.shape, seed=seed)
     found = mode_coverage(samples, modes, scale)

@@ -76,7 +76,7 @@ def music_rates(rolls: Tensor, lengths: Tensor) -> dict[str, float]:
     ranges = in_float64(torch.where(used.any(1), highest - lowest, 0))
     return {
         "notes_per_frame": sounding.mean().item(),
-        "silent_frames": (sounding == 0).double().mean().item(),
+        "silent_frames": in_float64(sounding == 0).mean().item(),
         "repeated_frames": repeated.mean().item() if len(repeated) else 0.0,
         "pitch_range": ranges.mean().item(),
     }

@@ -12,6 +12,7 @@ Limitation: every process receives all features (10 000 images of Inception are 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -241,7 +242,12 @@ def _float32(seen: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
 def check_num_samples_at_least_two(**numbers: int) -> None:
     """Raises ValueError unless every number, named by its keyword, is an integer of at least 2."""
     for name, number in numbers.items():
-        as_count(name, number, 2, ": one sample has no covariance")
+        at_least_two(name, number)
+
+
+def at_least_two(name: str, number: Any) -> int:
+    """Returns a number of samples as an ``int``; raises ValueError unless it is a whole number of at least 2."""
+    return as_count(name, number, 2, ": one sample has no covariance")
 
 
 def same_everywhere(values: dict[str, float]) -> dict[str, float]:

@@ -13,8 +13,8 @@ from lightning_modules.metrics.feature_metrics import IMAGE_METRICS, check_metri
 from lightning_modules.metrics.names import metric_name
 from lightning_modules.metrics.protocol import (
     BLOCK_SIZE,
+    at_least_two,
     check_extractor,
-    check_num_samples_at_least_two,
     extract_images,
     extract_samples,
     same_everywhere,
@@ -54,7 +54,7 @@ def evaluate_samples(
         ValueError: If a metric or split is unknown, ``num_samples`` too small, the data are not images, a sample
             not finite, or there are no real statistics.
     """
-    check_num_samples_at_least_two(num_samples=num_samples)
+    num_samples = at_least_two("num_samples", num_samples)
     check_metrics(tuple(metrics))
     if "fid" in metrics:
         warn_if_few(extractor, num_samples)
@@ -97,7 +97,7 @@ def evaluate_classes(
     Raises:
         ValueError: If the data have no classes, or ``num_samples`` is too small.
     """
-    check_num_samples_at_least_two(num_samples=num_samples)
+    num_samples = at_least_two("num_samples", num_samples)
     if spec.num_classes is None:
         raise ValueError(f"{spec.name} has no classes.")
     labels = torch.arange(BLOCK_SIZE) % spec.num_classes
@@ -134,7 +134,7 @@ def train_fid(
     Raises:
         ValueError: If there are fewer training images than ``num_samples``.
     """
-    check_num_samples_at_least_two(num_samples=num_samples)
+    num_samples = at_least_two("num_samples", num_samples)
     images = datamodule.images("train")[0]
     if len(images) < num_samples:
         raise ValueError(f"num_samples={num_samples}, but {datamodule.spec.name} has {len(images)} training images.")

@@ -41,7 +41,7 @@ def problem_with_shape(x: Any, shape: Sequence[int], what: str = "shape") -> str
 def problem_with_numbers(x: Tensor) -> str | None:
     """Returns a sentence that says why a tensor holds no data at all (none, complex, NaN or infinite), or ``None``."""
     if x.numel() == 0:
-        return f"the batch is empty, of shape {list(x.shape)}: give at least one example."
+        return "the batch is empty: give at least one example."
     if x.is_complex():
         return f"it takes real numbers, but a batch is of {x.dtype}."
     if x.is_floating_point() and not torch.isfinite(x).all():
@@ -66,12 +66,13 @@ def problem_with_examples(
 
     Args:
         x: What a caller gave as examples.
-        shape: Shape of an example; ``None`` for any.
+        shape: Shape of an example; ``None`` if ``further`` knows it.
         value_range: Range of images; ``None`` for any.
         further: Returns a further problem, of values of the right form.
     """
     if shape is None:
-        shape = x.shape[1:] if isinstance(x, Tensor) else ()
+        any_shape = x.shape[1:] if isinstance(x, Tensor) else ()
+        return problem_with_shape(x, any_shape) or further() or problem_with_numbers(x)
     if problem := problem_with_form(x, shape) or further():
         return problem
     return problem_with_range(x, value_range) if value_range and len(shape) == 3 else None
