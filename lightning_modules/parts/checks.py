@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-TEMPERATURES = 1e-6, 1e6
+TEMPERATURES = 1e-6, 1e4
 """Lowest and highest temperature of samplers: beyond them quotients of logits overflow, and samples become NaN."""
 
 
