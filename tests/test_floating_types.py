@@ -26,10 +26,11 @@ from lightning_modules.parts.plane import on_grid
 from lightning_modules.parts.precision import in_finest, in_float64, in_single
 from lightning_modules.parts.quantization import to_uint8
 from lightning_modules.runtime.held_out import HeldOutMeans
-from tests.test_contract import build, cases, sampled, tiny_data
+from tests.test_contract import build, cases, fit, sampled, tiny_data
 from tests.test_public_calls import calls_of, module_and_data
 
 TYPES = [torch.float64, torch.bfloat16, torch.float16]
+DENSITIES_AND_VIDEO = ("Gaussian", "GaussianMixture", "RBM", "EBM", "NCE", "TeacherForcing", "MixtureDensityRNN")
 GENERATIVE = [case for case in cases() if case.values[0] != "Classifier"]
 
 
@@ -47,6 +48,14 @@ def test_a_module_of_any_floating_type_samples_and_measures(name: str, kind: str
             continue
         for given in (x, samples):  # what it samples lies in its own support
             assert call(module, given).isfinite().all(), key
+
+
+@pytest.mark.parametrize("trained", ["64-true", "bf16-true"])
+@pytest.mark.parametrize(("name", "kind"), [case for case in GENERATIVE if case.values[0] in DENSITIES_AND_VIDEO])
+def test_densities_and_sequences_train_in_any_floating_type(name: str, kind: str, trained: str) -> None:
+    data = tiny_data(kind, name)
+    trainer = fit(build(name, data), data, precision=trained)
+    assert trainer.global_step == 4
 
 
 @pytest.mark.parametrize("dtype", TYPES, ids=str)

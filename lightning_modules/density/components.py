@@ -202,8 +202,8 @@ class FullComponents(Components):
         """Replaces the gradient of A by R A, where R = tril(gradient of A times A^T)."""
         if self.lower.grad is None or self.log_scale.grad is None or self.mean.grad is None:
             return
-        factor = self.factor()
-        gradient = self.lower.grad.tril(-1)
+        factor = in_single(self.factor())
+        gradient = in_single(self.lower.grad).tril(-1)
         # d/d log_scale = -A_ii d/dA_ii
         gradient.diagonal(dim1=1, dim2=2).copy_(-self.log_scale.grad * self.log_scale.exp())
         relative = torch.bmm(gradient, factor.mT).tril_() / shares[:, None, None]
@@ -214,7 +214,7 @@ class FullComponents(Components):
         self.log_scale.grad.copy_(-relative.diagonal(dim1=1, dim2=2))
         self.lower.grad.copy_(torch.bmm(relative, factor).tril_(-1))
         # Covariance times gradient: the mean of x - mean.
-        step = torch.linalg.solve_triangular(factor.mT, self.mean.grad[:, :, None], upper=True)
+        step = torch.linalg.solve_triangular(factor.mT, in_single(self.mean.grad)[:, :, None], upper=True)
         step = torch.linalg.solve_triangular(factor, step, upper=False)
         self.mean.grad.copy_(step.squeeze(2) / shares[:, None])
 

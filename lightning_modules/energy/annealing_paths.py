@@ -10,6 +10,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
+from lightning_modules.parts.checks import as_count
 from lightning_modules.parts.mcmc import Energy, hmc_step, mala_step
 from lightning_modules.parts.noise import new_generator
 from lightning_modules.parts.precision import in_finest, in_float64
@@ -24,10 +25,7 @@ State = TypeVar("State")
 
 def linear(num_temperatures: int) -> list[float]:
     """Returns inverse temperatures from 0 to 1 in equal steps, both ends included."""
-    if not isinstance(num_temperatures, int) or num_temperatures < 2:
-        raise ValueError(
-            f"num_temperatures={num_temperatures!r} must be an integer of at least 2, for the ends 0 and 1."
-        )
+    num_temperatures = as_count("num_temperatures", num_temperatures, 2, ", for the ends 0 and 1")
     return [step / (num_temperatures - 1) for step in range(num_temperatures)]
 
 
@@ -48,8 +46,8 @@ def temperatures(schedule: str | int | Sequence[float]) -> list[float]:
     Raises:
         ValueError: If a list does not rise from 0 to 1, or the name is unknown.
     """
-    if isinstance(schedule, int):
-        return linear(schedule)
+    if isinstance(schedule, int) or getattr(schedule, "ndim", None) == 0:  # a number, also of numpy or torch
+        return linear(schedule)  # type: ignore[arg-type]
     if isinstance(schedule, str):
         if schedule != SALAKHUTDINOV:
             raise ValueError(f"schedule={schedule!r} must be {SALAKHUTDINOV!r}, a number of temperatures or a list.")

@@ -222,9 +222,11 @@ def off_levels(x: Tensor, low: float) -> float | None:
     """Returns the first value of ``x`` that is none of the 256 grey values on [low, 1], or ``None``; NaN is none.
 
     The tolerance is the rounding of the type of ``x``, and at least ``TOLERANCE`` on [-1, 1]: an eighth of a level.
+    In bfloat16 every value on [0, 1] is within rounding of a level.
     """
-    coarse = torch.finfo(x.dtype).eps / 3 if x.is_floating_point() else 0.0
-    levels = (x.detach().to(torch.promote_types(x.dtype, torch.float32)) - low) * (255 / (1 - low))
+    scale = 255 / (1 - low)
+    rounding = torch.finfo(x.dtype).eps / 3 * scale if x.is_floating_point() else 0.0
+    levels = (x.detach().to(torch.promote_types(x.dtype, torch.float32)) - low) * scale
     distance = (levels - levels.round()).abs()
-    on_level = (distance <= max(TOLERANCE, coarse) * 127.5) & (levels >= -0.5) & (levels <= 255.5)
+    on_level = (distance <= max(TOLERANCE * 127.5, rounding)) & (levels >= -0.5) & (levels <= 255.5)
     return None if on_level.all() else float(x[~on_level][0])
