@@ -20,7 +20,7 @@ from lightning_modules.parts.batches import read_batch
 from lightning_modules.parts.noise import Noise
 from lightning_modules.parts.sampling import CHUNK, check_labels, evaluating
 from lightning_modules.parts.schedules import Schedule
-from lightning_modules.parts.support import checked, checked_codes, problem_with_examples, problem_with_labels
+from lightning_modules.runtime.checked_calls import ChecksCalls
 from lightning_modules.runtime.checkpoint_io import write_atomically
 from lightning_modules.runtime.distributed import broadcast_buffers, gather_objects, raise_together, rank
 from lightning_modules.runtime.flags import planned_batches, refuse_unsupported_flags, refuse_unsupported_strategy
@@ -162,13 +162,29 @@ class ZooModule(HeldOutModule, ABC):
         Raises:
             ValueError: If shape, range or labels do not fit the module, or a value is NaN or infinite.
         """
-        problem = self.problem_with_data(batch) or problem_with_labels(batch.labels, len(batch.x), self.num_classes)
+        problem = self._problem_with(batch)
         raise_together(None if problem is None else f"{type(self).__name__}: {problem}")
 
-    def problem_with_data(self, batch: Batch) -> str | None:
-        """Returns a sentence that says why the examples of a batch are outside of the model's support, or ``None``."""
-        shape = self.hparams.get("shape", getattr(self, "shape", None))
-        return problem_with_examples(batch.x, shape, self.value_range, lambda: self.batch_problem(batch))
+    def _problem_with(self, batch: Batch) -> str | None:
+        x = batch.x
+        shape = tuple(self.hparams.get("shape", x.shape[1:]))
+        if tuple(x.shape[1:]) != shape:
+            return f"it was built for shape={list(shape)}, but a batch has {list(x.shape[1:])}."
+        if x.is_floating_point() and not torch.isfinite(x).all():
+            return "the first batch holds NaN or infinite values."
+        if problem := self.batch_problem(batch):
+            return problem
+        low, high = self.value_range if self.value_range and len(shape) == 3 else (x.min(), x.max())
+        if x.min() < low - 1e-4 or x.max() > high + 1e-4:
+            return f"it expects images in [{low:g}, {high:g}], but a batch spans [{x.min():.4g}, {x.max():.4g}]."
+        if self.num_classes is None:
+            return None
+        labels, built = batch.labels, f"it was built for num_classes={self.num_classes}"
+        if labels is None or labels.shape != x.shape[:1] or labels.is_floating_point():
+            return f"{built}; a batch must be (x, integer labels of shape (N,))."
+        if labels.min() < 0 or labels.max() >= self.num_classes:
+            return f"{built}, but the labels of a batch span [{labels.min()}, {labels.max()}]."
+        return None
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Batch:
         """Converts the batch that a loader yields to a ``Batch``, which is what every step gets."""
@@ -246,7 +262,7 @@ class ZooModule(HeldOutModule, ABC):
         """Hook: restores what ``rank_state`` returned on this process."""
 
 
-class GenerativeModule(ZooModule):
+class GenerativeModule(ZooModule, ChecksCalls):
     """Abstract: a model that new data can be sampled from.
 
     Args:
@@ -261,7 +277,6 @@ class GenerativeModule(ZooModule):
     num_evaluated: int = 10_000
     """Number of samples for FID and Inception Score: 2 000 where 10 000 would take over half an hour."""
     class_probabilities: Tensor | None
-    latent_dim: int
 
     def __init__(
         self, num_classes: int | None = None, lr_schedule: Schedule | None = None, clip_norm: float | None = None
@@ -296,17 +311,6 @@ class GenerativeModule(ZooModule):
             ValueError: If ``num_samples`` is not positive, or ``labels`` do not fit the model.
         """
 
-    def examples(self, x: Tensor) -> Tensor:
-        """Returns examples of a caller (N, *shape), checked, on the model's device and in the type of its weights.
-
-        Every public density, energy, bound and code passes its data through this; gradients flow back to ``x``.
-
-        Raises:
-            ValueError: If they are of another form, or outside of the model's support.
-        """
-        checked(x, self, lambda data: self.problem_with_data(Batch(data)))
-        return x.to(self.device, next(self.parameters()).dtype)
-
     def condition(self, batch: Batch) -> Tensor | None:
         """Returns the condition in training: class labels int64 (N,), or ``None`` for an unconditional model."""
         return batch.labels if self.num_classes is not None else None
@@ -329,8 +333,7 @@ class GenerativeModule(ZooModule):
         Raises:
             ValueError: If a code is of another form, or labels are missing or do not fit.
         """
-        checked_codes(z, self, self.latent_dim)
-        chunks = z.to(self.device, next(network.parameters()).dtype).split(CHUNK)
+        chunks = self.codes(z).to(self.device, next(network.parameters()).dtype).split(CHUNK)
         if self.class_probabilities is None and labels is None:
             conditions: Sequence[Tensor | None] = [None] * len(chunks)
         else:

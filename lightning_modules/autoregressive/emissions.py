@@ -22,7 +22,7 @@ from lightning_modules.parts.likelihoods import (
     MIN_LOG_SCALE,
     discretized_logistic_log_prob,
     not_binary,
-    not_on_256_levels,
+    not_grey,
 )
 from lightning_modules.parts.precision import in_finest, in_single
 
@@ -270,4 +270,4 @@ class GreyFrames(nn.Module):
 
     def problem_with(self, x: Tensor) -> str | None:
         """Names a value that is not one of the 256 grey values, if there is one."""
-        return not_on_256_levels(x)
+        return not_grey(x)

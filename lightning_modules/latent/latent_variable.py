@@ -30,7 +30,6 @@ from lightning_modules.parts.noise import draw_normal, fixed_normal, new_generat
 from lightning_modules.parts.optimizers import BuildOptimizer
 from lightning_modules.parts.sampling import CHUNK, check_labels, check_num_samples, choose_labels, evaluating
 from lightning_modules.parts.schedules import Schedule
-from lightning_modules.parts.support import checked_codes
 
 Objective = Callable[["LatentVariableModule", Tensor, Tensor | None], dict[str, Tensor]]
 PosteriorNoise = Callable[[int, int], Iterable[Tensor]]
@@ -326,7 +325,7 @@ class LatentVariableModule(LikelihoodModule):
         """
         if not 0 <= (dimension := as_count("dimension", dimension, 0)) < self.latent_dim:
             raise ValueError(f"dimension={dimension} is not one of 0 to {self.latent_dim - 1}.")
-        codes = checked_codes(z, self, self.latent_dim).unsqueeze(1).repeat(1, len(values), 1)
+        codes = self.codes(z).unsqueeze(1).repeat(1, len(values), 1)
         codes[..., dimension] = values.to(codes)
         return self.decode_paths(codes, labels)
 
@@ -340,8 +339,7 @@ class LatentVariableModule(LikelihoodModule):
             ValueError: If ``steps`` is below 2.
         """
         steps = as_count("steps", steps, 2, ": both ends are included")
-        start, end = (checked_codes(z, self, self.latent_dim) for z in (start, end))
-        return self.decode_paths(spherical_interpolation(start, end, steps), labels)
+        return self.decode_paths(spherical_interpolation(self.codes(start), self.codes(end), steps), labels)
 
     def decode_paths(self, codes: Tensor, labels: Tensor | None) -> Tensor:
         """Decodes codes (N, V, latent_dim) to (N, V, *shape)."""

@@ -209,12 +209,13 @@ def not_on_256_bins(x: Tensor) -> str | None:
     )
 
 
-def not_on_256_levels(x: Tensor) -> str | None:
+def not_grey(x: Tensor) -> str | None:
     """Returns a sentence that names a value of ``x`` outside the 256 grey values v / 255 on [0, 1], or ``None``."""
     if (wrong := off_levels(x, 0.0)) is None:
         return None
     return (
-        f"frames hold the 256 grey values v / 255 in [0, 1], but a batch holds {wrong:.6g}; divide 8-bit frames by 255."
+        f"the likelihood needs the 256 grey values v / 255, from 0 to 1, but a batch holds {wrong:.6g}; "
+        "divide 8-bit frames by 255."
     )
 
 

@@ -78,18 +78,6 @@ def problem_with_examples(
     return problem_with_range(x, value_range) if value_range and len(shape) == 3 else None
 
 
-def problem_with_labels(labels: Tensor | None, num: int, num_classes: int | None) -> str | None:
-    """Returns a sentence that says why a batch of ``num`` examples lacks labels of these classes, or ``None``."""
-    if num_classes is None:
-        return None
-    built = f"it was built for num_classes={num_classes}"
-    if labels is None or labels.shape != (num,) or labels.is_floating_point():
-        return f"{built}; a batch must be (x, integer labels of shape (N,))."
-    if labels.min() < 0 or labels.max() >= num_classes:
-        return f"{built}, but the labels of a batch span [{labels.min()}, {labels.max()}]."
-    return None
-
-
 def checked(x: Any, owner: object, problem: Callable[[Any], str | None]) -> Tensor:
     """Returns data of a caller unless there is a problem with them.
 
