@@ -193,10 +193,10 @@ def bits_per_dim(nats: Tensor | float, dimensions: int, offset: float = 0.0) -> 
 
 def not_binary(x: Tensor, remedy: str = "build the datamodule with binarize=True") -> str | None:
     """Returns a sentence that names a value of ``x`` other than 0 and 1, or ``None`` if there is none."""
-    wrong = x[(x != 0) & (x != 1)]
-    if wrong.numel() == 0:
+    wrong = (x != 0) & (x != 1)
+    if not wrong.any():
         return None
-    return f"a Bernoulli likelihood needs values in {{0, 1}}, but a batch holds {wrong[0].item():.4g}; {remedy}."
+    return f"a Bernoulli likelihood needs values in {{0, 1}}, but a batch holds {x[wrong][0].item():.4g}; {remedy}."
 
 
 def not_on_256_bins(x: Tensor) -> str | None:

@@ -5,6 +5,7 @@ give a number that is no likelihood. Training checks the first batch of an epoch
 named ``unchecked_...``, which do not wait for the device.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -44,8 +45,9 @@ def problem_with_numbers(x: Tensor) -> str | None:
         return "the batch is empty: give at least one example."
     if x.is_complex():
         return f"it takes real numbers, but a batch is of {x.dtype}."
-    if x.is_floating_point() and not torch.isfinite(x).all():
-        wrong = x.detach()[~torch.isfinite(x.detach())][0].item()
+    x = x.detach()
+    if x.is_floating_point() and not all(map(math.isfinite, torch.stack(x.aminmax()).tolist())):
+        wrong = x[~torch.isfinite(x)][0].item()
         return f"a batch holds {wrong}; NaN or infinite values are outside of every support."
     return None
 
