@@ -20,6 +20,7 @@ from lightning_modules.parts.batches import read_batch
 from lightning_modules.parts.noise import Noise
 from lightning_modules.parts.sampling import CHUNK, check_labels, evaluating
 from lightning_modules.parts.schedules import Schedule
+from lightning_modules.runtime.checked_calls import ChecksCalls
 from lightning_modules.runtime.checkpoint_io import write_atomically
 from lightning_modules.runtime.distributed import broadcast_buffers, gather_objects, raise_together, rank
 from lightning_modules.runtime.flags import planned_batches, refuse_unsupported_flags, refuse_unsupported_strategy
@@ -274,7 +275,7 @@ class ZooModule(HeldOutModule, ABC):
         """Hook: restores what ``rank_state`` returned on this process."""
 
 
-class GenerativeModule(PredictsSamples, ZooModule):
+class GenerativeModule(PredictsSamples, ZooModule, ChecksCalls):
     """Abstract: a model that new data can be sampled from, also by ``Trainer.predict``; see ``runtime.prediction``.
 
     Args:
@@ -343,9 +344,9 @@ class GenerativeModule(PredictsSamples, ZooModule):
             read: Maps outputs to examples.
 
         Raises:
-            ValueError: Unless there is one label per code for a class-conditional model, and none for another.
+            ValueError: If a code is of another form, or labels are missing or do not fit.
         """
-        chunks = z.to(self.device, next(network.parameters()).dtype).split(CHUNK)
+        chunks = self.codes(z).to(self.device, next(network.parameters()).dtype).split(CHUNK)
         if self.class_probabilities is None and labels is None:
             conditions: Sequence[Tensor | None] = [None] * len(chunks)
         else:

@@ -326,7 +326,7 @@ class AdversarialModule(GenerativeModule):
 
     def sample_latent(self, num_samples: int, *, generator: Generator | None = None) -> Tensor:
         """Draws codes z ~ N(0, I), shape (num_samples, latent_dim)."""
-        check_num_samples(num_samples)
+        num_samples = check_num_samples(num_samples)
         return draw_normal((num_samples, self.latent_dim), generator or new_generator(), self.device)
 
     def decode(self, z: Tensor, *, labels: Tensor | None = None) -> Tensor:
@@ -339,7 +339,7 @@ class AdversarialModule(GenerativeModule):
 
     def sample(self, num_samples: int, *, labels: Tensor | None = None, generator: Generator | None = None) -> Tensor:
         """Samples examples, shape (num_samples, *shape), images in [-1, 1]; arguments as in ``GenerativeModule``."""
-        check_num_samples(num_samples)
+        num_samples = check_num_samples(num_samples)
         generator = generator or new_generator()
         labels = choose_labels(labels, num_samples, self.class_probabilities, generator)
         return self.decode(self.sample_latent(num_samples, generator=generator), labels=labels)

@@ -8,6 +8,7 @@ samples one step. All have the same interface, so that every sequence method wor
     log_prob(features, x)             nats, (N, T)
     sample(features, uniform, ...)    one step (N, 1, ...); ``uniform(*shape)`` returns uniform samples in [0, 1)
     problem_with(x)                   a sentence that names an invalid value, or None
+    steps(x)                          valid steps of any type, in the type in which the emission samples
 """
 
 import math
@@ -21,10 +22,12 @@ from lightning_modules.parts.likelihoods import (
     MIN_LOG_SCALE,
     discretized_logistic_log_prob,
     not_binary,
-    not_on_256_bins,
+    not_grey,
 )
+from lightning_modules.parts.precision import in_finest, in_single
 
 Uniform = Callable[..., Tensor]
+NOTES = "in a frame of notes 0 is silence and 1 a note, whatever its velocity"
 
 
 class Categorical(nn.Module):
@@ -51,6 +54,10 @@ class Categorical(nn.Module):
         """Maps symbols (N, T) to (N, T, embedding)."""
         return self.symbols(x)
 
+    def steps(self, x: Tensor) -> Tensor:
+        """Returns symbols as int64."""
+        return x.long()
+
     def log_prob(self, features: Tensor, x: Tensor) -> Tensor:
         """Returns log p of each symbol, nats, (N, T)."""
         return -F.cross_entropy(self.head(features).transpose(1, 2), x, reduction="none")
@@ -64,16 +71,19 @@ class Categorical(nn.Module):
         top_p: float | None = None,
     ) -> Tensor:
         """Samples a symbol (N, 1) by inverse transform sampling."""
-        logits = restricted(self.head(features[:, -1]) / temperature, top_k, top_p)
-        cumulative = logits.double().softmax(1).cumsum(1)
-        thresholds = uniform(len(features), 1).double() * cumulative[:, -1:]
+        logits = restricted(in_single(self.head(features[:, -1])) / temperature, top_k, top_p)
+        cumulative = in_finest(logits).softmax(1).cumsum(1)
+        thresholds = uniform(len(features), 1).to(cumulative) * cumulative[:, -1:]
         return torch.searchsorted(cumulative, thresholds, right=True).clamp(max=self.size - 1)
 
     def problem_with(self, x: Tensor) -> str | None:
         """Names numbers that are not symbols, if there are any."""
-        if not x.is_floating_point() and x.min() >= 0 and x.max() < self.size:
+        if x.is_floating_point():
+            return f"it was built for {self.size} symbols, which are integers, but a batch is of {x.dtype}."
+        least, most = x.long().aminmax()  # not every integer type can be compared
+        if least >= 0 and most < self.size:
             return None
-        return f"it was built for {self.size} symbols, but a batch of {x.dtype} spans [{x.min()}, {x.max()}]."
+        return f"it was built for {self.size} symbols, but a batch of {x.dtype} spans [{least}, {most}]."
 
 
 def restricted(logits: Tensor, top_k: int | None = None, top_p: float | None = None) -> Tensor:
@@ -120,7 +130,11 @@ class IndependentNotes(nn.Module):
 
     def embed(self, x: Tensor) -> Tensor:
         """Maps frames (N, T, notes) to (N, T, embedding)."""
-        return self.frames(x)
+        return self.frames(x.to(self.frames.weight.dtype))
+
+    def steps(self, x: Tensor) -> Tensor:
+        """Returns frames in the type of the weights, or in float32 where that is coarser."""
+        return in_single(x.to(self.frames.weight.dtype))
 
     def log_prob(self, features: Tensor, x: Tensor) -> Tensor:
         """Returns log p of each frame, nats, (N, T)."""
@@ -129,12 +143,12 @@ class IndependentNotes(nn.Module):
 
     def sample(self, features: Tensor, uniform: Uniform, temperature: float = 1.0) -> Tensor:
         """Samples a frame (N, 1, notes)."""
-        on = torch.sigmoid(self.head(features[:, -1:]) / temperature)
-        return (uniform(*on.shape) < on).float()
+        on = torch.sigmoid(in_single(self.head(features[:, -1:])) / temperature)
+        return (uniform(*on.shape) < on).to(on.dtype)
 
     def problem_with(self, x: Tensor) -> str | None:
         """Names a value that is neither 0 (silence) nor 1 (a note), if there is one."""
-        return not_binary(x)
+        return not_binary(x, NOTES)
 
 
 class NADENotes(nn.Module):
@@ -168,7 +182,11 @@ class NADENotes(nn.Module):
 
     def embed(self, x: Tensor) -> Tensor:
         """Maps frames (N, T, notes) to (N, T, embedding)."""
-        return self.frames(x)
+        return self.frames(x.to(self.frames.weight.dtype))
+
+    def steps(self, x: Tensor) -> Tensor:
+        """Returns frames in the type of the weights, or in float32 where that is coarser."""
+        return in_single(x.to(self.frames.weight.dtype))
 
     def log_prob(self, features: Tensor, x: Tensor) -> Tensor:
         """Returns log p of each frame, nats, (N, T).
@@ -191,14 +209,14 @@ class NADENotes(nn.Module):
         numbers, notes = uniform(len(features), self.notes), []
         for d in range(self.notes):
             logit = bias[:, d] + torch.sigmoid(activation) @ self.decode[d]
-            note = (numbers[:, d] < torch.sigmoid(logit / temperature)).float()
+            note = (numbers[:, d] < torch.sigmoid(in_single(logit) / temperature)).to(activation.dtype)
             activation = activation + note[:, None] * self.encode[d]
             notes.append(note)
-        return torch.stack(notes, 1).unsqueeze(1)
+        return in_single(torch.stack(notes, 1).unsqueeze(1))
 
     def problem_with(self, x: Tensor) -> str | None:
         """Names a value that is neither 0 (silence) nor 1 (a note), if there is one."""
-        return not_binary(x)
+        return not_binary(x, NOTES)
 
 
 class GreyFrames(nn.Module):
@@ -227,7 +245,11 @@ class GreyFrames(nn.Module):
 
     def embed(self, x: Tensor) -> Tensor:
         """Maps frames from [0, 1] to [-1, 1]."""
-        return 2 * x - 1
+        return 2 * x.to(self.head.weight.dtype) - 1
+
+    def steps(self, x: Tensor) -> Tensor:
+        """Returns frames in the type of the weights, or in float32 where that is too coarse for 256 grey values."""
+        return in_single(x.to(self.head.weight.dtype))
 
     def distribution(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Returns means and logarithms of scales of the next frames, (N, T, C, H, W) each."""
@@ -241,11 +263,11 @@ class GreyFrames(nn.Module):
 
     def sample(self, features: Tensor, uniform: Uniform, temperature: float = 1.0) -> Tensor:
         """Samples a frame (N, 1, C, H, W) of 256 grey values; the temperature multiplies the scales."""
-        mean, log_scale = self.distribution(features[:, -1:])
+        mean, log_scale = (in_single(part) for part in self.distribution(features[:, -1:]))
         u = uniform(*mean.shape).clamp(1e-5, 1 - 1e-5)
         x = mean + temperature * log_scale.clamp(min=MIN_LOG_SCALE).exp() * (u.log() - torch.log1p(-u))
         return ((x.clamp(-1, 1) + 1) * 127.5).round() / 255
 
     def problem_with(self, x: Tensor) -> str | None:
         """Names a value that is not one of the 256 grey values, if there is one."""
-        return not_on_256_bins(2 * x - 1)
+        return not_grey(x)

@@ -14,6 +14,7 @@ from lightning_modules.parts.likelihoods import (
     num_logistic_parameters,
     sample_discretized_logistic_mixture,
 )
+from lightning_modules.parts.precision import in_single
 
 INITIAL_LOG_SCALE = -2.5
 """Initial logarithm of the logistics' scales: about 20 grey values."""
@@ -78,10 +79,11 @@ class Bits:
 
     def log_prob(self, parameters: Tensor, x: Tensor) -> Tensor:
         """Sums the log-probabilities of all bits, in nats, (N,)."""
-        return bernoulli_log_prob(parameters.float(), x)
+        return bernoulli_log_prob(in_single(parameters), x)
 
     def draw(self, parameters: Tensor, uniform: Tensor, temperature: float) -> Tensor:
         """Samples a bit from its logit; the temperature divides the logit."""
+        parameters = in_single(parameters)
         return (uniform < torch.sigmoid(parameters / temperature)).to(parameters.dtype)
 
 
@@ -120,10 +122,11 @@ class GreyValues:
 
     def log_prob(self, parameters: Tensor, x: Tensor) -> Tensor:
         """Sums the log-probabilities of all pixels, in nats, (N,)."""
-        return discretized_logistic_mixture_log_prob(parameters.float(), x)
+        return discretized_logistic_mixture_log_prob(in_single(parameters), x)
 
     def draw(self, parameters: Tensor, uniform: Tensor, temperature: float) -> Tensor:
         """Samples a component, then its value; the temperature divides logits and multiplies scales."""
+        parameters = in_single(parameters)  # half precision is too coarse for 256 grey values
         return sample_discretized_logistic_mixture(parameters, uniform[:, 0], uniform[:, 1:], temperature)
 
 

@@ -8,6 +8,7 @@ from tqdm import tqdm
 
 from lightning_modules.networks.pixelcnn import FullPasses, PixelCNN
 from lightning_modules.networks.pixelcnn_cache import CachedPasses
+from lightning_modules.parts.checks import as_count
 from lightning_modules.parts.sampling import CHUNK
 
 DrawPixel = Callable[[Tensor, Tensor], Tensor]
@@ -66,6 +67,6 @@ def known_pixels(size: tuple[int, ...], rows: int | None) -> Tensor:
     Raises:
         ValueError: If there are not so many rows.
     """
-    if rows is None or not 0 <= rows <= size[0]:
+    if (rows := as_count("known_rows", rows, 0)) > size[0]:
         raise ValueError(f"known_rows={rows} must lie in [0, {size[0]}].")
     return (torch.arange(size[0]) < rows)[:, None].expand(size)

@@ -22,11 +22,13 @@ from lightning_modules.autoregressive.pixel_likelihoods import LIKELIHOODS, Pixe
 from lightning_modules.autoregressive.pixel_sampling import fill_pixels, known_pixels
 from lightning_modules.likelihood import LikelihoodModule
 from lightning_modules.networks.pixelcnn import PixelCNN
+from lightning_modules.parts.checks import as_temperature
 from lightning_modules.parts.likelihoods import NUM_COMPONENTS
 from lightning_modules.parts.noise import new_generator
 from lightning_modules.parts.optimizers import adam_with
-from lightning_modules.parts.sampling import check_labels, check_num_samples, choose_labels, evaluating
+from lightning_modules.parts.sampling import check_labels, check_num_samples, choose_labels, evaluating, measuring
 from lightning_modules.parts.schedules import warmup_and_cosine
+from lightning_modules.parts.support import checked, problem_with_numbers, problem_with_shape
 
 
 class PixelCNNPlusPlus(LikelihoodModule):
@@ -126,17 +128,23 @@ class PixelCNNPlusPlus(LikelihoodModule):
         return self.network(x, labels, uniform)
 
     def log_prob(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Returns the exact log p(x), or log p(x | y), in nats per image, (N,).
+        """Returns the exact log p(x), or log p(x | y), in nats per image, (N,), with gradients and without dropout.
 
         Args:
             x: Images (N, C, H, W) in the range of the data, on its grid.
             labels: Class labels, int64 (N,), for a class-conditional model, else ``None``.
 
         Raises:
-            ValueError: Unless there is one label per image for a class-conditional model, and none for another.
+            ValueError: If ``x`` is of another shape or off the grid, or labels are missing or do not fit.
         """
+        x = self.examples(x)
         if labels is not None or self.class_probabilities is not None:
             labels = check_labels(labels, len(x), self.class_probabilities)
+        with measuring(self):
+            return self.unchecked_log_prob(x, labels)
+
+    def unchecked_log_prob(self, x: Tensor, labels: Tensor | None) -> Tensor:
+        """Returns what ``log_prob`` does, of images and labels that fit."""
         return self.likelihood.log_prob(self(x, labels), x)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -147,7 +155,7 @@ class PixelCNNPlusPlus(LikelihoodModule):
 
     def negative_log_likelihood(self, batch: Batch, indices: Tensor, stage: str) -> dict[str, Tensor]:
         """Returns the exact value, nats per image."""
-        return {"exact": -self.log_prob(batch.x, self.condition(batch))}
+        return {"exact": -self.unchecked_log_prob(batch.x, self.condition(batch))}
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Returns Adam with a linear warm-up and a cosine decay."""
@@ -182,7 +190,7 @@ class PixelCNNPlusPlus(LikelihoodModule):
             ValueError: If ``num_samples`` or ``temperature`` is not positive, ``labels`` do not fit the model, or
                 ``mean`` is set for grey values.
         """
-        check_num_samples(num_samples)
+        num_samples = check_num_samples(num_samples)
         generator = generator or new_generator()
         labels = choose_labels(labels, num_samples, self.class_probabilities, generator)
         channels, height, width = self.hparams["shape"]
@@ -220,18 +228,19 @@ class PixelCNNPlusPlus(LikelihoodModule):
             ValueError: If not exactly one of ``known_rows`` and ``mask`` is given, or an argument does not fit.
         """
         shape = tuple(self.hparams["shape"])
-        if x.dim() != 4 or tuple(x.shape[1:]) != shape or len(x) < 1:
-            raise ValueError(f"x must be images (N, {', '.join(map(str, shape))}), not {tuple(x.shape)}.")
+        checked(x, self, lambda images: problem_with_shape(images, shape))
         if (known_rows is None) == (mask is None):
             raise ValueError("Give either known_rows (from the top) or mask (bool, (height, width)).")
-        known = known_pixels(shape[1:], known_rows) if mask is None else mask
+        known = known_pixels(shape[1:], known_rows) if mask is None else torch.as_tensor(mask)
         if known.dtype != torch.bool or tuple(known.shape) != shape[1:]:
             raise ValueError(f"mask must be bool of {shape[1:]}, not {known.dtype} of {tuple(known.shape)}.")
-        if (problem := self.likelihood.problem(x[:, :, known.to(x.device)])) is not None:
-            raise ValueError(f"The known pixels of x: {problem}")
+        if known.any() or not len(x):
+            given = x[:, :, known.to(x.device)]
+            checked(given, self, lambda pixels: problem_with_numbers(pixels) or self.likelihood.problem(pixels))
         generator = generator or new_generator()
         labels = choose_labels(labels, len(x), self.class_probabilities, generator)
-        return self.fill(x.to(self.device), known.cpu(), labels, generator, temperature, False, cached)
+        dtype = torch.promote_types(self.network.head.bias.dtype, torch.float32)
+        return self.fill(x.to(self.device, dtype), known.cpu(), labels, generator, temperature, False, cached)
 
     def fill(
         self,
@@ -244,8 +253,7 @@ class PixelCNNPlusPlus(LikelihoodModule):
         cached: bool,
     ) -> Tensor:
         """Samples the pixels of ``x`` that are not ``known``; see ``sample`` and ``complete``."""
-        if not temperature > 0:
-            raise ValueError(f"temperature={temperature} must be positive.")
+        temperature = as_temperature(temperature)
         if mean and self.hparams["likelihood"] != "bernoulli":
             raise ValueError("mean=True is for bits: the mean of a mixture of logistics may be an unlikely grey value.")
         num, _, height, width = x.shape

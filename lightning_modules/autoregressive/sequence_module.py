@@ -6,26 +6,33 @@ Padding enters neither a loss nor a metric.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from tqdm.auto import tqdm
 
 from datamodules.spec import Batch, DataSpec
-from lightning_modules.autoregressive.emissions import Categorical
 from lightning_modules.autoregressive.sequence_network import SequenceNetwork
+from lightning_modules.autoregressive.sequence_steps import (
+    choice_of,
+    continued,
+    problem_with_steps,
+    vocabulary_problem,
+)
 from lightning_modules.base import GenerativeModule, as_json
 from lightning_modules.networks.sequence_cores import State, detached
 from lightning_modules.parts.batches import lengths_of as lengths_of
 from lightning_modules.parts.batches import step_mask as step_mask
+from lightning_modules.parts.checks import as_count
 from lightning_modules.parts.noise import new_generator
 from lightning_modules.parts.optimizers import BuildOptimizer
-from lightning_modules.parts.sampling import CHUNK, check_num_samples, choose_labels, evaluating
+from lightning_modules.parts.precision import in_finest
+from lightning_modules.parts.sampling import CHUNK, check_num_samples, choose_labels, evaluating, measuring
 from lightning_modules.parts.schedules import Schedule
+from lightning_modules.parts.support import checked
 from lightning_modules.runtime.held_out import Mean, Weighted
 
 
@@ -94,15 +101,20 @@ class SequenceModule(GenerativeModule):
 
     def batch_problem(self, batch: Batch) -> str | None:
         """Returns what is wrong with the steps of a batch or their number, if anything is."""
-        x, lengths, emission = batch.x, lengths_of(batch), self.network.emission
-        step_shape = list(emission.start(1, x.device).shape[2:])
-        if list(x.shape[2:]) != step_shape:
-            return f"it was built for step_shape={step_shape}, but a batch is {list(x.shape)}."
-        if problem := emission.problem_with(x):
+        x, emission = batch.x, self.network.emission
+        if problem := problem_with_steps(x, self.step_shape) or emission.problem_with(x):
             return problem
+        lengths = lengths_of(batch)
+        if lengths.is_floating_point() or lengths.dtype == torch.bool:
+            return f"lengths must be integers, not {lengths.dtype}."
         if lengths.shape != x.shape[:1] or lengths.min() < 1 or lengths.max() > x.shape[1]:
             return f"a batch must be (x, lengths) with lengths in 1..{x.shape[1]}, shape ({len(x)},)."
         return None
+
+    @property
+    def step_shape(self) -> tuple[int, ...]:
+        """Shape of one step: () for tokens, (88,) for frames of a piano roll, (3,) for strokes, (C, H, W) for video."""
+        return tuple(self.network.emission.start(1, self.device).shape[2:])
 
     def averaged_networks(self) -> Mapping[str, nn.Module]:
         """Returns the whole network, which sampling uses."""
@@ -132,19 +144,39 @@ class SequenceModule(GenerativeModule):
         return self.network(self.network.inputs(x, before), state)
 
     def step_log_prob(self, x: Tensor, carried: tuple[Tensor, State] | None = None) -> tuple[Tensor, State]:
-        """Returns log p(x_t | x_<t) of every step, nats (N, T), and the last state; arguments as in ``read``."""
+        """Returns log p(x_t | x_<t) of every step, nats (N, T), and the last state; arguments as in ``read``.
+
+        Training calls it: it checks nothing, and dropout is on in training mode, which ``log_prob`` turns off.
+        """
         features, after = self.read(x, carried)
         return self.network.emission.log_prob(features, x), after
 
     def log_prob(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Returns the exact log p(x) of whole sequences, nats, shape (N,).
+        """Returns the exact log p(x) of whole sequences, nats, shape (N,), with gradients.
+
+        It is that of evaluation mode, whatever the mode of the module, which does not change: without dropout.
 
         Args:
-            x: Shape (N, T, ...), as the datamodule yields them.
-            lengths: int64 (N,); by default all T steps count.
+            x: Shape (N, T, ...), as the datamodule yields them; any type that holds the values.
+            lengths: Integers (N,); by default all T steps count.
+
+        Raises:
+            ValueError: If ``x`` is of another form or holds what is no step, or a length is not in 1 to T.
         """
-        values, _ = self.step_log_prob(x)
-        return values.sum(1) if lengths is None else (values * step_mask(lengths, x.shape[1])).sum(1)
+        lengths = None if lengths is None else torch.as_tensor(lengths)
+        x = self.sequences(x, lengths)
+        with measuring(self):
+            values, _ = self.step_log_prob(x)
+        return values.sum(1) if lengths is None else (values * step_mask(lengths.to(x.device), x.shape[1])).sum(1)
+
+    def sequences(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Returns sequences of a caller (N, T, ...), checked, on the model's device and in the type of its steps.
+
+        Raises:
+            ValueError: If they are of another form, hold what is no step, or a length is not in 1 to T.
+        """
+        checked(x, self, lambda data: self.problem_with_data(Batch(data, lengths=lengths)))
+        return self.network.emission.steps(x.to(self.device))
 
     def mean_over_steps(self, values: Tensor, valid: Tensor) -> Tensor:
         """Returns the mean over valid steps, scaled so that the average over processes is the mean over all steps."""
@@ -201,7 +233,8 @@ class SequenceModule(GenerativeModule):
         values, state = self.step_log_prob(batch.x, self.carried_into(batch, stage))
         self.carry(batch, state, stage)
         units, per_step = self.units()
-        nll = ((per_step - values) * step_mask(lengths, batch.x.shape[1])).sum(1).double()
+        nll = ((per_step - values) * step_mask(lengths, batch.x.shape[1])).sum(1)
+        nll = in_finest(nll)
         if batch.continues is not None:
             return {f"nats_per_step-exact_state_carried{units}": (nll / lengths, lengths)}
         kind = f"exact{units}"
@@ -254,7 +287,7 @@ class SequenceModule(GenerativeModule):
         Raises:
             ValueError: If a number is out of range, or labels are given.
         """
-        check_num_samples(num_samples)
+        num_samples = check_num_samples(num_samples)
         generator = generator or new_generator()
         choose_labels(labels, num_samples, None, generator)
         empty = self.network.emission.start(num_samples, self.device)[:, :0]
@@ -277,7 +310,7 @@ class SequenceModule(GenerativeModule):
         """Samples p(x_{t+1:t+length} | x_{1:t}): the network processes the prefix once, and then each new step once.
 
         Args:
-            prefix: Shape (N, t, ...), t >= 0.
+            prefix: Shape (N, t, ...), t >= 0, of any type that holds the values.
             length: Number of steps to sample.
             generator: Source of all random numbers; ``None`` takes a fresh seed from the system.
             temperature: As in ``sample``.
@@ -286,63 +319,30 @@ class SequenceModule(GenerativeModule):
             progress: Whether to show a progress bar.
 
         Returns:
-            Shape (N, t + length, ...): the prefix and its continuation.
+            Shape (N, t + length, ...): the prefix and its continuation, int64 for tokens, else floating point.
 
         Raises:
             ValueError: If a number is out of range, or the prefix does not fit the model.
         """
-        choice = self.check_choice(length, temperature, top_k, top_p)
-        if len(prefix) and prefix.shape[1] and (problem := self.batch_problem(Batch(prefix))):
-            raise ValueError(f"{type(self).__name__}: {problem}")
+        length = as_count("length", length)
+        choice = choice_of(self.network.emission, temperature, top_k, top_p)
+        prefix = self.prefixes(prefix)
         generator = generator or new_generator()
 
         def uniform(*shape: int) -> Tensor:
             return torch.rand(shape, generator=generator, device=generator.device).to(self.device)
 
         with evaluating(self):
-            parts = prefix.to(self.device).split(CHUNK)
-            return torch.cat([self._continued(part, length, uniform, choice, progress) for part in parts])
+            parts = prefix.split(CHUNK)
+            return torch.cat([continued(self.network, part, length, uniform, choice, progress) for part in parts])
 
-    def _continued(
-        self, prefix: Tensor, length: int, uniform: Callable[..., Tensor], choice: dict[str, Any], progress: bool
-    ) -> Tensor:
-        start = self.network.emission.start(len(prefix), prefix.device)
-        features, state = self.network(torch.cat([start.to(prefix.dtype), prefix], 1))
-        steps = [prefix]
-        for t in tqdm(range(length), disable=not progress, leave=False, unit="step"):
-            step = self.network.emission.sample(features[:, -1:], uniform, **choice)
-            steps.append(step)
-            if t + 1 < length:
-                features, state = self.network(step, state)
-        return torch.cat(steps, 1)
-
-    def check_choice(self, length: int, temperature: float, top_k: int | None, top_p: float | None) -> dict[str, Any]:
-        """Returns the keyword arguments of the emission's ``sample``.
+    def prefixes(self, prefix: Tensor) -> Tensor:
+        """Returns prefixes of a caller (N, t, ...), t >= 0, as ``sequences`` returns them.
 
         Raises:
-            ValueError: If a number is out of range, or ``top_k`` or ``top_p`` is given for steps other than tokens.
+            ValueError: As ``sequences`` does; t may be 0, N may not.
         """
-        if not isinstance(length, int) or length < 1:
-            raise ValueError(f"length={length!r} must be a positive integer.")
-        if not (temperature > 0 and math.isfinite(temperature)):
-            raise ValueError(f"temperature={temperature} must be positive; 0.01 gives nearly the most likely steps.")
-        if top_k is not None and top_k < 1:
-            raise ValueError(f"top_k={top_k} must be at least 1.")
-        if top_p is not None and not 0 < top_p <= 1:
-            raise ValueError(f"top_p={top_p} must lie in (0, 1].")
-        if isinstance(self.network.emission, Categorical):
-            return {"temperature": temperature, "top_k": top_k, "top_p": top_p}
-        if top_k is not None or top_p is not None:
-            raise ValueError("top_k and top_p are for tokens, which these steps are not: use temperature.")
-        return {"temperature": temperature}
-
-
-def vocabulary_problem(known: DataSpec, spec: DataSpec) -> str | None:
-    """Names the first symbol that differs between the data trained on and other data, if one does."""
-    for token, (own, other) in enumerate(zip(known.vocabulary, spec.vocabulary, strict=False)):
-        if own != other:
-            return (
-                f"was trained on data in which token {token} is {own!r}, but in these data it is {other!r}: train a "
-                "new model for another vocabulary."
-            )
-    return None
+        empty = (0, *self.step_shape)
+        if not isinstance(prefix, Tensor) or tuple(prefix.shape[1:]) != empty or not len(prefix):
+            return self.sequences(prefix)
+        return self.network.emission.steps(prefix.to(self.device))

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lightning_modules.parts.precision import in_finest, in_single
+
 MIN_LOG_SIGMA = math.log(1e-3)
 """Logarithm of the smallest standard deviation, in units of the data; it keeps the likelihood bounded."""
 MAX_SLANT = 8.0
@@ -89,8 +91,12 @@ class StrokeMixture(nn.Module):
         return torch.tensor([0.0, 0.0, 1.0], device=device).expand(num, 1, 3)
 
     def embed(self, x: Tensor) -> Tensor:
-        """Returns the strokes unchanged."""
-        return x
+        """Returns the strokes in the type of the weights."""
+        return x.to(self.head.weight.dtype)
+
+    def steps(self, x: Tensor) -> Tensor:
+        """Returns strokes in the type of the weights, or in float32 where that is coarser."""
+        return in_single(x.to(self.head.weight.dtype))
 
     def distribution(self, features: Tensor) -> StrokeDistribution:
         """Returns the distribution of the steps (N, T) that follow features (N, T, ...)."""
@@ -125,12 +131,11 @@ class StrokeMixture(nn.Module):
             temperature: Divides the logits of components and pen, and multiplies the variances. Near 0 samples are
                 the mean of the most likely component, and the more likely state of the pen.
         """
-        distribution = StrokeDistribution(*(values[:, -1] for values in self.distribution(features))).at_temperature(
-            temperature
-        )
+        last = (in_single(values[:, -1]) for values in self.distribution(features))
+        distribution = StrokeDistribution(*last).at_temperature(temperature)
         choice, radius, angle, pen = uniform(len(features), 4).to(distribution.pen).unbind(1)
-        cumulative = distribution.log_weight.double().exp().cumsum(1)
-        component = torch.searchsorted(cumulative, choice.double()[:, None] * cumulative[:, -1:], right=True)
+        cumulative = in_finest(distribution.log_weight).exp().cumsum(1)
+        component = torch.searchsorted(cumulative, choice.to(cumulative)[:, None] * cumulative[:, -1:], right=True)
         component = component.clamp(max=self.num_components - 1)
         chosen = (values.gather(1, component).squeeze(1) for values in distribution[:-1])
         _, mean_x, mean_y, log_sigma_x, log_sigma_y, slant = chosen

@@ -35,6 +35,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from lightning_modules.parts.noise import draw_normal
+from lightning_modules.parts.precision import in_float64, in_single
 
 LIMIT = 0.5
 """Largest step of one dimension, in units of its standard deviation."""
@@ -127,7 +128,7 @@ class Components(nn.Module):
     def moments_of(self, x: Tensor, weights: Tensor, mean: Tensor) -> Moments:
         """Returns the moments of points under one Gaussian's weights (N,)."""
         kept = weights > NEGLIGIBLE
-        weights, offsets = weights[kept].double(), x[kept].double() - mean.double()
+        weights, offsets = in_float64(weights[kept]), in_float64(x[kept]) - in_float64(mean)
         weighted = offsets * weights[:, None]
         second = (weighted * offsets).sum(0) if self.diagonal_moments else weighted.T @ offsets
         return Moments(weights.sum(), weighted.sum(0), second)
@@ -145,7 +146,8 @@ class Components(nn.Module):
         present = moments.counts > NEGLIGIBLE
         count = moments.counts.clamp_min(NEGLIGIBLE)
         shift = moments.first / count[:, None]
-        self.set_(self.mean, torch.where(present[:, None], self.mean + shift, self.mean))
+        mean = in_float64(self.mean)
+        self.set_(self.mean, torch.where(present[:, None], mean + shift, mean))
         if self.diagonal_moments:
             return present, (moments.second / count[:, None] - shift.square()).clamp_min(0)
         return present, moments.second / count[:, None, None] - shift[:, :, None] * shift[:, None, :]
@@ -181,25 +183,27 @@ class FullComponents(Components):
     def place(self, chosen: Tensor, z: Tensor) -> Tensor:
         """Solves z = A (x - mean) for x."""
         z = z.to(self.mean.dtype)
-        x, factor = torch.empty_like(z), self.factor()
+        x, factor = torch.empty_like(z), in_single(self.factor())  # there is no solver in half precision
         for k in chosen.unique().tolist():
-            own = chosen == k
-            x[own] = self.mean[k] + torch.linalg.solve_triangular(factor[k].mT, z[own], upper=True, left=False)
+            own, mean = chosen == k, in_single(self.mean[k])
+            offset = torch.linalg.solve_triangular(factor[k].mT, in_single(z[own]), upper=True, left=False)
+            x[own] = (mean + offset).to(x.dtype)
         return x
 
     def covariances(self) -> Tensor:
         """Inverts the factors."""
-        eye = torch.eye(self.dim, dtype=self.mean.dtype, device=self.mean.device)
-        inverse = torch.linalg.solve_triangular(self.factor(), eye, upper=False)
-        return inverse @ inverse.mT
+        factor = in_single(self.factor())
+        eye = torch.eye(self.dim, dtype=factor.dtype, device=factor.device)
+        inverse = torch.linalg.solve_triangular(factor, eye, upper=False)
+        return (inverse @ inverse.mT).to(self.mean.dtype)
 
     @torch.no_grad()
     def natural_(self, shares: Tensor, limit: float) -> None:
         """Replaces the gradient of A by R A, where R = tril(gradient of A times A^T)."""
         if self.lower.grad is None or self.log_scale.grad is None or self.mean.grad is None:
             return
-        factor = self.factor()
-        gradient = self.lower.grad.tril(-1)
+        factor = in_single(self.factor())
+        gradient = in_single(self.lower.grad).tril(-1)
         # d/d log_scale = -A_ii d/dA_ii
         gradient.diagonal(dim1=1, dim2=2).copy_(-self.log_scale.grad * self.log_scale.exp())
         relative = torch.bmm(gradient, factor.mT).tril_() / shares[:, None, None]
@@ -210,7 +214,7 @@ class FullComponents(Components):
         self.log_scale.grad.copy_(-relative.diagonal(dim1=1, dim2=2))
         self.lower.grad.copy_(torch.bmm(relative, factor).tril_(-1))
         # Covariance times gradient: the mean of x - mean.
-        step = torch.linalg.solve_triangular(factor.mT, self.mean.grad[:, :, None], upper=True)
+        step = torch.linalg.solve_triangular(factor.mT, in_single(self.mean.grad)[:, :, None], upper=True)
         step = torch.linalg.solve_triangular(factor, step, upper=False)
         self.mean.grad.copy_(step.squeeze(2) / shares[:, None])
 
@@ -232,9 +236,9 @@ class FullComponents(Components):
                 "Give a larger covariance_floor."
             )
         factor = torch.linalg.solve_triangular(cholesky, eye, upper=False)
-        self.set_(self.lower, torch.where(present[:, None, None], factor.tril(-1), self.lower))
+        self.set_(self.lower, torch.where(present[:, None, None], factor.tril(-1), in_float64(self.lower)))
         log_scale = -factor.diagonal(dim1=1, dim2=2).log()
-        self.set_(self.log_scale, torch.where(present[:, None], log_scale, self.log_scale))
+        self.set_(self.log_scale, torch.where(present[:, None], log_scale, in_float64(self.log_scale)))
 
 
 class DiagonalComponents(Components):
@@ -286,4 +290,4 @@ class DiagonalComponents(Components):
         variance = variance + floors[:, None]
         if not (variance[present] > 0).all():
             raise ValueError("The variance of a dimension is zero. Give a larger covariance_floor.")
-        self.set_(self.log_scale, torch.where(present[:, None], 0.5 * variance.log(), self.log_scale))
+        self.set_(self.log_scale, torch.where(present[:, None], 0.5 * variance.log(), in_float64(self.log_scale)))

@@ -32,7 +32,8 @@ from lightning_modules.density.fitting import batches_of, checked, natural_desce
 from lightning_modules.density.low_rank import build_components
 from lightning_modules.likelihood import LikelihoodModule
 from lightning_modules.parts.noise import Noise, new_generator
-from lightning_modules.parts.sampling import CHUNK, check_num_samples, choose_labels, evaluating
+from lightning_modules.parts.precision import home_of_float64
+from lightning_modules.parts.sampling import CHUNK, check_num_samples, choose_labels, evaluating, measuring
 from lightning_modules.parts.schedules import linear_decay
 
 
@@ -74,10 +75,18 @@ class Gaussian(LikelihoodModule):
         self.components = build_components(covariance, rank, 1, self.num_dimensions)
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """Returns the log-density of examples (N, *shape), exact, in nats, shape (N,).
+        """Returns the log-density of examples (N, *shape), exact, in nats, shape (N,), with gradients.
 
         It is the density of the Gaussian on the whole space; that ``sample`` clips images is not taken into account.
+
+        Raises:
+            ValueError: If ``x`` is of another shape, is not finite, or holds images outside of [-1, 1].
         """
+        with measuring(self):
+            return self.unchecked_log_prob(self.examples(x))
+
+    def unchecked_log_prob(self, x: Tensor) -> Tensor:
+        """Returns what ``log_prob`` does, of any finite values; training calls it."""
         dtype = self.components.mean.dtype
         with torch.autocast(self.device.type, enabled=False):
             return self.components.log_prob(x.flatten(1).to(dtype)).squeeze(1)
@@ -85,7 +94,8 @@ class Gaussian(LikelihoodModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Returns the mean of -log q in nats plus the term of ``covariance_floor``."""
         floor = self.hparams["covariance_floor"]
-        return self.objective({"nll": -self.log_prob(batch.x).mean(), "floor": floor * self.components.shrinkage()[0]})
+        nll = -self.unchecked_log_prob(batch.x).mean()
+        return self.objective({"nll": nll, "floor": floor * self.components.shrinkage()[0]})
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Stops at a non-finite gradient, else replaces the gradients by natural gradients."""
@@ -98,7 +108,7 @@ class Gaussian(LikelihoodModule):
 
     def negative_log_likelihood(self, batch: Batch, indices: Tensor, stage: str) -> dict[str, Tensor]:
         """Returns the exact value."""
-        return {"exact": -self.log_prob(batch.x)}
+        return {"exact": -self.unchecked_log_prob(batch.x)}
 
     @torch.no_grad()
     def fit_closed_form(self, data: Any) -> None:
@@ -122,7 +132,8 @@ class Gaussian(LikelihoodModule):
             total = moments if total is None else Moments(*(a + b for a, b in zip(total, moments, strict=True)))
         if total is None:
             raise ValueError("There are no examples to fit.")
-        floors = torch.full((1,), self.hparams["covariance_floor"], dtype=torch.float64, device=self.device)
+        home = home_of_float64(self.device)
+        floors = torch.full((1,), self.hparams["covariance_floor"], dtype=torch.float64, device=home)
         self.components.fit_(summed_moments(total), floors, fresh=True, steps=1000)
 
     @torch.no_grad()
@@ -143,7 +154,7 @@ class Gaussian(LikelihoodModule):
         Raises:
             ValueError: If ``num_samples`` is not positive, or labels are given.
         """
-        check_num_samples(num_samples)
+        num_samples = check_num_samples(num_samples)
         generator = generator or new_generator()
         choose_labels(labels, num_samples, None, generator)
         chosen = torch.zeros(num_samples, dtype=torch.int64, device=self.device)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_modules.density.components import TINY, Components, DiagonalComponents, FullComponents, Moments
+from lightning_modules.parts.precision import in_float64, in_single
 
 COVARIANCES = ("full", "diagonal", "low_rank")
 
@@ -33,8 +34,9 @@ class LowRankComponents(Components):
 
     def cholesky(self) -> Tensor:
         """Returns the Cholesky factor of I + V^T V, the precision of h given x, shape (K, rank, rank)."""
-        eye = torch.eye(self.rank, dtype=self.mean.dtype, device=self.mean.device)
-        return torch.linalg.cholesky(eye + self.loadings.mT @ self.loadings)
+        loadings = in_single(self.loadings)  # there is no factorisation in half precision
+        eye = torch.eye(self.rank, dtype=loadings.dtype, device=loadings.device)
+        return torch.linalg.cholesky(eye + loadings.mT @ loadings)
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Maps points (N, D) to log-densities (N, K).
@@ -45,7 +47,7 @@ class LowRankComponents(Components):
         y = (x - self.mean[:, None]) * (-self.log_scale).exp()[:, None]
         cholesky = self.cholesky()
         with torch.no_grad():
-            h = torch.cholesky_solve(torch.bmm(y, self.loadings).mT, cholesky).mT
+            h = torch.cholesky_solve(torch.bmm(y, self.loadings).mT.to(cholesky), cholesky).mT.to(y)
         square = (y - torch.bmm(h, self.loadings.mT)).square().sum(2) + h.square().sum(2)
         log_determinant = self.log_scale.sum(1) + cholesky.diagonal(dim1=1, dim2=2).log().sum(1)
         return (-0.5 * (square + self.dim * math.log(2 * math.pi)) - log_determinant[:, None]).T
@@ -101,8 +103,8 @@ class LowRankComponents(Components):
             if fresh:
                 variance, weights = principal_factors(covariance[k], self.rank)
             else:
-                scale = self.log_scale[k].double().exp()
-                variance, weights = scale.square(), scale[:, None] * self.loadings[k].double()
+                scale = in_float64(self.log_scale[k]).exp()
+                variance, weights = scale.square(), scale[:, None] * in_float64(self.loadings[k])
             variance, weights = factor_analysis(
                 covariance[k], variance, weights, floor=floors[k].item(), iterations=steps
             )

@@ -12,8 +12,10 @@ from datamodules.spec import Batch
 from lightning_modules.likelihood import LikelihoodModule
 from lightning_modules.parts.mcmc import effective_sample_size
 from lightning_modules.parts.noise import Noise
+from lightning_modules.parts.normalizers import LogPartition
 from lightning_modules.parts.plane import GridDensity
-from lightning_modules.parts.sampling import CHUNK, evaluating
+from lightning_modules.parts.precision import device_and_type, in_finest, in_float64
+from lightning_modules.parts.sampling import CHUNK, evaluating, measuring
 from lightning_modules.parts.schedules import Schedule
 from lightning_modules.runtime.held_out import Weighted
 
@@ -40,12 +42,45 @@ class MeasuredNCE(LikelihoodModule):
         self.grid: GridDensity | None = None
 
     @abstractmethod
-    def log_ratio(self, x: Tensor) -> Tensor:
-        """Returns log p(x) - log q(x) = c - f(x), shape (N,): the classifier's logit at equal priors."""
+    def unchecked_log_ratio(self, x: Tensor) -> Tensor:
+        """Returns what ``log_ratio`` does, of any finite values."""
 
     @abstractmethod
+    def unchecked_log_prob(self, x: Tensor) -> Tensor:
+        """Returns what ``log_prob`` does, of any finite values."""
+
+    @abstractmethod
+    def unchecked_energy(self, x: Tensor) -> Tensor:
+        """Returns what ``energy`` does, of any finite values."""
+
+    def log_ratio(self, x: Tensor) -> Tensor:
+        """Returns log p(x) - log q(x) = c - f(x), shape (N,): the classifier's logit at equal priors.
+
+        Raises:
+            ValueError: If ``x`` is of another shape, is not finite, or holds images outside of [-1, 1].
+        """
+        with measuring(self):
+            return self.unchecked_log_ratio(self.examples(x))
+
     def log_prob(self, x: Tensor) -> Tensor:
-        """Returns log p(x) in nats, shape (N,), as far as the learned c normalises it: an estimate, not exact."""
+        """Returns log p(x) in nats, shape (N,), with gradients: -E(x) - log Z with the learned log Z = -c.
+
+        It is an estimate, not exact; ``log_partition`` returns the same log Z. Raises as ``log_ratio``.
+        """
+        with measuring(self):
+            return self.unchecked_log_prob(self.examples(x))
+
+    def energy(self, x: Tensor) -> Tensor:
+        """Returns E(x) = f(x) - log q(x) in nats, shape (N,), with gradients: p(x) is proportional to exp(-E(x)).
+
+        Raises as ``log_ratio``.
+        """
+        with measuring(self):
+            return self.unchecked_energy(self.examples(x))
+
+    def log_partition(self) -> LogPartition:
+        """Returns log Z of exp(-E), in nats: the learned -c, whose error is not known."""
+        return LogPartition(-self.log_normalizer.item(), math.nan, "learned")
 
     @abstractmethod
     def draw_noise(self, noise: Noise, num: int) -> Tensor:
@@ -58,7 +93,7 @@ class MeasuredNCE(LikelihoodModule):
     def classification_losses(self, x: Tensor, noise: Tensor) -> dict[str, Tensor]:
         """Returns -log D of data, and nu times -log(1 - D) of noise, means in nats."""
         ratio = self.hparams["noise_ratio"]
-        logits = self.log_ratio(torch.cat([x, noise])) - math.log(ratio)
+        logits = self.unchecked_log_ratio(torch.cat([x, noise])) - math.log(ratio)
         return {
             "data": F.softplus(-logits[: len(x)]).mean(),
             "noise": ratio * F.softplus(logits[len(x) :]).mean(),
@@ -67,18 +102,19 @@ class MeasuredNCE(LikelihoodModule):
     def begin_held_out(self, stage: str) -> None:
         """Integrates the density if examples are points in the plane."""
         in_the_plane = list(self.hparams["shape"]) == [2]
-        self.grid = GridDensity(self.log_prob, self.device) if in_the_plane else None
+        self.grid = GridDensity(self.unchecked_log_prob, *device_and_type(self)) if in_the_plane else None
 
     def negative_log_likelihood(self, batch: Batch, indices: Tensor, stage: str) -> dict[str, Tensor]:
         """Returns the estimate with the learned c, and in the plane also the value with p normalised over a grid."""
-        nll = -self.log_prob(batch.x).double()
+        nll = -in_finest(self.unchecked_log_prob(batch.x))
         return {"estimate_nce": nll} | ({} if self.grid is None else {"grid": nll + self.grid.log_integral})
 
     def diagnostics(self, batch: Batch, indices: Tensor, stage: str) -> Mapping[str, Weighted]:
         """Measures the classifier on held-out data and on separate noise for every example."""
         ratio = self.hparams["noise_ratio"]
         noise = self.fixed_noise(indices, max(1, round(ratio)))
-        data, contrast = self.log_ratio(batch.x), self.log_ratio(noise.flatten(0, 1)).view(noise.shape[:2])
+        data = self.unchecked_log_ratio(batch.x)
+        contrast = self.unchecked_log_ratio(noise.flatten(0, 1)).view(noise.shape[:2])
         loss = F.softplus(math.log(ratio) - data) + ratio * F.softplus(contrast - math.log(ratio)).mean(1)
         right = ((data > 0).float() + (contrast <= 0).float().mean(1)) / 2
         return {"loss": loss, "accuracy": right}
@@ -106,5 +142,5 @@ class MeasuredNCE(LikelihoodModule):
         noise = Noise(torch.Generator().manual_seed(0))
         with evaluating(self):
             parts = [min(CHUNK, num - done) for done in range(0, num, CHUNK)]
-            weights = torch.cat([self.log_ratio(self.draw_noise(noise, part)) for part in parts])
-        return effective_sample_size(weights.double()).item()
+            weights = torch.cat([self.unchecked_log_ratio(self.draw_noise(noise, part)) for part in parts])
+        return effective_sample_size(in_float64(weights)).item()

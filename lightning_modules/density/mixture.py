@@ -42,7 +42,8 @@ from lightning_modules.density.low_rank import build_components
 from lightning_modules.likelihood import LikelihoodModule
 from lightning_modules.parts.clustering import k_means
 from lightning_modules.parts.noise import Noise, draw_categorical, new_generator
-from lightning_modules.parts.sampling import CHUNK, check_num_samples, choose_labels, evaluating
+from lightning_modules.parts.precision import home_of_float64, in_float64
+from lightning_modules.parts.sampling import CHUNK, check_num_samples, choose_labels, evaluating, measuring
 from lightning_modules.parts.schedules import linear_decay
 
 START_SEED = 0
@@ -103,22 +104,34 @@ class GaussianMixture(LikelihoodModule):
 
     # Densities
 
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Returns the log-density of examples (N, *shape), exact, in nats, shape (N,), with gradients.
+
+        It is the density of the mixture on the whole space; that ``sample`` clips images is not taken into account.
+
+        Raises:
+            ValueError: If ``x`` is of another shape, is not finite, or holds images outside of [-1, 1].
+        """
+        return self.joint_log_prob(x).logsumexp(1)
+
     def joint_log_prob(self, x: Tensor) -> Tensor:
-        """Returns log pi_k + log q_k(x) of examples (N, *shape), nats, shape (N, num_components)."""
+        """Returns log pi_k + log q_k(x) of examples, nats, shape (N, num_components); x as in ``log_prob``."""
+        with measuring(self):
+            return self.unchecked_joint_log_prob(self.examples(x))
+
+    def posterior(self, x: Tensor) -> Tensor:
+        """Returns the responsibilities p(k | x) of examples, shape (N, num_components); x as in ``log_prob``."""
+        return self.joint_log_prob(x).softmax(1)
+
+    def unchecked_joint_log_prob(self, x: Tensor) -> Tensor:
+        """Returns what ``joint_log_prob`` does, of any finite values (N, ...)."""
         dtype = self.components.mean.dtype
         with torch.autocast(self.device.type, enabled=False):
             return self.components.log_prob(x.flatten(1).to(dtype)) + F.log_softmax(self.logits, 0)
 
-    def log_prob(self, x: Tensor) -> Tensor:
-        """Returns the log-density of examples (N, *shape), exact, in nats, shape (N,).
-
-        It is the density of the mixture on the whole space; that ``sample`` clips images is not taken into account.
-        """
-        return self.joint_log_prob(x).logsumexp(1)
-
-    def posterior(self, x: Tensor) -> Tensor:
-        """Returns the responsibilities p(k | x) of examples (N, *shape), shape (N, num_components)."""
-        return self.joint_log_prob(x).softmax(1)
+    def unchecked_log_prob(self, x: Tensor) -> Tensor:
+        """Returns what ``log_prob`` does, of any finite values; training calls it."""
+        return self.unchecked_joint_log_prob(x).logsumexp(1)
 
     @property
     def weights(self) -> Tensor:
@@ -163,7 +176,7 @@ class GaussianMixture(LikelihoodModule):
             raise ValueError(f"num_components={num} needs at least as many examples, but there are {len(x)}.")
         assigned = k_means(x, num, torch.Generator().manual_seed(START_SEED))
         membership = F.one_hot(assigned, num).to(x.dtype)
-        means = membership.T.double() @ x.double() / membership.double().sum(0)[:, None]
+        means = in_float64(membership).T @ in_float64(x) / in_float64(membership).sum(0)[:, None]
         self.components.mean.copy_(means)
         own = self.components.moments(x, membership)
         within = own.second.sum(0) / own.counts.sum()
@@ -180,7 +193,7 @@ class GaussianMixture(LikelihoodModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Returns the mean of -log q in nats plus the term of ``covariance_floor``."""
-        return self.objective({"nll": -self.log_prob(batch.x).mean(), "floor": self.floor_term()})
+        return self.objective({"nll": -self.unchecked_log_prob(batch.x).mean(), "floor": self.floor_term()})
 
     def floor_term(self) -> Tensor:
         """Returns the term that the objective subtracts from the mean log-likelihood."""
@@ -201,7 +214,7 @@ class GaussianMixture(LikelihoodModule):
 
     def negative_log_likelihood(self, batch: Batch, indices: Tensor, stage: str) -> dict[str, Tensor]:
         """Returns the exact value."""
-        return {"exact": -self.log_prob(batch.x)}
+        return {"exact": -self.unchecked_log_prob(batch.x)}
 
     # Training by expectation maximisation
 
@@ -242,11 +255,11 @@ class GaussianMixture(LikelihoodModule):
     def expect(self, data: Any) -> tuple[float, Moments]:
         """Makes one pass over the data; returns the objective, nats per example, and moments by responsibilities."""
         moments: Moments | None = None
-        total = torch.zeros(2, dtype=torch.float64, device=self.device)
+        total = torch.zeros(2, dtype=torch.float64, device=home_of_float64(self.device))
         for x in batches_of(data):
             flat = checked(x, self.shape).to(self.device)
-            joint = self.joint_log_prob(flat)
-            total += torch.stack([joint.logsumexp(1).double().sum(), total.new_tensor(len(flat))])
+            joint = self.unchecked_joint_log_prob(flat)
+            total += torch.stack([in_float64(joint.logsumexp(1)).sum(), total.new_tensor(len(flat))])
             own = self.components.moments(flat, joint.softmax(1))
             moments = own if moments is None else Moments(*(a + b for a, b in zip(moments, own, strict=True)))
         if moments is None:
@@ -256,7 +269,7 @@ class GaussianMixture(LikelihoodModule):
             raise ValueError(
                 f"num_components={self.components.num} needs at least as many examples, but there are {int(total[1])}."
             )
-        return (total[0] / total[1] - self.floor_term().double()).item(), summed_moments(moments)
+        return (total[0] / total[1] - in_float64(self.floor_term())).item(), summed_moments(moments)
 
     # Sampling
 
@@ -278,7 +291,7 @@ class GaussianMixture(LikelihoodModule):
         Raises:
             ValueError: If ``num_samples`` is not positive, or labels are given.
         """
-        check_num_samples(num_samples)
+        num_samples = check_num_samples(num_samples)
         generator = generator or new_generator()
         choose_labels(labels, num_samples, None, generator)
         with evaluating(self):

@@ -32,9 +32,11 @@ from datamodules.spec import Batch, DataSpec
 from lightning_modules.density.measured_nce import MeasuredNCE
 from lightning_modules.density.noise_density import BuildMethod, frozen_density
 from lightning_modules.networks.potential import build_potential
+from lightning_modules.parts.checks import check_no_labels
 from lightning_modules.parts.mcmc import effective_sample_size, mala_step
 from lightning_modules.parts.noise import Noise, new_generator
 from lightning_modules.parts.optimizers import adam_with
+from lightning_modules.parts.precision import in_finest
 from lightning_modules.parts.sampling import CHUNK, check_num_samples, evaluating
 from lightning_modules.parts.schedules import linear_decay
 
@@ -119,23 +121,25 @@ class NCE(MeasuredNCE):
 
     # Densities
 
-    def log_ratio(self, x: Tensor) -> Tensor:
-        """Returns log p(x) - log q(x) = c - f(x), shape (N,): the classifier's logit at equal priors."""
+    def unchecked_log_ratio(self, x: Tensor) -> Tensor:
+        """Returns what ``log_ratio`` does, of any finite values; training calls it."""
         if x.ndim == 4:
             x = x.contiguous(memory_format=torch.channels_last)
         return self.log_normalizer - self.network(x)
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns D(x), shape (N,): the probability that x is data, where there is nu times as much noise."""
-        return torch.sigmoid(self.log_ratio(x) - math.log(self.hparams["noise_ratio"]))
+        return torch.sigmoid(self.unchecked_log_ratio(x) - math.log(self.hparams["noise_ratio"]))
 
-    def log_prob(self, x: Tensor) -> Tensor:
-        """Returns log p(x) in nats, shape (N,), as far as the learned c normalises it: an estimate, not exact."""
-        return self.noise_density.log_prob(x) + self.log_ratio(x)  # type: ignore[operator]
+    def unchecked_log_prob(self, x: Tensor) -> Tensor:
+        """Returns what ``log_prob`` does, of any finite values."""
+        density: Any = self.noise_density
+        log_q = getattr(density, "unchecked_log_prob", density.log_prob)(x)
+        return log_q + self.unchecked_log_ratio(x)
 
-    def energy(self, x: Tensor) -> Tensor:
-        """Returns E(x) = f(x) - log q(x) in nats, shape (N,): p(x) is proportional to exp(-E(x))."""
-        return self.log_normalizer - self.log_prob(x)
+    def unchecked_energy(self, x: Tensor) -> Tensor:
+        """Returns what ``energy`` does, of any finite values; chains call it."""
+        return self.log_normalizer - self.unchecked_log_prob(x)
 
     def draw_noise(self, noise: Noise, num: int) -> Tensor:
         """Samples noise from q, shape (num, *shape)."""
@@ -145,7 +149,7 @@ class NCE(MeasuredNCE):
                 return draw(noise, num)
             seed = int(noise.integers(2**62, 1, torch.device("cpu")).item())
             generator = torch.Generator().manual_seed(seed)
-            return self.noise_density.sample(num, generator=generator)  # type: ignore[operator]
+            return self.noise_density.sample(num, generator=generator).to(self.log_normalizer)  # type: ignore[operator]
 
     # Training
 
@@ -202,9 +206,8 @@ class NCE(MeasuredNCE):
         Raises:
             ValueError: If an argument is out of range.
         """
-        check_num_samples(num_samples)
-        if labels is not None:
-            raise ValueError("labels were given to an unconditional model; NCE has no classes.")
+        num_samples = check_num_samples(num_samples)
+        check_no_labels(labels, "NCE")
         if method not in ("importance", "mcmc"):
             raise ValueError(f"method={method!r} must be 'importance' or 'mcmc'.")
         generator = generator or new_generator()
@@ -221,7 +224,7 @@ class NCE(MeasuredNCE):
         for done in range(0, num, CHUNK):
             part = min(CHUNK, num - done)
             candidates = self.draw_noise(noise, part * self.hparams["oversampling"])
-            weights = torch.cat([self.log_ratio(some) for some in candidates.split(CHUNK)]).double()
+            weights = in_finest(torch.cat([self.unchecked_log_ratio(some) for some in candidates.split(CHUNK)]))
             chosen = torch.multinomial(
                 weights.softmax(0).to(generator.device), part, replacement=True, generator=generator
             )
@@ -238,9 +241,10 @@ class NCE(MeasuredNCE):
             if step % PROPOSALS_EVERY == 0:
                 proposal = self.draw_noise(noise, num)
                 # An independence sampler: q cancels, which leaves the ratio of importance weights.
-                accepted = noise.uniform(num, device=x.device).log() < self.log_ratio(proposal) - self.log_ratio(x)
+                gain = self.unchecked_log_ratio(proposal) - self.unchecked_log_ratio(x)
+                accepted = noise.uniform(num, device=x.device).log() < gain
                 x = torch.where(accepted.view(-1, *[1] * (x.ndim - 1)), proposal, x)
                 moved["noise_acceptance"].append(accepted.float().mean().item())
-            x, accepted = mala_step(self.energy, x, self.hparams["step_size"], generator)
+            x, accepted = mala_step(self.unchecked_energy, x, self.hparams["step_size"], generator)
             moved["langevin_acceptance"].append(accepted.float().mean().item())
         return x, {name: sum(shares) / len(shares) for name, shares in moved.items()}

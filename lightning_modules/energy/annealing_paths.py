@@ -10,8 +10,10 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
+from lightning_modules.parts.checks import as_count
 from lightning_modules.parts.mcmc import Energy, hmc_step, mala_step
 from lightning_modules.parts.noise import new_generator
+from lightning_modules.parts.precision import in_finest, in_float64
 
 SALAKHUTDINOV = "salakhutdinov"
 KERNELS = ("hmc", "mala")
@@ -23,10 +25,7 @@ State = TypeVar("State")
 
 def linear(num_temperatures: int) -> list[float]:
     """Returns inverse temperatures from 0 to 1 in equal steps, both ends included."""
-    if not isinstance(num_temperatures, int) or num_temperatures < 2:
-        raise ValueError(
-            f"num_temperatures={num_temperatures!r} must be an integer of at least 2, for the ends 0 and 1."
-        )
+    num_temperatures = as_count("num_temperatures", num_temperatures, 2, ", for the ends 0 and 1")
     return [step / (num_temperatures - 1) for step in range(num_temperatures)]
 
 
@@ -47,8 +46,8 @@ def temperatures(schedule: str | int | Sequence[float]) -> list[float]:
     Raises:
         ValueError: If a list does not rise from 0 to 1, or the name is unknown.
     """
-    if isinstance(schedule, int):
-        return linear(schedule)
+    if isinstance(schedule, int) or getattr(schedule, "ndim", None) == 0:  # a number, also of numpy or torch
+        return linear(schedule)  # type: ignore[arg-type]
     if isinstance(schedule, str):
         if schedule != SALAKHUTDINOV:
             raise ValueError(f"schedule={schedule!r} must be {SALAKHUTDINOV!r}, a number of temperatures or a list.")
@@ -119,7 +118,7 @@ class RBMPath:
         self.weight, self.visible_bias, self.hidden_bias = weight, visible_bias, hidden_bias
         self.base_bias = base_bias.to(visible_bias)
         self.back = weight.T.contiguous()
-        base = F.softplus(self.base_bias.double()).sum()
+        base = F.softplus(in_float64(self.base_bias)).sum()
         self.base_log_partition = base.item() + weight.shape[1] * math.log(2)
 
     def start(self, num_chains: int, generator: Generator) -> GibbsState:
@@ -252,7 +251,7 @@ class EnergyPath:
             x, accepted = hmc_step(annealed, state.x, step_size, self.num_leapfrog, generator)
         else:
             x, accepted = mala_step(annealed, state.x, step_size, generator)
-        return self.observe(x), accepted.double().mean()
+        return self.observe(x), in_finest(accepted).mean()
 
     def tuned(
         self,

@@ -9,11 +9,13 @@ from torch.nn import functional as F
 
 from lightning_modules.energy.annealing_paths import RBMPath, bernoulli
 from lightning_modules.energy.partition import progress
-from lightning_modules.energy.persistent_chains import PersistentChains
+from lightning_modules.energy.unnormalized import UnnormalizedModel
+from lightning_modules.parts.likelihoods import not_binary
 from lightning_modules.parts.schedules import Schedule
+from lightning_modules.parts.support import checked, problem_with_form
 
 
-class BoltzmannMachine(PersistentChains):
+class BoltzmannMachine(UnnormalizedModel):
     """Abstract: E(v, h) = -a v - c h - v W h over binary v and h; a subclass trains it.
 
     Args:
@@ -50,8 +52,8 @@ class BoltzmannMachine(PersistentChains):
         """Returns h W' + a, the logits of p(v | h), shape (N, D)."""
         return torch.addmm(self.visible_bias, hidden, self.weight.T)
 
-    def energy(self, x: Tensor) -> Tensor:
-        """Returns the free energy F(x) = -log sum_h exp(-E(x, h)) in nats, shape (N,)."""
+    def unchecked_energy(self, x: Tensor) -> Tensor:
+        """Returns the free energy F(x) = -log sum_h exp(-E(x, h)) in nats, (N,), of any values (N, ...)."""
         return -(x.flatten(1) @ self.visible_bias) - F.softplus(self.hidden_input(x)).sum(1)
 
     def free_energy(self, x: Tensor) -> Tensor:
@@ -59,23 +61,52 @@ class BoltzmannMachine(PersistentChains):
         return self.energy(x)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Returns the free energy of x, shape (N,)."""
-        return self.energy(x)
+        """Returns the free energy of x, shape (N,), unchecked."""
+        return self.unchecked_energy(x)
 
     def joint_energy(self, x: Tensor, hidden: Tensor) -> Tensor:
-        """Returns E(v, h) in nats, shape (N,)."""
+        """Returns E(v, h) in nats, shape (N,).
+
+        Raises:
+            ValueError: If the examples or the hidden states (N, num_hidden) are not of their shapes, or not binary.
+        """
+        x, hidden = self.examples(x), self.hidden_states(hidden)
+        if len(x) != len(hidden):
+            raise ValueError(f"{type(self).__name__}: there are {len(x)} examples, but {len(hidden)} hidden states.")
         return -(x.flatten(1) @ self.visible_bias) - (hidden * self.hidden_input(x)).sum(1)
 
     def hidden_free_energy(self, hidden: Tensor) -> Tensor:
-        """Returns -log sum_v exp(-E(v, h)) in nats, shape (N,), of hidden states (N, num_hidden)."""
+        """Returns -log sum_v exp(-E(v, h)) in nats, shape (N,), of hidden states (N, num_hidden).
+
+        Raises:
+            ValueError: If they are of another shape, or not binary.
+        """
+        return self.unchecked_hidden_energy(self.hidden_states(hidden))
+
+    def unchecked_hidden_energy(self, hidden: Tensor) -> Tensor:
+        """Returns what ``hidden_free_energy`` does, of any values."""
         return -(hidden @ self.hidden_bias) - F.softplus(self.visible_input(hidden)).sum(1)
 
+    def hidden_states(self, hidden: Tensor) -> Tensor:
+        """Returns hidden states of a caller, checked, in the type of the weights.
+
+        Raises:
+            ValueError: If they are not of shape (N, num_hidden), or not binary.
+        """
+        size, remedy = (self.num_hidden,), "hidden units are 0 or 1"
+        checked(hidden, self, lambda h: problem_with_form(h, size, "num_hidden") or not_binary(h, remedy))
+        return hidden.to(self.weight)
+
     def encode(self, x: Tensor) -> Tensor:
-        """Returns p(h = 1 | x), shape (N, num_hidden)."""
-        return self.hidden_input(x).sigmoid()
+        """Returns p(h = 1 | x), shape (N, num_hidden), with gradients.
+
+        Raises:
+            ValueError: If ``x`` is of another shape than (N, *shape), or not binary.
+        """
+        return self.hidden_input(self.examples(x)).sigmoid()
 
     def reconstruct(self, x: Tensor) -> Tensor:
-        """Returns p(v = 1 | E[h | x]), in the shape of x."""
+        """Returns p(v = 1 | E[h | x]), in the shape of x; raises as ``encode``."""
         return self.visible_input(self.encode(x)).sigmoid().view_as(x)
 
     def filters(self) -> Tensor:

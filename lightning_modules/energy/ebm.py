@@ -26,7 +26,7 @@ from datamodules.spec import Batch, DataSpec
 from lightning_modules.energy.langevin_chains import LangevinChains
 from lightning_modules.energy.measured_ebm import MeasuredEBM
 from lightning_modules.networks.potential import build_potential
-from lightning_modules.parts.checks import check_no_labels, check_positive
+from lightning_modules.parts.checks import as_count, check_no_labels, check_positive
 from lightning_modules.parts.noise import Noise, new_generator
 from lightning_modules.parts.optimizers import adam_with
 from lightning_modules.parts.quantization import to_uint8
@@ -146,8 +146,8 @@ class EBM(MeasuredEBM):
         """Returns the shape and, for points, an MLP at temperature 1 with its settings."""
         return {"shape": list(spec.shape), **({} if spec.kind == "image" else POINTS)}
 
-    def potential(self, x: Tensor) -> Tensor:
-        """Returns f(x), shape (N,): temperature times the energy; low on data."""
+    def unchecked_potential(self, x: Tensor) -> Tensor:
+        """Returns f(x), shape (N,), of any finite values: temperature times the energy; low on data."""
         if x.ndim == 4:
             x = x.contiguous(memory_format=torch.channels_last)
         return self.network(x)
@@ -157,15 +157,12 @@ class EBM(MeasuredEBM):
         """The chains of training and of ``sample``."""
         names = ("step_size", "temperature", "max_gradient", "mh_proposal_every", "initial_scale")
         settings = {name: self.hparams[name] for name in names}
-        return LangevinChains(self.potential, bounded=self.is_image, **settings)
+        dtype = next(self.network.parameters()).dtype
+        return LangevinChains(self.unchecked_potential, bounded=self.is_image, dtype=dtype, **settings)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Returns the potential f(x), shape (N,)."""
-        return self.potential(x)
-
-    def energy(self, x: Tensor) -> Tensor:
-        """Returns E(x) = f(x) / T in nats, shape (N,): the sampler targets exp(-E)."""
-        return self.potential(x) / self.hparams["temperature"]
+        """Returns the potential f(x), shape (N,), unchecked."""
+        return self.unchecked_potential(x)
 
     def averaged_networks(self) -> Mapping[str, nn.Module]:
         """Returns the potential, the only network that sampling uses."""
@@ -183,7 +180,7 @@ class EBM(MeasuredEBM):
         if deviation := self.hparams["data_noise"]:
             x = x + deviation * self.noise.normal(*x.shape, device=x.device)
         chains = self.negative_samples(len(x))
-        positive, negative = self.potential(torch.cat([x, chains])).chunk(2)
+        positive, negative = self.unchecked_potential(torch.cat([x, chains])).chunk(2)
         self.stop_runaway(positive.mean(), negative.mean())
         terms = {"contrast": positive.mean() - negative.mean()}
         if weight := self.hparams["magnitude_weight"]:
@@ -241,7 +238,7 @@ class EBM(MeasuredEBM):
     def particles_at(self, indices: Tensor) -> Tensor:
         """Returns kept chains as examples; images were rounded to 256 levels."""
         kept = self.particles[indices]
-        return kept.float() / 127.5 - 1 if self.is_image else kept
+        return kept.to(next(self.network.parameters()).dtype) / 127.5 - 1 if self.is_image else kept
 
     def starts(self, num: int, start: str, noise: Noise) -> Tensor:
         """Draws initial states of chains: kept particles, or uniform noise."""
@@ -272,12 +269,11 @@ class EBM(MeasuredEBM):
         Raises:
             ValueError: If an argument is out of range.
         """
-        check_num_samples(num_samples)
+        num_samples = check_num_samples(num_samples)
         check_no_labels(labels, "an EBM")
         if start not in ("particles", "noise"):
             raise ValueError(f"start={start!r} must be 'particles' or 'noise'.")
-        steps = self.hparams["sample_steps"] if steps is None else steps
-        check_positive(steps=steps)
+        steps = as_count("steps", self.hparams["sample_steps"] if steps is None else steps)
         noise = Noise(generator or new_generator())
         sizes = [min(CHUNK, num_samples - done) for done in range(0, num_samples, CHUNK)]
         with evaluating(self):

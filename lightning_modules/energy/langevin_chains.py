@@ -22,6 +22,7 @@ class LangevinChains(NamedTuple):
         mh_proposal_every: Number of Langevin steps between Metropolis-Hastings proposals; ``None`` for no proposals.
         initial_scale: Uniform noise spans [-initial_scale, initial_scale] in each coordinate.
         bounded: Whether states are clamped to [-1, 1], the range of images.
+        dtype: Floating-point type of states, that of the potential's weights.
     """
 
     potential: Callable[[Tensor], Tensor]
@@ -31,10 +32,11 @@ class LangevinChains(NamedTuple):
     mh_proposal_every: int | None
     initial_scale: float
     bounded: bool
+    dtype: torch.dtype = torch.float32
 
     def start(self, uniform: Tensor) -> Tensor:
         """Maps uniform samples in [0, 1) to initial states."""
-        return self.initial_scale * (2 * uniform - 1)
+        return self.initial_scale * (2 * uniform.to(self.dtype) - 1)
 
     def run(self, x: Tensor, steps: int, noise: Noise) -> Tensor:
         """Returns chains (N, *shape) after ``steps`` Langevin steps and the proposals in between."""
@@ -48,9 +50,8 @@ class LangevinChains(NamedTuple):
     def langevin_step(self, x: Tensor, normal: Tensor) -> Tensor:
         """Makes one Langevin step of chains (N, *shape), with standard normal numbers of the same shape."""
         deviation = math.sqrt(2 * self.step_size * self.temperature)
-        x = langevin_step(
-            self.potential, x, self.step_size, normal, noise_scale=deviation, max_gradient=self.max_gradient
-        )
+        normal, limit = normal.to(self.dtype), self.max_gradient
+        x = langevin_step(self.potential, x, self.step_size, normal, noise_scale=deviation, max_gradient=limit)
         return x.clamp(-1, 1) if self.bounded else x
 
     @torch.no_grad()

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from datamodules.spec import Batch
 from lightning_modules.energy.boltzmann import BoltzmannMachine
 from lightning_modules.energy.partition import (
+    MAX_ENUMERATED,
     PartitionEstimate,
     ReverseEstimate,
     annealed_importance_sampling,
@@ -18,6 +19,8 @@ from lightning_modules.energy.partition import (
 from lightning_modules.metrics.names import short_count
 from lightning_modules.parts.likelihoods import bernoulli_log_prob, bits_per_dim
 from lightning_modules.parts.noise import fixed_uniform
+from lightning_modules.parts.normalizers import LogPartition
+from lightning_modules.parts.precision import home_of_float64, in_finest
 from lightning_modules.parts.schedules import Schedule
 from lightning_modules.runtime.distributed import gather_objects, rank, sum_over_processes, world_size
 from lightning_modules.runtime.held_out import Weighted, mean_of
@@ -78,17 +81,20 @@ class MeasuredRBM(BoltzmannMachine):
         num_chains: int = 1,
         generator: Generator | None = None,
     ) -> ReverseEstimate:
-        """Bounds log p_ann of examples (N, ...) in {0, 1} from below, by reverse annealing; see ``partition``.
+        """Bounds log p_ann of examples (N, *shape) in {0, 1} from below, by reverse annealing; see ``partition``.
 
         Args:
             x: Examples.
             schedule: As in ``annealed_importance_sampling``; by default the hyperparameter.
             num_chains: Chains per example.
             generator: Source of all random numbers; ``None`` takes a fresh seed from the system.
+
+        Raises:
+            ValueError: If ``x`` is of another shape or not binary, or a number is out of range.
         """
         schedule = self.hparams["schedule"] if schedule is None else schedule
         return reverse_annealed_importance_sampling(
-            self.annealing_path(), x.to(self.device), schedule, num_chains=num_chains, generator=generator
+            self.annealing_path(), self.examples(x), schedule, num_chains=num_chains, generator=generator
         )
 
     def exact_log_partition(self) -> float:
@@ -100,19 +106,17 @@ class MeasuredRBM(BoltzmannMachine):
         num_hidden = self.num_hidden
         few_hidden = num_hidden <= self.num_visible
         return exact_log_partition(
-            self.hidden_free_energy if few_hidden else self.energy,
+            self.unchecked_hidden_energy if few_hidden else self.unchecked_energy,
             min(num_hidden, self.num_visible),
             device=self.device,
             dtype=self.weight.dtype,
         )
 
-    def log_prob(self, x: Tensor) -> Tensor:
-        """Returns log p(x) in nats, exact, float64 (N,), by enumeration of the smaller layer.
-
-        Raises:
-            ValueError: If both layers have more than 25 units.
-        """
-        return -self.energy(x).double() - self.exact_log_partition()
+    def exact_normalizer(self) -> LogPartition | None:
+        """Returns log Z by enumeration, or ``None`` if both layers have more than 25 units."""
+        if min(self.num_hidden, self.num_visible) > MAX_ENUMERATED:
+            return None
+        return LogPartition(self.exact_log_partition(), 0.0, "enumeration")
 
     def pseudo_nll(self, x: Tensor, pixels: Tensor) -> Tensor:
         """Returns minus the pseudo-log-likelihood, -sum_i log p(v_i | all others), in nats, shape (N,).
@@ -120,7 +124,14 @@ class MeasuredRBM(BoltzmannMachine):
         Args:
             x: Examples, (N, ...).
             pixels: int64 (N, M): the units that the sum is estimated from, as D times their mean.
+
+        Raises:
+            ValueError: If ``x`` is of another shape than (N, *shape), or not binary.
         """
+        return self.unchecked_pseudo_nll(self.examples(x), pixels)
+
+    def unchecked_pseudo_nll(self, x: Tensor, pixels: Tensor) -> Tensor:
+        """Returns what ``pseudo_nll`` does, of any values (N, ...)."""
         x, inputs = x.flatten(1), self.hidden_input(x)
         change = 1 - 2 * x.gather(1, pixels)
         flipped = inputs[:, None] + change[:, :, None] * self.weight[pixels]
@@ -142,7 +153,7 @@ class MeasuredRBM(BoltzmannMachine):
         """Returns F(x) + log Z in tests, with log Z by annealed importance sampling and, for small models, exact."""
         if stage == "val" or self.partition is None:
             return {}
-        energy = self.energy(batch.x).double()
+        energy = in_finest(self.unchecked_energy(batch.x))
         exact = {} if self.exact is None else {"exact": energy + self.exact}
         return {"ais": energy + self.partition.log_partition, **exact}
 
@@ -159,11 +170,12 @@ class MeasuredRBM(BoltzmannMachine):
         pixels = (fixed_uniform(indices, min(PSEUDO_PIXELS, self.num_visible)) * self.num_visible).long()
         logits = self.visible_input(self.hidden_input(x).sigmoid())
         values = {
-            "pseudo_nll": self.pseudo_nll(x, pixels),
+            "pseudo_nll": self.unchecked_pseudo_nll(x, pixels),
             "reconstruction_cross_entropy": -bernoulli_log_prob(logits, x),
         }
         if self.reference is not None:
-            values["free_energy_gap"] = self.energy(x) - self.energy(self.reference).mean()
+            reference = self.unchecked_energy(self.reference.to(self.weight))
+            values["free_energy_gap"] = self.unchecked_energy(x) - reference.mean()
         return values
 
     def model_measures(self, stage: str) -> Mapping[str, float]:
@@ -197,7 +209,7 @@ class MeasuredRBM(BoltzmannMachine):
                 values.append(-self.reverse_log_likelihood(block, generator=generator).log_likelihood)
         nll = torch.cat(values)
         sums = torch.stack([torch.ones_like(nll).sum(), nll.sum(), nll.square().sum()])
-        mean, kind = mean_of(sum_over_processes(sums.to(self.device))), f"raise-{short_count(len(x))}"
+        mean, kind = mean_of(sum_over_processes(sums.to(home_of_float64(self.device)))), f"raise-{short_count(len(x))}"
         return {
             f"nll-{kind}": mean.mean,
             f"bits_per_dim-{kind}": float(bits_per_dim(mean.mean, self.num_dimensions)),

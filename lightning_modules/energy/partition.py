@@ -31,8 +31,11 @@ from torch import Generator, Tensor
 from tqdm import tqdm
 
 from lightning_modules.energy.annealing_paths import SALAKHUTDINOV, AnnealingPath, State, temperatures
+from lightning_modules.parts.checks import as_count
 from lightning_modules.parts.mcmc import Energy, effective_sample_size
 from lightning_modules.parts.noise import new_generator
+from lightning_modules.parts.normalizers import LogPartition
+from lightning_modules.parts.precision import in_float64
 
 MAX_ENUMERATED = 25
 BLOCK = 2**14
@@ -44,12 +47,13 @@ class LowEffectiveSampleSize(UserWarning):
 
 
 @dataclass(frozen=True)
-class PartitionEstimate:
+class PartitionEstimate(LogPartition):
     """An estimate of log Z by annealed importance sampling; the mean of the weights is unbiased for Z.
 
     Attributes:
         log_partition: Logarithm of the mean weight, nats; low in expectation.
         standard_error: Standard error of ``log_partition``, by the delta method, nats.
+        source: ``"ais"``.
         effective_sample_size: (sum w)^2 / sum w^2, between 1 and ``num_chains``.
         num_chains: Number of independent chains.
         num_temperatures: Number of inverse temperatures, both ends included.
@@ -58,8 +62,6 @@ class PartitionEstimate:
         samples: Last states of the chains: samples of p_ann, and with their weights samples of the model.
     """
 
-    log_partition: float
-    standard_error: float
     effective_sample_size: float
     num_chains: int
     num_temperatures: int
@@ -125,13 +127,12 @@ def annealed_importance_sampling(
         ValueError: If an argument is out of range.
         FloatingPointError: If a weight is NaN or infinite; the message names the inverse temperature.
     """
-    if num_chains < 2:
-        raise ValueError(f"num_chains={num_chains} must be at least 2: a standard error needs two.")
+    num_chains = as_count("num_chains", num_chains, 2, ": a standard error needs two")
     betas, generator = temperatures(schedule), generator or new_generator()
     state = path.start(num_chains, generator)
     log_weights, accepted = torch.full((num_chains,), path.base_log_partition, dtype=torch.float64), torch.zeros(())
     for before, after in progress(list(pairwise(betas)), "AIS"):
-        log_weights += path.log_ratio(state, before, after).double().to(log_weights.device)
+        log_weights += in_float64(path.log_ratio(state, before, after)).to(log_weights.device)
         check_weights(log_weights, after)
         state, share = path.step(state, after, generator)
         accepted = accepted + share
@@ -172,14 +173,15 @@ def reverse_annealed_importance_sampling(
         ValueError: If an argument is out of range.
         FloatingPointError: If a weight is NaN or infinite; the message names the inverse temperature.
     """
-    if num_chains < 1 or len(x) < 1:
-        raise ValueError(f"num_chains={num_chains} and the number of examples, {len(x)}, must be at least 1.")
+    num_chains = as_count("num_chains", num_chains)
+    if len(x) < 1:
+        raise ValueError(f"The number of examples, {len(x)}, must be at least 1.")
     betas, generator = temperatures(schedule), generator or new_generator()
     state = path.observe(x.repeat_interleave(num_chains, 0))
-    log_weights = path.log_density(state, 1.0).double().cpu() - path.base_log_partition
+    log_weights = path.log_density(state, 1.0).cpu().double() - path.base_log_partition
     for before, after in progress(list(pairwise(betas))[::-1], "RAISE"):
         state, _ = path.step(state, after, generator)
-        log_weights += path.log_ratio(state, after, before).double().cpu()
+        log_weights += path.log_ratio(state, after, before).cpu().double()
         check_weights(log_weights, before)
     weights = log_weights.view(len(x), num_chains)
     values = weights.logsumexp(1) - math.log(num_chains)
@@ -212,7 +214,7 @@ def exact_log_partition(
     places, sums = torch.arange(num_units, device=device), []
     for start in progress(range(0, 2**num_units, BLOCK), "states"):
         states = torch.arange(start, min(start + BLOCK, 2**num_units), device=device)
-        sums.append((-energy((states[:, None] >> places & 1).to(dtype))).double().logsumexp(0))
+        sums.append(in_float64(-energy((states[:, None] >> places & 1).to(dtype))).logsumexp(0))
     return torch.stack(sums).logsumexp(0).item()
 
 
@@ -225,6 +227,7 @@ def estimate_from(log_weights: Tensor, num_temperatures: int, acceptance: float,
     return PartitionEstimate(
         log_partition=total.item() - math.log(num),
         standard_error=(relative.std() / math.sqrt(num)).item(),
+        source="ais",
         effective_sample_size=effective_sample_size(log_weights).item(),
         num_chains=num,
         num_temperatures=num_temperatures,

@@ -25,7 +25,7 @@ from torch import Generator, Tensor
 from datamodules.spec import Batch
 from lightning_modules.energy.annealing_paths import SALAKHUTDINOV, temperatures
 from lightning_modules.energy.measured_rbm import MeasuredRBM
-from lightning_modules.parts.checks import check_counts, check_no_labels
+from lightning_modules.parts.checks import as_count, as_temperature, check_counts, check_no_labels
 from lightning_modules.parts.likelihoods import not_binary
 from lightning_modules.parts.noise import new_generator
 from lightning_modules.parts.optimizers import fused_if_possible
@@ -124,7 +124,7 @@ class RBM(MeasuredRBM):
         images = datamodule.images("train")[0]
         if images.shape[1:] != torch.Size(self.hparams["shape"]) or images.dtype != torch.uint8:
             return
-        self.reference = images[:REFERENCE_SIZE].gt(127).float().to(self.device)
+        self.reference = images[:REFERENCE_SIZE].gt(127).to(self.weight)
         if not self.is_initialized:
             counts = torch.stack([block.gt(127).sum(0) for block in images.split(READ_CHUNK)]).sum(0)
             self.initialize(counts, len(images))
@@ -143,7 +143,7 @@ class RBM(MeasuredRBM):
         if batch_idx == 0:
             self.first_batch(x)
         samples = self.negative_samples(x.flatten(1))
-        positive, negative = self.energy(torch.cat([x.flatten(1), samples])).split([len(x), len(samples)])
+        positive, negative = self.unchecked_energy(torch.cat([x.flatten(1), samples])).split([len(x), len(samples)])
         return self.objective({"contrast": positive.mean() - negative.mean()})
 
     @torch.no_grad()
@@ -243,13 +243,12 @@ class RBM(MeasuredRBM):
         Raises:
             ValueError: If an argument is out of range.
         """
-        check_num_samples(num_samples)
+        num_samples = check_num_samples(num_samples)
         check_no_labels(labels, "an RBM")
-        steps = self.hparams["sample_steps"] if steps is None else steps
+        steps = as_count("steps", self.hparams["sample_steps"] if steps is None else steps)
+        temperature = as_temperature(temperature)
         start = self.hparams["start"] if start is None else start
         check_start(start)
-        if steps < 1 or not temperature > 0:
-            raise ValueError(f"steps={steps} must be at least 1 and temperature={temperature} positive.")
         generator = generator or new_generator()
         sizes = [min(CHUNK, num_samples - done) for done in range(0, num_samples, CHUNK)]
         settings: dict[str, Any] = {"temperature": temperature, "annealed": start == "annealed", "mean": mean}

@@ -23,6 +23,7 @@ from torch import Generator, Tensor, nn
 from datamodules.spec import Batch, DataSpec
 from lightning_modules.latent.observation import Observation
 from lightning_modules.likelihood import LikelihoodModule
+from lightning_modules.parts.checks import as_count, as_temperature
 from lightning_modules.parts.interpolation import spherical_interpolation
 from lightning_modules.parts.likelihoods import gaussian_kl, log_mean_exp
 from lightning_modules.parts.noise import draw_normal, fixed_normal, new_generator
@@ -36,10 +37,9 @@ ROWS = 500
 """Number of codes that are decoded at once for a bound, chosen so that their logits stay in the CPU cache."""
 
 
-def check_particles(name: str, value: int) -> None:
-    """Raises ValueError unless a number of samples from the posterior is a positive integer."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{name}={value!r} must be a positive integer: 1 gives the ELBO, more give a tighter bound.")
+def check_particles(name: str, value: Any) -> int:
+    """Returns a number of samples from the posterior as an ``int``; raises ValueError unless it is positive."""
+    return as_count(name, value, hint=": 1 gives the ELBO, more give a tighter bound")
 
 
 class LatentVariableModule(LikelihoodModule):
@@ -84,7 +84,7 @@ class LatentVariableModule(LikelihoodModule):
         super().__init__(num_tested, num_classes, lr_schedule)
         check_particles("val_particles", val_particles)
         check_particles("test_particles", test_particles)
-        self.observation, self.encoder, self.decoder = observation, encoder, decoder
+        self.observation, self.encoder, self.decoder, self.shape = observation, encoder, decoder, observation.shape
         self.value_range, self.discrete = observation.value_range, observation.discrete
         self.latent_dim, self.build_optimizer, self.objective_of = latent_dim, optimizer, objective
         self.particles = {"val": val_particles, "test": test_particles}
@@ -121,7 +121,7 @@ class LatentVariableModule(LikelihoodModule):
     # Posterior and bounds
 
     def posterior(self, x: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Returns mean and log-scale of q(z|x), each (N, latent_dim), with gradients."""
+        """Returns mean and log-scale of q(z|x), each (N, latent_dim), with gradients; training calls it, unchecked."""
         mean, log_scale = self.encoder(x, labels).chunk(2, dim=1)
         return mean, log_scale
 
@@ -152,17 +152,15 @@ class LatentVariableModule(LikelihoodModule):
         """Returns an unbiased estimate of L_1 = E_q log p(x|z) - KL(q(z|x) || p(z)), nats, shape (N,); eq. 1.32.
 
         Args:
-            x: Shape (N, *shape).
+            x: Shape (N, *shape); there are no gradients, and the networks run in evaluation mode.
             num_samples: Samples from q over which log p(x|z) is averaged; the KL term is exact.
             labels: Class labels, int64 (N,), for a class-conditional model.
             generator: Source of random numbers; ``None`` takes a fresh seed from the system.
 
         Raises:
-            ValueError: If a value of ``x`` has probability zero, or an argument is out of range.
+            ValueError: If ``x`` is of another shape, a value has probability zero, or an argument is out of range.
         """
-        check_particles("num_samples", num_samples)
-        draw = self.drawn_from(generator or new_generator(), num_samples)
-        return self.measure(x, self.labels_for(x, labels), num_samples, draw, exact_kl=True)
+        return self.measure(*self.requested(x, num_samples, labels, generator), exact_kl=True)
 
     def log_prob_bound(
         self, x: Tensor, num_samples: int, *, labels: Tensor | None = None, generator: Generator | None = None
@@ -170,17 +168,23 @@ class LatentVariableModule(LikelihoodModule):
         """Returns an estimate of L_k, a lower bound of log p(x) in expectation, nats, shape (N,).
 
         Args:
-            x: Shape (N, *shape).
+            x: Shape (N, *shape); there are no gradients, and the networks run in evaluation mode.
             num_samples: k; the memory of the decoder does not grow with it.
             labels: Class labels, int64 (N,), for a class-conditional model.
             generator: Source of random numbers; ``None`` takes a fresh seed from the system.
 
         Raises:
-            ValueError: If a value of ``x`` has probability zero, or an argument is out of range.
+            ValueError: If ``x`` is of another shape, a value has probability zero, or an argument is out of range.
         """
-        check_particles("num_samples", num_samples)
+        return self.measure(*self.requested(x, num_samples, labels, generator))
+
+    def requested(
+        self, x: Tensor, num_samples: int, labels: Tensor | None, generator: Generator | None
+    ) -> tuple[Tensor, Tensor | None, int, PosteriorNoise]:
+        """Returns the first arguments of ``measure`` for a caller's, which are checked; see ``elbo``."""
+        num_samples, x = check_particles("num_samples", num_samples), self.examples(x)
         draw = self.drawn_from(generator or new_generator(), num_samples)
-        return self.measure(x, self.labels_for(x, labels), num_samples, draw)
+        return x, self.labels_for(len(x), labels), num_samples, draw
 
     def negative_log_likelihood(self, batch: Batch, indices: Tensor, stage: str) -> dict[str, Tensor]:
         """Returns the negative ELBO, ``upper_bound_k1``, and the tighter bound with the stage's number of samples."""
@@ -234,35 +238,33 @@ class LatentVariableModule(LikelihoodModule):
         """Returns noise for ``measure`` that is a function of each example's index in its split."""
         return lambda start, stop: fixed_normal(indices[start:stop], particles, self.latent_dim).split(ROWS, 1)
 
-    def labels_for(self, x: Tensor, labels: Tensor | None) -> Tensor | None:
-        """Checks examples and labels of a caller; returns the labels on the module's device.
-
-        Raises:
-            ValueError: If a value has probability zero, or the labels do not fit the model.
-        """
-        if problem := self.observation.problem_with(x):
-            raise ValueError(f"{type(self).__name__}: {problem}")
+    def labels_for(self, num: int, labels: Tensor | None) -> Tensor | None:
+        """Returns a caller's labels of ``num`` examples on the module's device, or raises ValueError."""
         if self.class_probabilities is None and labels is None:
             return None
-        return check_labels(labels, len(x), self.class_probabilities)
+        return check_labels(labels, num, self.class_probabilities)
 
     # Codes and samples
 
     def encode(self, x: Tensor, *, labels: Tensor | None = None) -> Tensor:
-        """Returns the mean of q(z|x), shape (N, latent_dim)."""
-        labels = self.labels_for(x, labels)
+        """Returns the mean of q(z|x), shape (N, latent_dim), in evaluation mode without gradients.
+
+        Raises:
+            ValueError: If ``x`` is of another shape or outside of the support, or labels are missing or do not fit.
+        """
+        x = self.examples(x)
+        labels = self.labels_for(len(x), labels)
         parts = [None] * len(x.split(CHUNK)) if labels is None else labels.split(CHUNK)
-        x = x.to(self.device, next(self.encoder.parameters()).dtype)
         with evaluating(self):
             return torch.cat([self.posterior(*pair)[0] for pair in zip(x.split(CHUNK), parts, strict=True)])
 
     def reconstruct(self, x: Tensor, *, labels: Tensor | None = None) -> Tensor:
-        """Returns E[x|z] at the mean of q(z|x), shape (N, *shape)."""
+        """Returns E[x|z] at the mean of q(z|x), shape (N, *shape); raises as ``encode``."""
         return self.decode(self.encode(x, labels=labels), labels=labels)
 
     def sample_latent(self, num_samples: int, *, generator: Generator | None = None) -> Tensor:
         """Draws codes z ~ N(0, I), shape (num_samples, latent_dim)."""
-        check_num_samples(num_samples)
+        num_samples = check_num_samples(num_samples)
         return draw_normal((num_samples, self.latent_dim), generator or new_generator(), self.device)
 
     def decode(self, z: Tensor, *, labels: Tensor | None = None) -> Tensor:
@@ -297,9 +299,7 @@ class LatentVariableModule(LikelihoodModule):
         Raises:
             ValueError: If ``num_samples`` or ``temperature`` is not positive, or ``labels`` do not fit the model.
         """
-        check_num_samples(num_samples)
-        if temperature <= 0:
-            raise ValueError(f"temperature={temperature} must be positive; 1 samples from the model itself.")
+        num_samples, temperature = check_num_samples(num_samples), as_temperature(temperature)
         source = generator or new_generator()
         labels = choose_labels(labels, num_samples, self.class_probabilities, source)
         z = temperature * self.sample_latent(num_samples, generator=source)
@@ -323,9 +323,9 @@ class LatentVariableModule(LikelihoodModule):
         Raises:
             ValueError: If there is no such coordinate.
         """
-        if not 0 <= dimension < self.latent_dim:
+        if not 0 <= (dimension := as_count("dimension", dimension, 0)) < self.latent_dim:
             raise ValueError(f"dimension={dimension} is not one of 0 to {self.latent_dim - 1}.")
-        codes = z.unsqueeze(1).repeat(1, len(values), 1)
+        codes = self.codes(z).unsqueeze(1).repeat(1, len(values), 1)
         codes[..., dimension] = values.to(codes)
         return self.decode_paths(codes, labels)
 
@@ -338,9 +338,8 @@ class LatentVariableModule(LikelihoodModule):
         Raises:
             ValueError: If ``steps`` is below 2.
         """
-        if steps < 2:
-            raise ValueError(f"steps={steps} must be at least 2: both ends are included.")
-        return self.decode_paths(spherical_interpolation(start, end, steps), labels)
+        steps = as_count("steps", steps, 2, ": both ends are included")
+        return self.decode_paths(spherical_interpolation(self.codes(start), self.codes(end), steps), labels)
 
     def decode_paths(self, codes: Tensor, labels: Tensor | None) -> Tensor:
         """Decodes codes (N, V, latent_dim) to (N, V, *shape)."""

@@ -23,6 +23,7 @@ from lightning_modules.parts.likelihoods import (
     split_logistic_parameters,
 )
 from lightning_modules.parts.noise import draw_normal
+from lightning_modules.parts.precision import in_single
 
 
 class Observation(nn.Module, ABC):
@@ -93,7 +94,7 @@ class Bernoulli(Observation):
 
     def draw(self, parameters: Tensor, generator: Generator, temperature: float) -> Tensor:
         """Samples bits, 0 or 1."""
-        probabilities = self.mean(parameters / temperature)
+        probabilities = self.mean(in_single(parameters) / temperature)
         return (self.uniform(generator, parameters.device, *probabilities.shape) < probabilities).to(parameters.dtype)
 
     def problem_with(self, x: Tensor) -> str | None:
@@ -166,7 +167,7 @@ class DiscretizedLogisticMixture(Observation):
 
     def mean(self, parameters: Tensor) -> Tensor:
         """Returns the mixture's mean clipped to [-1, 1], not rounded; tails beyond the last bins are left out."""
-        logits, means, _, couplings = split_logistic_parameters(parameters, self.shape[0])
+        logits, means, _, couplings = split_logistic_parameters(in_single(parameters), self.shape[0])
         mean = (means.clamp(-1, 1) * F.softmax(logits, 1).unsqueeze(1)).sum(2)
         if couplings is not None:
             c = (couplings * F.softmax(logits, 1).unsqueeze(1)).sum(2)
@@ -180,7 +181,7 @@ class DiscretizedLogisticMixture(Observation):
         num, (channels, height, width) = len(parameters), self.shape
         choice = self.uniform(generator, parameters.device, num, height, width)
         uniform = self.uniform(generator, parameters.device, num, channels, height, width)
-        return sample_discretized_logistic_mixture(parameters, choice, uniform, temperature)
+        return sample_discretized_logistic_mixture(in_single(parameters), choice, uniform, temperature)
 
     def problem_with(self, x: Tensor) -> str | None:
         """Refuses values other than the 256 grey values."""

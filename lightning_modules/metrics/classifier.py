@@ -92,8 +92,9 @@ class Classifier(ZooModule):
                 f"The classifier {self.extractor_name} takes uint8 images of shape {list(self.hparams['shape'])}, "
                 f"not {images.dtype} of {list(images.shape[1:])}."
             )
-        features = self.network((images.float() / 127.5 - 1).contiguous(memory_format=torch.channels_last))
-        return features, self.head(features)
+        x = (images.float() / 127.5 - 1).to(self.head.weight.dtype)
+        features = self.network(x.contiguous(memory_format=torch.channels_last))
+        return features.float(), self.head(features).float()
 
     def augment(self, x: Tensor) -> Tensor:
         """Shifts and mirrors each image independently, by an index into its padded copy."""

@@ -20,6 +20,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from lightning_modules.parts.precision import in_float64
+
 
 class ScoreWithSpread(NamedTuple):
     """A mean over splits or subsets of the images, and the standard deviation over them."""
@@ -43,7 +45,7 @@ def moments(features: Tensor) -> tuple[Tensor, Tensor]:
     """
     if features.ndim != 2 or len(features) < 2:
         raise ValueError(f"A covariance needs features (N, D) with N >= 2, but got {tuple(features.shape)}.")
-    features = features.double()
+    features = in_float64(features)
     mean = features.mean(0)
     centred = features - mean
     return mean, centred.T @ centred / (len(features) - 1)
@@ -74,7 +76,7 @@ def frechet_distance(mu1: Tensor, sigma1: Tensor, mu2: Tensor, sigma2: Tensor) -
     if not (mu1.shape == mu2.shape == (size,) and sigma1.shape == sigma2.shape == (size, size)):
         shapes = ", ".join(str(tuple(x.shape)) for x in (mu1, sigma1, mu2, sigma2))
         raise ValueError(f"Expected means (D,) and covariances (D, D) of one size D, but got {shapes}.")
-    mu1, sigma1, mu2, sigma2 = (x.double() for x in (mu1, sigma1, mu2, sigma2))
+    mu1, sigma1, mu2, sigma2 = (in_float64(x) for x in (mu1, sigma1, mu2, sigma2))
     values, vectors = torch.linalg.eigh(sigma1)
     root = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
     trace_root = torch.linalg.eigvalsh(root @ sigma2 @ root).clamp(min=0).sqrt().sum()
@@ -95,7 +97,7 @@ def inception_score(logits: Tensor, splits: int = 10) -> ScoreWithSpread:
     """
     if logits.ndim != 2 or not 1 <= splits <= len(logits):
         raise ValueError(f"Expected logits (N, K) with N >= splits >= 1, got {tuple(logits.shape)}, splits={splits}.")
-    log_prob = logits.double().log_softmax(1)
+    log_prob = in_float64(logits).log_softmax(1)
     scores = []
     for part in log_prob.tensor_split(splits):
         prob = part.exp()
@@ -129,7 +131,7 @@ def kernel_distance(real: Tensor, fake: Tensor, subset_size: int = 1000) -> Scor
     values = []
     for index in range(max(len(real), len(fake)) // subset_size):
         rows = torch.arange(index * subset_size, (index + 1) * subset_size)
-        x, y = (side[rows.to(side.device) % len(side)].double() for side in (real, fake))
+        x, y = (in_float64(side[rows.to(side.device) % len(side)]) for side in (real, fake))
         kernel_xx, kernel_yy, kernel_xy = (_cubic_kernel(a, b) for a, b in ((x, x), (y, y), (x, y)))
         within = kernel_xx.sum() - kernel_xx.trace() + kernel_yy.sum() - kernel_yy.trace()
         values.append(within / (subset_size * (subset_size - 1)) - 2 * kernel_xy.mean())
@@ -161,7 +163,7 @@ def precision_recall(real: Tensor, fake: Tensor, neighbours: int = 3, chunk: int
             f"The {neighbours}-th nearest neighbour needs more than {neighbours} real and generated images, "
             f"but there are {len(real)} real and {len(fake)} generated."
         )
-    real, fake = real.double(), fake.double()
+    real, fake = in_float64(real), in_float64(fake)
     return PrecisionAndRecall(
         precision=_covered(fake, real, _radii(real, neighbours, chunk), chunk),
         recall=_covered(real, fake, _radii(fake, neighbours, chunk), chunk),
@@ -175,4 +177,4 @@ def _radii(points: Tensor, neighbours: int, chunk: int) -> Tensor:
 
 def _covered(points: Tensor, centres: Tensor, radii: Tensor, chunk: int) -> float:
     inside = [(torch.cdist(part, centres) <= radii).any(1) for part in points.split(chunk)]
-    return torch.cat(inside).double().mean().item()
+    return in_float64(torch.cat(inside)).mean().item()

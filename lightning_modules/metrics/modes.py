@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from datamodules.spec import DataSpec
 from lightning_modules.metrics.names import short_count
-from lightning_modules.metrics.protocol import check_num_samples_at_least_two, sample_blocks
+from lightning_modules.metrics.protocol import at_least_two, sample_blocks
+from lightning_modules.parts.precision import in_float64
 
 RADIUS = 0.25
 MIN_FRACTION = 20 / 2500
@@ -56,16 +57,16 @@ def mode_coverage(samples: Tensor, modes: Tensor, scale: float) -> ModeCoverage:
         raise ValueError(f"Expected samples (N, D) and modes (M, D), got {tuple(samples.shape)}, {tuple(modes.shape)}.")
     if not torch.isfinite(samples).all():
         raise ValueError("Some samples are NaN or infinite: the model has diverged, so no mode can be counted.")
-    distance, nearest = torch.cdist(samples.double(), modes.double()).min(1)
+    distance, nearest = torch.cdist(in_float64(samples), in_float64(modes)).min(1)
 
     def counts(chosen: Tensor) -> Tensor:
         return torch.bincount(nearest[chosen], minlength=len(modes))
 
-    frequency = counts(torch.ones_like(nearest, dtype=torch.bool)).double() / len(samples)
+    frequency = in_float64(counts(torch.ones_like(nearest, dtype=torch.bool))) / len(samples)
     return ModeCoverage(
         modes=int((counts(distance < RADIUS) > MIN_FRACTION * len(samples)).sum()),
         modes_hit=int((counts(distance <= 3 * scale) > 0).sum()),
-        high_quality=(distance <= 3 * scale).double().mean().item(),
+        high_quality=in_float64(distance <= 3 * scale).mean().item(),
         kl=torch.xlogy(frequency, frequency).sum().item() + math.log(len(modes)),
     )
 
@@ -88,7 +89,7 @@ def evaluate_points(
     Raises:
         ValueError: If ``num_samples`` is too small, the data have no modes, or a sample is not finite.
     """
-    check_num_samples_at_least_two(num_samples=num_samples)
+    num_samples = at_least_two("num_samples", num_samples)
     modes, scale = modes_of(spec)
     samples = sample_blocks(module, num_samples, spec.shape, seed=seed)
     found = mode_coverage(samples, modes, scale)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from lightning_modules.metrics.sequence import PADDING
+from lightning_modules.parts.precision import in_float64
 
 LOWEST_NOTE = 21  # MIDI number of column 0
 OCTAVE = 12
@@ -68,14 +69,14 @@ def music_rates(rolls: Tensor, lengths: Tensor) -> dict[str, float]:
     """
     rolls = _without_padding(rolls, lengths)
     inside = torch.arange(rolls.shape[1], device=rolls.device) < lengths[:, None]
-    sounding = rolls.sum(2)[inside].double()
-    repeated = (rolls[:, 1:] == rolls[:, :-1]).all(2)[inside[:, 1:]].double()
+    sounding = in_float64(rolls.sum(2)[inside])
+    repeated = in_float64((rolls[:, 1:] == rolls[:, :-1]).all(2)[inside[:, 1:]])
     used = rolls.any(1).long()
     lowest, highest = used.argmax(1), rolls.shape[2] - 1 - used.flip(1).argmax(1)
-    ranges = torch.where(used.any(1), highest - lowest, 0).double()
+    ranges = in_float64(torch.where(used.any(1), highest - lowest, 0))
     return {
         "notes_per_frame": sounding.mean().item(),
-        "silent_frames": (sounding == 0).double().mean().item(),
+        "silent_frames": in_float64(sounding == 0).mean().item(),
         "repeated_frames": repeated.mean().item() if len(repeated) else 0.0,
         "pitch_range": ranges.mean().item(),
     }

@@ -12,6 +12,7 @@ Limitation: every process receives all features (10 000 images of Inception are 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -20,6 +21,7 @@ from tqdm.auto import tqdm
 
 from datamodules.spec import DataSpec
 from lightning_modules.parts.capabilities import FeatureExtractor
+from lightning_modules.parts.checks import as_count
 from lightning_modules.parts.quantization import to_uint8
 from lightning_modules.parts.sampling import evaluating
 from lightning_modules.runtime.distributed import rank, world_size
@@ -270,8 +272,12 @@ def _float32(seen: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
 def check_num_samples_at_least_two(**numbers: int) -> None:
     """Raises ValueError unless every number, named by its keyword, is an integer of at least 2."""
     for name, number in numbers.items():
-        if not isinstance(number, int) or isinstance(number, bool) or number < 2:
-            raise ValueError(f"{name}={number!r} must be an integer of at least 2: one sample has no covariance.")
+        at_least_two(name, number)
+
+
+def at_least_two(name: str, number: Any) -> int:
+    """Returns a number of samples as an ``int``; raises ValueError unless it is a whole number of at least 2."""
+    return as_count(name, number, 2, ": one sample has no covariance")
 
 
 def same_everywhere(values: dict[str, float]) -> dict[str, float]:

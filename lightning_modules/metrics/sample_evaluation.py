@@ -19,10 +19,10 @@ from lightning_modules.metrics.feature_metrics import (
 from lightning_modules.metrics.names import metric_name
 from lightning_modules.metrics.protocol import (
     BLOCK_SIZE,
+    at_least_two,
     check_extractor,
     check_extractor_fits,
     check_image_spec,
-    check_num_samples_at_least_two,
     extract_images,
     extract_samples,
     same_everywhere,
@@ -62,7 +62,7 @@ def evaluate_samples(
         ValueError: If a metric or split is unknown, ``num_samples`` too small, the data are not images, the extractor
             does not take them, a sample is not finite, or there are no real statistics.
     """
-    check_num_samples_at_least_two(num_samples=num_samples)
+    num_samples = at_least_two("num_samples", num_samples)
     check_metrics(tuple(metrics))
     check_enough(tuple(metrics), num_samples=num_samples)
     check_image_spec(spec)
@@ -108,7 +108,7 @@ def evaluate_classes(
     Raises:
         ValueError: If the data have no classes, or ``num_samples`` is too small.
     """
-    check_num_samples_at_least_two(num_samples=num_samples)
+    num_samples = at_least_two("num_samples", num_samples)
     if spec.num_classes is None:
         raise ValueError(f"{spec.name} has no classes.")
     check_extractor_fits(extractor, spec)
@@ -146,7 +146,7 @@ def train_fid(
     Raises:
         ValueError: If there are fewer training images than ``num_samples``.
     """
-    check_num_samples_at_least_two(num_samples=num_samples)
+    num_samples = at_least_two("num_samples", num_samples)
     images = datamodule.images("train")[0]
     if len(images) < num_samples:
         raise ValueError(f"num_samples={num_samples}, but {datamodule.spec.name} has {len(images)} training images.")

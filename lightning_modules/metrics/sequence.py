@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from lightning_modules.metrics.image import frechet_distance, moments
+from lightning_modules.parts.precision import home_of_float64, in_float64
 
 PADDING = -1
 """Value in records after the end of a sequence; n-grams that contain it are not counted."""
@@ -189,6 +190,7 @@ def _normalized(p: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
             f"Expected counts or probabilities of the same outcomes, (K,), none negative and not all zero, but got "
             f"shapes {tuple(p.shape)} and {tuple(q.shape)}, sums {p.sum():g} and {q.sum():g}."
         )
+    p, q = (counts.to(home_of_float64(counts.device)) for counts in (p, q))
     return p.double() / p.sum(), q.double() / q.sum()
 
 
@@ -206,7 +208,7 @@ def share_seen(generated: Tensor, training: Tensor, n: int) -> float:
         ValueError: As in ``joint_ngrams``.
     """
     own, known = joint_ngrams((generated, training), n)
-    return torch.isin(own, known.unique()).double().mean().item()
+    return in_float64(torch.isin(own, known.unique())).mean().item()
 
 
 def shares_seen(sequences: Tensor, training: Tensor, n: int) -> Tensor:
@@ -242,7 +244,7 @@ class Components(NamedTuple):
 
     def project(self, features: Tensor) -> Tensor:
         """Maps features (..., F) to coordinates (..., k), float64."""
-        return (features.double() - self.mean) @ self.basis
+        return (in_float64(features) - self.mean) @ self.basis
 
 
 def leading_components(features: Iterable[Tensor], num: int) -> Components:
@@ -259,7 +261,7 @@ def leading_components(features: Iterable[Tensor], num: int) -> Components:
         raise ValueError(f"num={num} components must be at least 1.")
     count, total, outer = 0, torch.zeros(()), torch.zeros(())
     for part in features:
-        rows = part.flatten(0, -2).double()
+        rows = in_float64(part.flatten(0, -2))
         count, total, outer = count + len(rows), total + rows.sum(0), outer + rows.T @ rows
     mean = total / max(count, 1)
     covariance = outer / max(count, 1) - torch.outer(mean, mean)
@@ -308,5 +310,5 @@ def nats_in_windows(
     if len(record) < window + 1 or window < 1:
         raise ValueError(f"window={window} needs at least {window + 1} steps, but there are {len(record)}.")
     parts = record.unfold(0, window + 1, window).split(chunk)
-    values = [step_log_prob(part)[:, 1:].double().sum(1) for part in parts]
+    values = [in_float64(step_log_prob(part)[:, 1:]).sum(1) for part in parts]
     return -torch.cat(values).mean().item() / window

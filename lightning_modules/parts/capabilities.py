@@ -8,6 +8,8 @@ from typing import Protocol, runtime_checkable
 
 from torch import Generator, Tensor, nn
 
+from lightning_modules.parts.normalizers import LogPartition
+
 
 @runtime_checkable
 class SupportsSampling(Protocol):
@@ -29,14 +31,18 @@ class SupportsInterpolation(Protocol):
 
 @runtime_checkable
 class HasDensity(Protocol):
-    """Has an exact log-density, in nats per example, shape (batch,)."""
+    """Has a log-density, in nats per example, shape (batch,): of evaluation mode, with gradients.
+
+    It refuses data outside of its support. Methods of this library also have ``unchecked_log_prob`` or another inner
+    function, which training calls.
+    """
 
     def log_prob(self, x: Tensor) -> Tensor: ...
 
 
 @runtime_checkable
 class HasBound(Protocol):
-    """Has lower bounds of the log-density, in nats per example, shape (batch,)."""
+    """Has lower bounds of the log-density, in nats, shape (batch,): of evaluation mode, without gradients."""
 
     def elbo(self, x: Tensor) -> Tensor: ...
 
@@ -45,9 +51,19 @@ class HasBound(Protocol):
 
 @runtime_checkable
 class HasEnergy(Protocol):
-    """Has an energy E with p(x) proportional to exp(-E(x)), in nats per example, shape (batch,)."""
+    """Has an energy E with p(x) proportional to exp(-E(x)), in nats per example, shape (batch,), with gradients.
+
+    It refuses data outside of its support; Markov chains, whose proposals may leave that, call ``unchecked_energy``.
+    """
 
     def energy(self, x: Tensor) -> Tensor: ...
+
+
+@runtime_checkable
+class HasLogPartition(Protocol):
+    """Returns log Z of its energy, in nats, with its standard error and source."""
+
+    def log_partition(self) -> LogPartition: ...
 
 
 @runtime_checkable

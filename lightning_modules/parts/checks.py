@@ -1,8 +1,14 @@
 """Checks of hyperparameters and arguments, which name the value that is wrong."""
 
 import math
+import operator
+from typing import Any
 
+import torch
 from torch import Tensor
+
+TEMPERATURES = 1e-6, 1e4
+"""Lowest and highest temperature of samplers: beyond them quotients of logits overflow, and samples become NaN."""
 
 
 def check_positive(**values: float) -> None:
@@ -17,6 +23,67 @@ def check_counts(**values: int) -> None:
     for name, value in values.items():
         if value < 1:
             raise ValueError(f"{name}={value} must be at least 1.")
+
+
+def as_count(name: str, value: Any, least: int = 1, hint: str = "") -> int:
+    """Returns anything that is a whole number (also of numpy, or a tensor without dimensions) as an ``int``.
+
+    Args:
+        name: Name of the argument, for the message.
+        value: The argument; booleans and floats are refused, also whole ones.
+        least: The smallest value that is allowed.
+        hint: What the message says after the number.
+
+    Raises:
+        ValueError: If it is not a whole number, or below ``least``.
+    """
+    number = None
+    if not isinstance(value, bool) and not (isinstance(value, Tensor) and (value.ndim or value.dtype == torch.bool)):
+        try:
+            number = operator.index(value)
+        except TypeError:
+            number = None
+    if number is None or number < least:
+        what = "a positive integer" if least == 1 else f"an integer of at least {least}"
+        raise ValueError(f"{name}={value!r} must be {what}{hint}.")
+    return number
+
+
+def as_temperature(value: Any) -> float:
+    """Returns the temperature of a sampler as a ``float``.
+
+    Raises:
+        ValueError: If it is not a number within ``TEMPERATURES``.
+    """
+    low, high = TEMPERATURES
+    number = math.nan
+    if not isinstance(value, (bool, str)):
+        try:
+            number = float(value)
+        except (TypeError, ValueError, RuntimeError, OverflowError):
+            number = math.nan
+    if not low <= number <= high:
+        shown = number if math.isfinite(number) and not isinstance(value, bool) else value
+        raise ValueError(
+            f"temperature={shown} must be a positive number in [{low:g}, {high:g}]: 1 samples from the model itself, "
+            "0.01 gives nearly the most likely values."
+        )
+    return number
+
+
+def as_share(name: str, value: Any) -> float:
+    """Returns a share as a ``float``.
+
+    Raises:
+        ValueError: If it is not a number in (0, 1].
+    """
+    try:
+        number = math.nan if isinstance(value, (bool, str)) else float(value)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        number = math.nan
+    if not 0 < number <= 1:
+        raise ValueError(f"{name}={value} must lie in (0, 1].")
+    return number
 
 
 def check_no_labels(labels: Tensor | None, method: str) -> None:

@@ -48,7 +48,7 @@ def k_means_plus_plus(x: Tensor, num: int, generator: Generator) -> Tensor:
         nearest[chosen] = 0  # exactly 0, so that no point is drawn twice
         if not nearest.sum() > 0:
             raise ValueError(f"{num} clusters need as many distinct points, but there are {len(chosen)}.")
-        weights = nearest.double().cpu()
+        weights = nearest.cpu().double()
         cumulative = weights.cumsum(0)
         uniform = torch.rand(candidates, generator=generator, dtype=torch.float64) * cumulative[-1]
         # Rounding may give an index after the last point with a positive weight.

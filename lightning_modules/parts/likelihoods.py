@@ -191,24 +191,43 @@ def bits_per_dim(nats: Tensor | float, dimensions: int, offset: float = 0.0) -> 
     return nats / (dimensions * math.log(2)) + offset
 
 
-def not_binary(x: Tensor) -> str | None:
+def not_binary(x: Tensor, remedy: str = "build the datamodule with binarize=True") -> str | None:
     """Returns a sentence that names a value of ``x`` other than 0 and 1, or ``None`` if there is none."""
-    wrong = x[(x != 0) & (x != 1)]
-    if wrong.numel() == 0:
+    wrong = (x != 0) & (x != 1)
+    if not wrong.any():
         return None
-    return (
-        f"a Bernoulli likelihood needs values in {{0, 1}}, but a batch holds {wrong[0].item():.4g}; "
-        "build the datamodule with binarize=True."
-    )
+    return f"a Bernoulli likelihood needs values in {{0, 1}}, but a batch holds {x[wrong][0].item():.4g}; {remedy}."
 
 
 def not_on_256_bins(x: Tensor) -> str | None:
     """Returns a sentence that names a value of ``x`` outside the 256 grey values on [-1, 1], or ``None``."""
-    levels = (x + 1) * 127.5
-    wrong = x[((levels - levels.round()).abs() > TOLERANCE * 127.5) | (levels < -0.5) | (levels > 255.5)]
-    if wrong.numel() == 0:
+    if (wrong := off_levels(x, -1.0)) is None:
         return None
     return (
-        f"the likelihood needs the 256 grey values v / 127.5 - 1, but a batch holds {wrong[0].item():.6g}; "
+        f"the likelihood needs the 256 grey values v / 127.5 - 1, but a batch holds {wrong:.6g}; "
         "build the datamodule without dequantize and binarize, and give it 8-bit images."
     )
+
+
+def not_grey(x: Tensor) -> str | None:
+    """Returns a sentence that names a value of ``x`` outside the 256 grey values v / 255 on [0, 1], or ``None``."""
+    if (wrong := off_levels(x, 0.0)) is None:
+        return None
+    return (
+        f"the likelihood needs the 256 grey values v / 255, from 0 to 1, but a batch holds {wrong:.6g}; "
+        "divide 8-bit frames by 255."
+    )
+
+
+def off_levels(x: Tensor, low: float) -> float | None:
+    """Returns the first value of ``x`` that is none of the 256 grey values on [low, 1], or ``None``; NaN is none.
+
+    The tolerance is the rounding of the type of ``x``, and at least ``TOLERANCE`` on [-1, 1]: an eighth of a level.
+    In bfloat16 every value on [0, 1] is within rounding of a level.
+    """
+    scale = 255 / (1 - low)
+    rounding = torch.finfo(x.dtype).eps / 3 * scale if x.is_floating_point() else 0.0
+    levels = (x.detach().to(torch.promote_types(x.dtype, torch.float32)) - low) * scale
+    distance = (levels - levels.round()).abs()
+    on_level = (distance <= max(TOLERANCE * 127.5, rounding)) & (levels >= -0.5) & (levels <= 255.5)
+    return None if on_level.all() else float(x[~on_level][0])

@@ -18,6 +18,8 @@ from collections.abc import Callable
 import torch
 from torch import Generator, Tensor
 
+from lightning_modules.parts.precision import in_float64
+
 Energy = Callable[[Tensor], Tensor]
 """Maps (N, ...) to energies (N,), in nats; row i of the result depends on row i alone."""
 
@@ -143,7 +145,7 @@ def chain_effective_sample_size(series: Tensor) -> Tensor:
     steps, chains = series.shape
     if steps < 4:
         raise ValueError(f"{steps} steps are too few to estimate autocorrelations; at least 4 are needed.")
-    series = series.double()
+    series = in_float64(series)
     centred = series - series.mean(0)
     spectrum = torch.fft.rfft(centred, n=2 * steps, dim=0)
     autocovariance = torch.fft.irfft(spectrum.abs().square(), n=2 * steps, dim=0)[:steps] / steps

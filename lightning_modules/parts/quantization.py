@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from lightning_modules.parts.precision import in_finest
+
 
 def to_uint8(images: Tensor, value_range: tuple[float, float]) -> Tensor:
     """Maps images to the 256 levels from which every metric is computed: clamp, round, uint8.
@@ -26,5 +28,5 @@ def to_uint8(images: Tensor, value_range: tuple[float, float]) -> Tensor:
             "images must be finite. The model has probably diverged: go back to its last good checkpoint."
         )
     low, high = value_range
-    scaled = (images.double() - low) * (255 / (high - low))
+    scaled = (in_finest(images) - low) * (255 / (high - low))
     return scaled.round().clamp(0, 255).to(torch.uint8)

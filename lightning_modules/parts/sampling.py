@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from lightning_modules.parts.checks import as_count
 from lightning_modules.parts.noise import draw_categorical
 
 CHUNK = 250
@@ -25,10 +27,35 @@ def evaluating(module: nn.Module) -> Iterator[None]:
             submodule.training = training
 
 
-def check_num_samples(num_samples: int) -> None:
-    """Raises ValueError unless ``num_samples`` is a positive integer."""
-    if not isinstance(num_samples, int) or isinstance(num_samples, bool) or num_samples < 1:
-        raise ValueError(f"num_samples={num_samples!r} must be a positive integer.")
+@contextmanager
+def measuring(module: nn.Module) -> Iterator[None]:
+    """Sets evaluation mode, and leaves gradients as the caller has them; afterwards every mode is the former again.
+
+    On CUDA the layers of cuDNN's recurrent networks have no backward pass in evaluation mode. Where gradients are
+    enabled, these stay in training mode without their dropout, which is the same function.
+    """
+    modes = [(submodule, submodule.training) for submodule in module.modules()]
+    rates = [(submodule, submodule.dropout) for submodule, _ in modes if isinstance(submodule, nn.RNNBase)]
+    module.eval()
+    if torch.is_grad_enabled():
+        for layers, _ in rates:
+            layers.training, layers.dropout = True, 0.0
+    try:
+        yield
+    finally:
+        for submodule, training in modes:
+            submodule.training = training
+        for layers, rate in rates:
+            layers.dropout = rate
+
+
+def check_num_samples(num_samples: Any) -> int:
+    """Returns the number of samples as an ``int``.
+
+    Raises:
+        ValueError: Unless it is a positive whole number; numpy's, and tensors without dimensions, are allowed.
+    """
+    return as_count("num_samples", num_samples)
 
 
 def choose_labels(

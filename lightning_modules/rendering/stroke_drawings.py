@@ -32,6 +32,7 @@ def lines(drawing: Tensor, first: int = 0, last: int | None = None) -> list[Tens
     """
     if drawing.ndim != 2 or drawing.shape[1] != 3 or not torch.isfinite(drawing).all():
         raise ValueError(f"A drawing must be finite steps (T, 3), not {tuple(drawing.shape)}.")
+    drawing = drawing.cpu()  # not every device has float64
     points, lifted = drawing[:, :2].double().cumsum(0), drawing[:, 2] > 0.5
     steps = range(len(drawing))[first:last]
     found: list[Tensor] = []

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from datamodules.spec import Batch
+from lightning_modules.parts.precision import has_float64, home_of_float64
 from lightning_modules.parts.schedules import Schedule
 from lightning_modules.runtime.distributed import broadcast_buffers, gather_objects, sum_over_processes
 from lightning_modules.runtime.optimization import OptimizedModule
@@ -30,22 +31,37 @@ class Mean(NamedTuple):
 
 
 class HeldOutMeans:
-    """Sums of weights, values and squares by name, in float64, with each example counted once."""
+    """Sums of weights, values and squares by name, in float64, with each example counted once.
+
+    On a device without float64 (Apple's GPU) the values themselves are kept until they are asked for: sums in float32
+    would lose digits, and moving each batch to the CPU would wait for the device.
+    """
 
     def __init__(self) -> None:
         self.sums: dict[str, Tensor] = {}
+        self.unsummed: dict[str, list[tuple[Tensor, Tensor]]] = {}
 
     def add(self, values: Mapping[str, Weighted]) -> None:
         """Adds the values of one batch."""
         for name, value in values.items():
             value, weight = value if isinstance(value, tuple) else (value, torch.ones_like(value))
-            value, weight = value.detach().double(), weight.detach().double()
-            sums = torch.stack([weight.sum(), (weight * value).sum(), (weight * value.square()).sum()])
-            self.sums[name] = self.sums[name] + sums if name in self.sums else sums
+            value, weight = value.detach(), weight.detach()
+            if has_float64(value.device):
+                self._sum(name, value.double(), weight.double())
+            else:
+                self.unsummed.setdefault(name, []).append((value.clone(), weight.clone()))
+
+    def _sum(self, name: str, value: Tensor, weight: Tensor) -> None:
+        sums = torch.stack([weight.sum(), (weight * value).sum(), (weight * value.square()).sum()])
+        self.sums[name] = self.sums[name] + sums if name in self.sums else sums
 
     def reduced(self, device: torch.device) -> dict[str, Mean]:
         """Returns the means over all processes, equal on each; all must call it together."""
-        return {name: mean_of(sums) for name, sums in self._everywhere(device) if sums[0] > 0}
+        for name, pairs in self.unsummed.items():
+            values, weights = (torch.cat(parts).cpu().double() for parts in zip(*pairs, strict=True))
+            self._sum(name, values, weights)
+        self.unsummed = {}
+        return {name: mean_of(sums) for name, sums in self._everywhere(home_of_float64(device)) if sums[0] > 0}
 
     def _everywhere(self, device: torch.device) -> Iterable[tuple[str, Tensor]]:
         # A process whose examples are all left out has no sums, but must take part in every reduction.

@@ -53,7 +53,7 @@ def test_the_gradient_is_that_of_the_log_likelihood() -> None:
 def test_energy_is_the_potential_over_the_temperature_that_the_sampler_has() -> None:
     """Chains on a quadratic potential have the variance T / curvature: of exp(-energy), not of exp(-potential)."""
     module = points(temperature=0.25, step_size=0.05)
-    module.potential = lambda x: 2 * x.square().sum(1)  # type: ignore[method-assign]
+    module.unchecked_potential = lambda x: 2 * x.square().sum(1)  # type: ignore[method-assign]
     x = module.sample(20_000, generator=torch.Generator().manual_seed(0), steps=60, start="noise")
     biased = 0.25 / 4 / (1 - 0.05 * 4 / 2)
     assert x.var(0).tolist() == pytest.approx([biased, biased], rel=0.05)  # 5 s.e.
@@ -68,7 +68,7 @@ def test_metropolis_hastings_proposals_carry_chains_between_modes_by_their_mass(
     def potential(x: Tensor) -> Tensor:
         return -((x[:, None] - centres).square().sum(2) / -0.08 + masses.log()).logsumexp(1)
 
-    module.potential = potential  # type: ignore[method-assign]
+    module.unchecked_potential = potential  # type: ignore[method-assign]
     module.particles.copy_(centres[1].expand_as(module.particles))
     x = module.sample(4000, generator=torch.Generator().manual_seed(0), steps=500)
     assert (x[:, 0] > 0).float().mean().item() == pytest.approx(0.75, abs=5 * math.sqrt(0.75 * 0.25 / 4000))

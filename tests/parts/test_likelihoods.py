@@ -16,6 +16,7 @@ from lightning_modules.parts.likelihoods import (
     gaussian_log_prob,
     log_mean_exp,
     not_binary,
+    not_grey,
     not_on_256_bins,
     num_logistic_parameters,
     sample_discretized_logistic_mixture,
@@ -206,3 +207,28 @@ def test_the_mean_of_weights_is_taken_in_the_logarithm() -> None:
     far = torch.tensor([[-2000.0, -2001.0], [1000.0, 1000.0]])
     expected = torch.tensor([-2000 + torch.log((1 + torch.exp(torch.tensor(-1.0))) / 2), 1000.0])
     torch.testing.assert_close(log_mean_exp(far), expected)
+
+
+@pytest.mark.parametrize("wrong", [math.nan, math.inf, -math.inf])
+def test_what_is_no_number_is_none_of_the_values(wrong: float) -> None:
+    for problem in (not_binary, not_on_256_bins, not_grey):
+        assert str(wrong) in str(problem(torch.tensor([1.0, wrong])))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
+def test_grey_values_of_every_floating_type_are_on_their_grid(dtype: torch.dtype) -> None:
+    assert not_on_256_bins(BINS.double().to(dtype)) is None
+    assert not_grey((torch.arange(256).double() / 255).to(dtype)) is None
+    if dtype != torch.bfloat16:  # where rounding alone reaches half a level of [0, 1]
+        assert "0.5" in str(not_grey(torch.tensor([0.5], dtype=dtype)))
+        assert "0.0" in str(not_on_256_bins(torch.tensor([0.001], dtype=dtype)))
+    assert "1.5" in str(not_grey(torch.tensor([1.5], dtype=dtype)))
+    assert "-0.5" in str(not_grey(torch.tensor([-0.5], dtype=dtype)))
+    assert "2" in str(not_on_256_bins(torch.tensor([2.0], dtype=dtype)))
+
+
+def test_grey_values_may_be_whole_numbers() -> None:
+    assert not_on_256_bins(torch.tensor([-1, 1])) is None
+    assert not_grey(torch.tensor([False, True])) is None
+    assert "255" in str(not_grey(torch.tensor([0, 255], dtype=torch.uint8)))
+    assert "64" in str(not_binary(torch.tensor([0, 64], dtype=torch.uint8), "notes"))

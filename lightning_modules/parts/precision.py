@@ -1,0 +1,38 @@
+"""Floating-point types: float64 where the device has it, and arithmetic that needs more digits than half precision."""
+
+import torch
+from torch import Tensor, nn
+
+WITHOUT_FLOAT64 = ("mps",)
+"""Types of devices that have no float64: Apple's GPU."""
+
+
+def has_float64(device: torch.device) -> bool:
+    """Whether tensors on the device can be float64."""
+    return device.type not in WITHOUT_FLOAT64
+
+
+def in_float64(x: Tensor) -> Tensor:
+    """Returns a tensor in float64, on the CPU if its device has no float64, with gradients."""
+    return x.double() if has_float64(x.device) else x.cpu().double()
+
+
+def home_of_float64(device: torch.device) -> torch.device:
+    """Returns the device on which ``in_float64`` places tensors of ``device``."""
+    return device if has_float64(device) else torch.device("cpu")
+
+
+def in_finest(x: Tensor) -> Tensor:
+    """Returns a tensor in float64, or in float32 if its device has no float64; it stays on its device."""
+    return x.double() if has_float64(x.device) else x.float()
+
+
+def in_single(x: Tensor) -> Tensor:
+    """Returns a tensor of half precision in float32, and any other as it is."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def device_and_type(module: nn.Module) -> tuple[torch.device, torch.dtype]:
+    """Returns the device and the floating-point type of a module's first parameter."""
+    first = next(module.parameters())
+    return first.device, first.dtype
