@@ -3,8 +3,8 @@
 from dataclasses import replace
 from typing import Any
 
-import torch.distributed
-from lightning.pytorch import LightningDataModule
+from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch.trainer.states import TrainerStatus
 
 from datamodules.loader import EvaluationLoader, Source, TrainingLoader, Transform
 from datamodules.spec import DataSpec
@@ -27,6 +27,8 @@ class ZooDataModule(LightningDataModule):
         transform: Maps (raw examples, uniform noise or None) to the examples of a batch; None leaves them as they are.
         noise: Whether ``transform`` needs noise.
         sources: The data of each split, by its name; empty before ``setup``.
+        place: Rank and number of processes whose part of the data the loaders yield; ``None`` for those of the run in
+            which a loader is used, whenever it was made.
     """
 
     spec: DataSpec
@@ -34,6 +36,7 @@ class ZooDataModule(LightningDataModule):
     seed: int
     transform: Transform | None = None
     noise: bool = False
+    place: tuple[int, int] | None = None
 
     def __init__(self) -> None:
         super().__init__()
@@ -55,18 +58,19 @@ class ZooDataModule(LightningDataModule):
 
     def train_dataloader(self) -> TrainingLoader:
         """Returns the loader of the training split, shuffled; see ``TrainingLoader``, also for errors."""
-        rank, world_size = self._place()
+        trainer = self._running_trainer()
         loader = TrainingLoader(
-            self.training_source(self.batch_size * world_size),
+            self.training_source,
             self.batch_size,
             self.seed,
             self.transform,
             self.noise,
-            rank,
-            world_size,
-            start_epoch=self.trainer.current_epoch if self.trainer else 0,
+            *(self.place or (None, None)),
+            start_epoch=trainer.current_epoch if trainer else 0,
+            repeats=trainer is not None and trainer.overfit_batches > 0,
         )
-        loader.limit = self._limit(len(loader))
+        limit = trainer.limit_train_batches if trainer else None
+        loader.limit = int(len(loader) * limit) if isinstance(limit, float) else limit
         if self._state_to_load is not None:
             loader.load_state_dict(self._state_to_load)
             self._state_to_load = None
@@ -113,15 +117,10 @@ class ZooDataModule(LightningDataModule):
         if len(source) == 0:
             return []
         key = self.noise_key(split)
-        return EvaluationLoader(source, self.batch_size, key, self.transform, self.noise, *self._place())
+        place = self.place or (None, None)
+        return EvaluationLoader(source, self.batch_size, key, self.transform, self.noise, *place)
 
-    def _place(self) -> tuple[int, int]:
-        if self.trainer is not None:
-            return self.trainer.global_rank, self.trainer.world_size
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            return torch.distributed.get_rank(), torch.distributed.get_world_size()
-        return 0, 1
-
-    def _limit(self, length: int) -> int | None:
-        limit = self.trainer.limit_train_batches if self.trainer else None
-        return int(length * limit) if isinstance(limit, float) else limit
+    def _running_trainer(self) -> Trainer | None:
+        # The trainer of an earlier run stays attached; a loader that is made after it is for the next run.
+        running = self.trainer is not None and self.trainer.state.status == TrainerStatus.RUNNING
+        return self.trainer if running else None

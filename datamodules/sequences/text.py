@@ -141,15 +141,8 @@ class TextDataModule(SequenceDataModule):
         source = self.source(split)
         if not isinstance(source, Streams):
             return super()._evaluation_loader(split)
-        rank, world_size = self._place()
-        if source.rows % world_size:
-            raise ValueError(
-                f"evaluation_streams={source.rows} cannot be shared equally by {world_size} processes: take a multiple "
-                "of their number."
-            )
-        return EvaluationLoader(
-            source, source.rows // world_size, self.noise_key(split), self.transform, False, rank, world_size
-        )
+        place = self.place or (None, None)
+        return EvaluationLoader(source, source.rows_per_process, self.noise_key(split), self.transform, False, *place)
 
 
 class TextFile(TextDataModule):
