@@ -263,7 +263,8 @@ class EvaluationLoader(ShardedLoader):
     examples join the last full batch, whose parts then hold one more.)
 
     In modules of your own, ``self.log(..., sync_dist=True)`` is exact only if the number of examples is a multiple of
-    the number of processes: Lightning 2.6 rounds the mean number per process down. ``torchmetrics.MeanMetric`` is exact.
+    the number of processes: Lightning 2.6 rounds their mean number per process down, so that the logged mean is too
+    large. A ``torchmetrics.MeanMetric`` that is updated with the batch's size as weight is always exact.
 
     Noise for the transform is fixed: a function of (seed, index of the example).
 

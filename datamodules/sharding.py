@@ -17,7 +17,8 @@ class ShardedLoader:
     """
 
     def __init__(self, rank: int | None, world_size: int | None) -> None:
-        self._place = None if rank is None and world_size is None else (rank or 0, 1 if world_size is None else world_size)
+        given = rank is not None or world_size is not None
+        self._place = (rank or 0, 1 if world_size is None else world_size) if given else None
         if not 0 <= self.rank < self.world_size:
             raise ValueError(
                 f"rank={self.rank} must lie in 0..{self.world_size - 1} for world_size={self.world_size}."
