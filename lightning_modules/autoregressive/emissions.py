@@ -21,7 +21,7 @@ from lightning_modules.parts.likelihoods import (
     MIN_LOG_SCALE,
     discretized_logistic_log_prob,
     not_binary,
-    not_on_256_bins,
+    not_grey,
 )
 
 Uniform = Callable[..., Tensor]
@@ -248,4 +248,4 @@ class GreyFrames(nn.Module):
 
     def problem_with(self, x: Tensor) -> str | None:
         """Names a value that is not one of the 256 grey values, if there is one."""
-        return not_on_256_bins(2 * x - 1)
+        return not_grey(x)

@@ -18,6 +18,7 @@ NOTE: The likelihood of a mixture is unbounded: a component centred on one examp
 """
 
 from collections.abc import Sequence
+from copy import copy
 from typing import Any
 
 import torch
@@ -128,20 +129,16 @@ class GaussianMixture(LikelihoodModule):
     # Training by gradients
 
     def on_fit_start(self) -> None:
-        """Initialises the components from data, unless that was done before.
-
-        Raises:
-            ValueError: If there is no datamodule.
-        """
+        """Initialises the components from the trainer's datamodule, unless that was done before."""
         super().on_fit_start()
-        if self.started:
-            return
         datamodule = getattr(self.trainer, "datamodule", None)
-        if datamodule is None:
-            raise ValueError(
-                "A GaussianMixture is initialised from data: give Trainer.fit a datamodule, or call start(batches)."
-            )
-        self.start(datamodule)
+        if datamodule is not None and not self.started:
+            self.start(datamodule)
+
+    def on_train_start(self) -> None:
+        """Initialises the components from the training loader if there was no datamodule."""
+        if not self.started:
+            self.start(copy(self.trainer.train_dataloader))  # the loader itself stays at its first batch
 
     @torch.no_grad()
     def start(self, data: Any) -> None:

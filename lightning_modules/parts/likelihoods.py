@@ -202,10 +202,25 @@ def not_binary(x: Tensor) -> str | None:
     )
 
 
+def off_grid(levels: Tensor) -> Tensor:
+    """Returns which values v, any shape, are not whole numbers from 0 to 255, up to rounding; bool."""
+    return ((levels - levels.round()).abs() > TOLERANCE * 127.5) | (levels < -0.5) | (levels > 255.5)
+
+
+def not_grey(x: Tensor) -> str | None:
+    """Returns a sentence that names a value of ``x`` outside the 256 grey values on [0, 1], or ``None``."""
+    wrong = x[off_grid(x.float() * 255)]
+    if wrong.numel() == 0:
+        return None
+    return (
+        f"the likelihood needs the 256 grey values v / 255, from 0 to 1, but a batch holds {wrong[0].item():.6g}; "
+        "divide 8-bit frames by 255."
+    )
+
+
 def not_on_256_bins(x: Tensor) -> str | None:
     """Returns a sentence that names a value of ``x`` outside the 256 grey values on [-1, 1], or ``None``."""
-    levels = (x + 1) * 127.5
-    wrong = x[((levels - levels.round()).abs() > TOLERANCE * 127.5) | (levels < -0.5) | (levels > 255.5)]
+    wrong = x[off_grid((x + 1) * 127.5)]
     if wrong.numel() == 0:
         return None
     return (

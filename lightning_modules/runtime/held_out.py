@@ -164,7 +164,8 @@ class HeldOutModule(OptimizedModule):
         several = len(self._loaders(stage)) > 1
         for number, values in enumerate(self._measured):
             suffix = f"/dataloader_idx_{number}" if several else ""
-            self.log_dict({f"{stage}/{name}{suffix}": value for name, value in values.items()})
+            logged = {f"{stage}/{name}{suffix}": value for name, value in values.items()}
+            self.log_dict(logged, add_dataloader_idx=not several)
 
     def _loaders(self, stage: str) -> list[Any]:
         return flat(self.trainer.val_dataloaders if stage == "val" else self.trainer.test_dataloaders)
