@@ -17,7 +17,7 @@ NOTE: The likelihood of a mixture is unbounded: a component centred on one examp
 ``covariance_floor`` prevents this.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from copy import copy
 from typing import Any
 
@@ -45,6 +45,7 @@ from lightning_modules.parts.clustering import k_means
 from lightning_modules.parts.noise import Noise, draw_categorical, new_generator
 from lightning_modules.parts.sampling import CHUNK, check_num_samples, choose_labels, evaluating
 from lightning_modules.parts.schedules import linear_decay
+from lightning_modules.runtime.positions import flat
 
 START_SEED = 0
 """Seed of k-means++, so that the initialisation is a function of the first training examples alone."""
@@ -138,7 +139,14 @@ class GaussianMixture(LikelihoodModule):
     def on_train_start(self) -> None:
         """Initialises the components from the training loader if there was no datamodule."""
         if not self.started:
-            self.start(copy(self.trainer.train_dataloader))  # the loader itself stays at its first batch
+            (loader,) = flat(self.trainer.train_dataloader)
+            self.start(self.examples_of(copy(loader)))  # the loader itself stays at its first batch
+
+    def examples_of(self, loader: Iterable[Any]) -> Iterator[Tensor]:
+        """Yields the examples (N, *shape) of batches of any form, which are checked as in training."""
+        for number, batch in enumerate(map(self.converted, loader)):
+            self.on_train_batch_start(batch, number)
+            yield batch.x
 
     @torch.no_grad()
     def start(self, data: Any) -> None:
