@@ -59,15 +59,17 @@ class ZooDataModule(LightningDataModule):
     def train_dataloader(self) -> TrainingLoader:
         """Returns the loader of the training split, shuffled; see ``TrainingLoader``, also for errors."""
         trainer = self._running_trainer()
+        rank, world_size = self.place or (None, None)
         loader = TrainingLoader(
             self.training_source,
             self.batch_size,
             self.seed,
             self.transform,
             self.noise,
-            *(self.place or (None, None)),
+            rank,
+            world_size,
             start_epoch=trainer.current_epoch if trainer else 0,
-            repeats=trainer is not None and trainer.overfit_batches > 0,
+            repeats=trainer is not None and trainer.overfit_batches > 0,  # type: ignore[attr-defined]
         )
         limit = trainer.limit_train_batches if trainer else None
         loader.limit = int(len(loader) * limit) if isinstance(limit, float) else limit

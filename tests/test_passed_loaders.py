@@ -1,4 +1,4 @@
-"""Loaders that are passed to the Trainer instead of a datamodule: on one process and on two, resumed, limited, repeated.
+"""Loaders that are passed to the Trainer instead of a datamodule: on one process and on two, resumed, repeated.
 
 Each of the two processes makes its loaders before there is a process group, as a user's script does.
 """
@@ -35,7 +35,7 @@ SMALL: dict[str, dict[str, Any]] = {
 PROCESSES = 2
 HELD_OUT = 11
 
-pytestmark = pytest.mark.filterwarnings("ignore:You defined a `validation_step` but have no `val_dataloader`:UserWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:You defined a `validation_step` but have no:UserWarning")
 
 
 class Seen(Callback):
@@ -209,9 +209,8 @@ class Foreign(LightningDataModule):
 
 
 def passed_to(how: str, data: ZooDataModule) -> Any:
-    return {"loader": data.train_dataloader, "list": lambda: [data.train_dataloader()], "foreign": lambda: Foreign(data)}[
-        how
-    ]()
+    loader = data.train_dataloader()
+    return {"loader": loader, "list": [loader], "foreign": Foreign(data)}[how]
 
 
 @pytest.mark.parametrize("method", ["Gaussian", "Classifier"])  # the latter asks for the length of the run

@@ -69,7 +69,7 @@ class ZooCLI(LightningCLI):
         # Python mixes up Union[int, float] and Union[float, int], and with the latter 1 is read as 1.0, all batches.
         for action in parser._actions:
             if action.dest.removeprefix("trainer.") in BATCH_LIMITS:
-                action._typehint = int | float | None
+                action._typehint = int | float | None  # type: ignore[attr-defined]
         parser.add_argument(
             "--extractor",
             type=str | None,

@@ -90,7 +90,7 @@ def warn_if_same_everywhere(batch: Batch, name: str) -> None:
         batch: The first batch of this process.
         name: Name of the method.
     """
-    content = batch.x.detach().contiguous().cpu().reshape(-1).view(torch.uint8).numpy()
+    content = batch.x.detach().contiguous().cpu().reshape(-1).view(torch.uint8).numpy().tobytes()
     digests = gather_objects((tuple(batch.x.shape), zlib.crc32(content)))
     if len(digests) > 1 and len(set(digests)) == 1:
         rank_zero_warn(

@@ -62,7 +62,7 @@ class TrainingData(Callback):
         for loader in flat(trainer.train_dataloader):
             if isinstance(loader, ExactLoader):
                 loader.limit = int(trainer.num_training_batches)
-                loader.repeats = trainer.overfit_batches > 0
+                loader.repeats = trainer.overfit_batches > 0  # type: ignore[attr-defined]
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Keeps the position of the loader."""

@@ -27,7 +27,7 @@ FEW = ("GaussianMixture", "RBM", "VAE", "WGANGP", "TeacherForcing", "Classifier"
 NUM = 8
 IMAGE_METHODS = [name for name, method in METHODS.items() if "image" in method.kinds]
 
-pytestmark = pytest.mark.filterwarnings("ignore:You defined a `validation_step` but have no `val_dataloader`:UserWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:You defined a `validation_step` but have no:UserWarning")
 
 
 def made(method: str, shape: tuple[int, ...] | None = None, **settings: Any) -> tuple[ZooModule, Tensor, Tensor]:

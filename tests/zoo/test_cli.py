@@ -238,9 +238,7 @@ def test_ctrl_c_is_130(tmp_path: Path) -> None:
     assert not (tmp_path / "runs/tiny/zoo").exists()
 
 
-@pytest.mark.parametrize(
-    "name", ["limit_train_batches", "limit_val_batches", "limit_test_batches", "limit_predict_batches", "overfit_batches"]
-)
+@pytest.mark.parametrize("name", zoo.cli.BATCH_LIMITS)
 @pytest.mark.parametrize(("written", "value"), [("1", 1), ("1.0", 1.0), ("0.5", 0.5)])
 def test_a_whole_number_of_batches_is_no_fraction(name: str, written: str, value: float, tmp_path: Path) -> None:
     """As an override, and in the recipe."""
