@@ -135,10 +135,9 @@ class ZooModule(CheckedModule, ABC):
                     f"{key}={as_json(getattr(spec, key))}."
                 )
         if self.value_range and spec.value_range and tuple(spec.value_range) != self.value_range:
-            low, high = self.value_range
-            remedy = f"scale its images to [{low:g}, {high:g}]"
-            if self.value_range == (0.0, 1.0) or spec.is_binarized:
-                remedy = f"build the datamodule {'without' if spec.is_binarized else 'with'} binarize"
+            remedy = f"build the datamodule {'with' if self.value_range == (0.0, 1.0) else 'without'} binarize"
+            if tuple(spec.value_range) == (0.0, 1.0) and not spec.is_binarized:
+                remedy = f"scale its images by 2 * x - 1, or {remedy}"
             raise ValueError(
                 f"{type(self).__name__} models images in {as_json(self.value_range)}, but {spec.name} yields "
                 f"{as_json(spec.value_range)}; {remedy}."

@@ -118,6 +118,11 @@ def observed(processes: int, folder: str) -> dict[str, Any]:
             measured = runner.validate(module, loader, verbose=False)[0]
             measured |= runner.test(module, loader, verbose=False)[0]
             found[f"{kind} {method}"] = measured
+    module, data = made("Gaussian", processes)
+    seen = Seen()
+    alone = trainer(processes, callbacks=[seen], num_sanity_val_steps=0, use_distributed_sampler=False)
+    alone.fit(module, data.train_dataloader(), data.val_dataloader())
+    found["batches no sampler"] = seen.batches
     data, seen = text(folder, processes), Seen()
     module = METHODS["TeacherForcing"].for_data(data.spec, width=4)
     loaders = data.train_dataloader(), data.val_dataloader()
@@ -146,7 +151,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], l
     return observed(1, folder), on_two(both, folder)
 
 
-@pytest.mark.parametrize("method", [*SMALL, "text"])
+@pytest.mark.parametrize("method", [*SMALL, "text", "no sampler"])
 def test_processes_share_the_batches_of_a_passed_loader(method: str, results: tuple[Any, list[Any]]) -> None:
     one, ((first, _), (second, _)) = results
     whole = one[f"batches {method}"]
@@ -279,3 +284,46 @@ def test_several_training_loaders_are_refused() -> None:
     module, data = made("Gaussian")
     with pytest.raises(ValueError, match="Gaussian trains on one loader, but was given 2.*ConcatDataset"):
         trainer(1).fit(module, [plain(data), plain(data)])
+
+
+class Count(Callback):
+    """Counts batches, and validations outside of the sanity check."""
+
+    def __init__(self) -> None:
+        self.trained = self.validated = self.validations = self.checked = 0
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        self.trained += 1
+
+    def on_validation_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        self.validated += not trainer.sanity_checking
+        self.checked += trainer.sanity_checking
+
+    def on_validation_epoch_end(self, trainer: Trainer, *_: Any) -> None:
+        self.validations += not trainer.sanity_checking
+
+
+@pytest.mark.parametrize("method", SMALL)
+@pytest.mark.parametrize(
+    ("settings", "counts"),  # of an epoch of five batches and a validation of six
+    [
+        ({"fast_dev_run": 2}, (2, 2, 1, 0)),
+        ({"limit_train_batches": 2, "limit_val_batches": 1}, (4, 2, 2, 1)),
+        ({"limit_train_batches": 0.4, "limit_val_batches": 0.5}, (4, 6, 2, 2)),
+        ({"num_sanity_val_steps": -1, "reload_dataloaders_every_n_epochs": 1}, (10, 12, 2, 6)),
+        ({"num_sanity_val_steps": 0, "check_val_every_n_epoch": 2}, (10, 6, 1, 0)),
+        ({"check_val_every_n_epoch": None, "val_check_interval": 3}, (10, 18, 3, 2)),
+        ({"overfit_batches": 2}, (4, 4, 2, 2)),
+    ],
+    ids=str,
+)
+def test_options_of_the_trainer_mean_what_they_say(
+    method: str, settings: dict[str, Any], counts: tuple[int, ...]
+) -> None:
+    module, data = made(method)
+    found = []
+    for given in ((data,), (data.train_dataloader(), data.val_dataloader())):
+        count = Count()
+        quiet_trainer(**{"max_epochs": 2, "callbacks": [count], **settings}).fit(made(method)[0], *given)
+        found.append((count.trained, count.validated, count.validations, count.checked))
+    assert found == [counts, counts]

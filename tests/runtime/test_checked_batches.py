@@ -16,6 +16,7 @@ from datamodules.spec import Batch
 from lightning_modules import METHODS
 from lightning_modules.base import ZooModule
 from tests import training
+from tests.adversarial import tiny_loop
 from tests.standins import quiet_trainer
 
 SMALL = {
@@ -178,3 +179,13 @@ def test_bits_and_points_may_be_positive() -> None:
         with warned() as said:
             quiet_trainer(max_steps=1).fit(module, loader([x.abs()]))
         assert not [line for line in said if "negative" in line]
+
+
+@pytest.mark.parametrize("place", ["first", "sanity", "test"])
+def test_networks_of_a_users_own_are_compared_with_the_batch(place: str) -> None:
+    """They have no hyperparameter that says the shape."""
+    for wrong in (tiny_loop.EXAMPLES.repeat(1, 3, 1, 1), tiny_loop.EXAMPLES.flatten(1)):
+        module, good, bad = tiny_loop.build(), loader(tiny_loop.EXAMPLES), loader(wrong)
+        run_it = quiet_trainer().test if place == "test" else quiet_trainer().fit
+        with pytest.raises(ValueError, match=rf"AdversarialModule: .*shape=\[1, 8, 8\].*{wrong.shape[1]}\b"):
+            run_it(module, *([good, bad] if place == "sanity" else [bad]))
