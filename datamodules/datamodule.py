@@ -1,10 +1,11 @@
 """What all datamodules share: splits, loaders, and a state that resumes a run exactly."""
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
-import torch.distributed
-from lightning.pytorch import LightningDataModule
+from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch.trainer.states import TrainerStatus
 
 from datamodules.loader import EvaluationLoader, Source, TrainingLoader, Transform
 from datamodules.spec import DataSpec
@@ -27,6 +28,8 @@ class ZooDataModule(LightningDataModule):
         transform: Maps (raw examples, uniform noise or None) to the examples of a batch; None leaves them as they are.
         noise: Whether ``transform`` needs noise.
         sources: The data of each split, by its name; empty before ``setup``.
+        place: Rank and number of processes whose part of the data the loaders yield; ``None`` for those of the run in
+            which a loader is used, whenever it was made.
     """
 
     spec: DataSpec
@@ -34,6 +37,7 @@ class ZooDataModule(LightningDataModule):
     seed: int
     transform: Transform | None = None
     noise: bool = False
+    place: tuple[int, int] | None = None
 
     def __init__(self) -> None:
         super().__init__()
@@ -55,18 +59,21 @@ class ZooDataModule(LightningDataModule):
 
     def train_dataloader(self) -> TrainingLoader:
         """Returns the loader of the training split, shuffled; see ``TrainingLoader``, also for errors."""
-        rank, world_size = self._place()
+        trainer = self._running_trainer()
+        rank, world_size = self.place or (None, None)
         loader = TrainingLoader(
-            self.source("train") if (layout := self.training_layout(self.batch_size * world_size)) is None else layout,
+            self._training_source,
             self.batch_size,
             self.seed,
             self.transform,
             self.noise,
             rank,
             world_size,
-            start_epoch=self.trainer.current_epoch if self.trainer else 0,
+            start_epoch=trainer.current_epoch if trainer else 0,
+            repeats=trainer is not None and trainer.overfit_batches > 0,  # type: ignore[attr-defined]
         )
-        loader.limit = self._limit(len(loader))
+        limit = trainer.limit_train_batches if trainer else None
+        loader.limit = int(len(loader) * limit) if isinstance(limit, float) else limit
         if self._state_to_load is not None:
             loader.load_state_dict(self._state_to_load)
             self._state_to_load = None
@@ -130,17 +137,18 @@ class ZooDataModule(LightningDataModule):
         source = self.source(split)
         if len(source) == 0:
             return []
-        rank, world_size = self._place()
-        size = self.evaluation_batch_size(split, world_size) or self.batch_size
-        return EvaluationLoader(source, size, self.noise_key(split), self.transform, self.noise, rank, world_size)
+        size = partial(self._held_out_batch_size, split)
+        place = self.place or (None, None)
+        return EvaluationLoader(source, size, self.noise_key(split), self.transform, self.noise, *place)
 
-    def _place(self) -> tuple[int, int]:
-        if self.trainer is not None:
-            return self.trainer.global_rank, self.trainer.world_size
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            return torch.distributed.get_rank(), torch.distributed.get_world_size()
-        return 0, 1
+    def _training_source(self, size: int) -> Source:
+        layout = self.training_layout(size)
+        return self.source("train") if layout is None else layout
 
-    def _limit(self, length: int) -> int | None:
-        limit = self.trainer.limit_train_batches if self.trainer else None
-        return int(length * limit) if isinstance(limit, float) else limit
+    def _held_out_batch_size(self, split: str, world_size: int) -> int:
+        return self.evaluation_batch_size(split, world_size) or self.batch_size
+
+    def _running_trainer(self) -> Trainer | None:
+        # The trainer of an earlier run stays attached; a loader that is made after it is for the next run.
+        running = self.trainer is not None and self.trainer.state.status == TrainerStatus.RUNNING
+        return self.trainer if running else None

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from datamodules.sharding import ShardedLoader
 from datamodules.spec import Batch
 
 NOISE_BLOCK = 256
@@ -122,7 +123,7 @@ def fixed_noise(start: int, stop: int, shape: tuple[int, ...], *key: int) -> Ten
     return torch.cat(blocks)[start - first * NOISE_BLOCK : stop - first * NOISE_BLOCK]
 
 
-class TrainingLoader:
+class TrainingLoader(ShardedLoader):
     """Shuffled batches, epoch after epoch; equal on any number of processes, resumable at any batch.
 
     Epoch e takes the examples in the order that the source gives for (seed, e), a permutation. Global batch k is its
@@ -135,46 +136,65 @@ class TrainingLoader:
     taken, not with ``iter``: Lightning calls ``iter`` once or twice before an epoch, depending on how it was resumed.
 
     Args:
-        source: The examples.
+        source: The examples; or, where their layout depends on it, a function of the size of a global batch.
         batch_size: Examples per process and batch.
         seed: Seed of order and noise, at least 0.
         transform: Maps (raw examples, uniform noise or None) to the examples of a batch; None leaves them as they are.
         noise: Whether the transform needs noise, uniform in [0, 1) and of the examples' shape.
-        rank: Index of this process.
-        world_size: Number of processes that share the batches.
+        rank: As in ``ShardedLoader``.
+        world_size: As in ``ShardedLoader``.
         start_epoch: Index of the first epoch.
         limit: Number of batches that a training epoch takes (``Trainer.limit_train_batches``), or None for all of
             them. A state saved after that many belongs to the start of the next epoch.
+        repeats: Whether every epoch is the same as epoch 0, order and noise included (``Trainer.overfit_batches``).
 
     Raises:
-        ValueError: If the source is empty, smaller than one global batch, or an argument is out of range.
+        ValueError: If the source is empty, smaller than one global batch, or an argument is out of range. A loader for
+            the process group of a run is checked again when it is used.
     """
 
     def __init__(
         self,
-        source: Source,
+        source: Source | Callable[[int], Source],
         batch_size: int,
         seed: int = 0,
         transform: Transform | None = None,
         noise: bool = False,
-        rank: int = 0,
-        world_size: int = 1,
+        rank: int | None = None,
+        world_size: int | None = None,
         start_epoch: int = 0,
         limit: int | None = None,
+        repeats: bool = False,
     ) -> None:
-        check_loader_arguments(source, batch_size, seed, rank, world_size)
-        if batch_size * world_size > len(source):
-            processes = "" if world_size == 1 else f" on each of {world_size} processes"
-            raise ValueError(
-                f"batch_size={batch_size}{processes} needs at least {batch_size * world_size} training examples, but "
-                f"there are {len(source)}: take a smaller batch_size or more data."
-            )
-        self.source, self.batch_size, self.seed = source, batch_size, seed
+        super().__init__(rank, world_size)
+        check_loader_arguments(batch_size, seed)
+        self.batch_size, self.seed = batch_size, seed
         self.transform, self.noise = transform, noise
-        self.rank, self.world_size = rank, world_size
-        self.limit = limit
+        self.limit, self.repeats = limit, repeats
+        self._given, self._laid_out = source, dict[int, Source]()
         self._epoch, self._position = start_epoch, 0
         self._untouched = True
+        self.source  # noqa: B018 -- refuses one that is too small
+
+    @property
+    def source(self) -> Source:
+        """The examples, laid out for the present number of processes.
+
+        Raises:
+            ValueError: If there are fewer than in one global batch.
+        """
+        size = self.batch_size * self.world_size
+        if size not in self._laid_out:
+            source = self._given(size) if callable(self._given) else self._given
+            check_not_empty(source)
+            if size > len(source):
+                processes = "" if self.world_size == 1 else f" on each of {self.world_size} processes"
+                raise ValueError(
+                    f"batch_size={self.batch_size}{processes} needs at least {size} training examples, but there are "
+                    f"{len(source)}: take a smaller batch_size or more data."
+                )
+            self._laid_out = {size: source}
+        return self._laid_out[size]
 
     def __len__(self) -> int:
         """Number of batches of one epoch, equal on all processes."""
@@ -185,14 +205,15 @@ class TrainingLoader:
             self._epoch, self._position = self._epoch + 1, 0
         self._untouched = False
         size = self.batch_size * self.world_size
-        source = self.source.for_epoch(self._epoch)
-        order = source.order(seeded(ORDER, self.seed, self._epoch), size)
+        epoch = 0 if self.repeats else self._epoch
+        source = self.source.for_epoch(epoch)
+        order = source.order(seeded(ORDER, self.seed, epoch), size)
         own = slice(self.rank * self.batch_size, (self.rank + 1) * self.batch_size)
         batches = [order[k * size : (k + 1) * size][own] for k in range(self._position, len(self))]
         for indices, raw in zip(batches, source.stream(batches), strict=True):
             noise = None
             if self.noise:
-                generator = seeded(FRESH_NOISE, self.seed, self._epoch, self._position)
+                generator = seeded(FRESH_NOISE, self.seed, epoch, self._position)
                 noise = torch.rand(size, *source.shape, generator=generator)[own]
             self._position += 1
             x = self.transform(raw, noise) if self.transform else raw
@@ -233,7 +254,7 @@ class TrainingLoader:
         self._untouched = True
 
 
-class EvaluationLoader:
+class EvaluationLoader(ShardedLoader):
     """Every example exactly once, in order, over all processes: no padding, no duplicates.
 
     Global batch k holds the next ``batch_size * world_size`` examples and process r takes the r-th of its nearly
@@ -241,43 +262,47 @@ class EvaluationLoader:
     validation step pair up. Their last batches may differ by one example. (Up to ``world_size - 1`` left-over
     examples join the last full batch, whose parts then hold one more.)
 
-    ``self.log(..., sync_dist=True)`` weights by batch size, which Lightning reads off the batch. The mean is exact if
-    the number of examples is a multiple of the number of processes. Otherwise Lightning 2.6 rounds the mean number
-    of examples per process down to an integer, and the logged mean is too large by a factor of up to
-    ``1 + world_size / len(source)``. A ``torchmetrics.MeanMetric`` that is updated with the batch's size as weight is
-    always exact.
+    In modules of your own, ``self.log(..., sync_dist=True)`` is exact only if the number of examples is a multiple of
+    the number of processes: Lightning 2.6 rounds their mean number per process down, so that the logged mean is too
+    large. A ``torchmetrics.MeanMetric`` that is updated with the batch's size as weight is always exact.
 
     Noise for the transform is fixed: a function of (seed, index of the example).
 
     Args:
         source: The examples.
-        batch_size: Examples per process and batch.
+        batch_size: Examples per process and batch, or a function of the number of processes that returns them.
         seed: Key of the fixed noise: one or more non-negative integers.
         transform: As in ``TrainingLoader``.
         noise: As in ``TrainingLoader``.
-        rank: Index of this process.
-        world_size: Number of processes that share the examples.
+        rank: As in ``ShardedLoader``.
+        world_size: As in ``ShardedLoader``.
 
     Raises:
-        ValueError: If the source is empty or has fewer examples than there are processes.
+        ValueError: If the source is empty or has fewer examples than there are processes; the latter also when a loader
+            for the process group of a run is used.
     """
 
     def __init__(
         self,
         source: Source,
-        batch_size: int,
+        batch_size: int | Callable[[int], int],
         seed: tuple[int, ...] = (0,),
         transform: Transform | None = None,
         noise: bool = False,
-        rank: int = 0,
-        world_size: int = 1,
+        rank: int | None = None,
+        world_size: int | None = None,
     ) -> None:
-        check_loader_arguments(source, batch_size, min(seed), rank, world_size)
-        if len(source) < world_size:
-            raise ValueError(f"{len(source)} examples cannot be shared by {world_size} processes.")
-        self.source, self.batch_size, self.seed = source, batch_size, seed
+        super().__init__(rank, world_size)
+        self.source, self.seed, self._given_size = source, seed, batch_size
         self.transform, self.noise = transform, noise
-        self.rank, self.world_size = rank, world_size
+        check_loader_arguments(self.batch_size, min(seed))
+        check_not_empty(source)
+        self._bounds()
+
+    @property
+    def batch_size(self) -> int:
+        """Examples per process and batch."""
+        return self._given_size(self.world_size) if callable(self._given_size) else self._given_size
 
     def __len__(self) -> int:
         """Number of batches, equal on all processes."""
@@ -299,23 +324,23 @@ class EvaluationLoader:
 
     def _bounds(self) -> list[tuple[int, int]]:
         total, size = len(self.source), self.batch_size * self.world_size
+        if total < self.world_size:
+            raise ValueError(f"{total} examples cannot be shared by {self.world_size} processes.")
         starts = list(range(0, total, size))
         if len(starts) > 1 and total - starts[-1] < self.world_size:
             starts.pop()
         return list(zip(starts, [*starts[1:], total], strict=True))
 
 
-def check_loader_arguments(source: Source, batch_size: int, seed: int, rank: int, world_size: int) -> None:
-    """Checks the arguments that both loaders have.
-
-    Raises:
-        ValueError: If the source is empty, or an argument is out of range.
-    """
-    if len(source) == 0:
-        raise ValueError("There are 0 examples to load: the data set, or this split of it, is empty.")
+def check_loader_arguments(batch_size: int, seed: int) -> None:
+    """Raises ValueError if an argument that both loaders have is out of range."""
     if batch_size < 1:
         raise ValueError(f"batch_size={batch_size} must be at least 1.")
     if seed < 0:
         raise ValueError(f"seed={seed} must not be negative.")
-    if not 0 <= rank < world_size:
-        raise ValueError(f"rank={rank} must lie in 0..{world_size - 1} for world_size={world_size}.")
+
+
+def check_not_empty(source: Source) -> None:
+    """Raises ValueError if there are no examples."""
+    if len(source) == 0:
+        raise ValueError("There are 0 examples to load: the data set, or this split of it, is empty.")

@@ -16,18 +16,18 @@ from lightning.pytorch import Callback
 from torch import Generator, Tensor, nn
 
 from datamodules.spec import Batch, DataSpec
-from lightning_modules.parts.batches import read_batch
 from lightning_modules.parts.noise import Noise
 from lightning_modules.parts.sampling import CHUNK, check_labels, evaluating
 from lightning_modules.parts.schedules import Schedule
+from lightning_modules.runtime.checked_batches import CheckedModule
 from lightning_modules.runtime.checked_calls import ChecksCalls
 from lightning_modules.runtime.checkpoint_io import write_atomically
-from lightning_modules.runtime.distributed import broadcast_buffers, gather_objects, raise_together, rank
+from lightning_modules.runtime.distributed import broadcast_buffers, gather_objects, rank
 from lightning_modules.runtime.flags import planned_batches, refuse_unsupported_flags, refuse_unsupported_strategy
-from lightning_modules.runtime.held_out import HeldOutModule
 from lightning_modules.runtime.prediction import PredictsSamples
 from lightning_modules.runtime.random_states import RandomStates
 from lightning_modules.runtime.tracking_state import resume_run, save_run_id
+from lightning_modules.runtime.training_data import TrainingData
 
 Method = TypeVar("Method", bound="ZooModule")
 
@@ -36,7 +36,7 @@ class MissingDataSpec(ValueError):
     """The data spec of a module was requested, but neither a datamodule nor a checkpoint has provided one."""
 
 
-class ZooModule(HeldOutModule, ABC):
+class ZooModule(CheckedModule, ABC):
     """Abstract: base of everything that trains on a datamodule. It defines no networks and no loss.
 
     Hyperparameters are plain JSON values, so that a module can be rebuilt from its checkpoint alone. Every random
@@ -49,20 +49,14 @@ class ZooModule(HeldOutModule, ABC):
         clip_norm: As in ``runtime.optimization``.
     """
 
-    kinds: tuple[str, ...] = ("image", "points")
-    """The kinds of data that the method models, as named by ``DataSpec.kind``."""
-    value_range: tuple[float, float] | None = None
-    """Range of the images that the method models; it is compared with the range of the data before training."""
-    batch_fields: tuple[str, ...] = ("x", "labels")
-    """Fields of ``Batch`` in the order in which a loader of plain tuples yields them."""
     renamed_hyperparameters: Mapping[str, str] = {}
     """Maps former names of hyperparameters to current ones, so that old checkpoints and configs can be read."""
 
     def __init__(
         self, num_classes: int | None = None, lr_schedule: Schedule | None = None, clip_norm: float | None = None
     ) -> None:
-        super().__init__(lr_schedule, clip_norm)
-        self.noise, self.num_classes = Noise(), num_classes
+        super().__init__(num_classes, lr_schedule, clip_norm)
+        self.noise = Noise()
         self.restored_state: Mapping[str, Tensor] | None = None
         self._data_spec: DataSpec | None = None
 
@@ -147,61 +141,26 @@ class ZooModule(HeldOutModule, ABC):
                     f"{key}={as_json(getattr(spec, key))}."
                 )
         if self.value_range and spec.value_range and tuple(spec.value_range) != self.value_range:
-            setting = "with" if self.value_range == (0.0, 1.0) else "without"
+            remedy = f"build the datamodule {'with' if self.value_range == (0.0, 1.0) else 'without'} binarize"
+            if tuple(spec.value_range) == (0.0, 1.0) and not spec.is_binarized:
+                remedy = f"scale its images by 2 * x - 1, or {remedy}"
             raise ValueError(
                 f"{type(self).__name__} models images in {as_json(self.value_range)}, but {spec.name} yields "
-                f"{as_json(spec.value_range)}; build the datamodule {setting} binarize."
+                f"{as_json(spec.value_range)}; {remedy}."
             )
 
     def data_problem(self, spec: DataSpec) -> str | None:
         """Hook: returns a further reason why data do not fit, or ``None``; it follows the class name in the message."""
         return None
 
-    def batch_problem(self, batch: Batch) -> str | None:
-        """Hook: returns a further reason why a batch does not fit, as a sentence, such as a value of probability 0."""
-        return None
-
-    def check_batch(self, batch: Batch) -> None:
-        """Checks a first batch, on all processes together: data without a spec are not checked before.
-
-        Raises:
-            ValueError: If shape, range or labels do not fit the module, or a value is NaN or infinite.
-        """
-        problem = self._problem_with(batch)
-        raise_together(None if problem is None else f"{type(self).__name__}: {problem}")
-
-    def _problem_with(self, batch: Batch) -> str | None:
-        x = batch.x
-        shape = tuple(self.hparams.get("shape", x.shape[1:]))
-        if tuple(x.shape[1:]) != shape:
-            return f"it was built for shape={list(shape)}, but a batch has {list(x.shape[1:])}."
-        if x.is_floating_point() and not torch.isfinite(x).all():
-            return "the first batch holds NaN or infinite values."
-        if problem := self.batch_problem(batch):
-            return problem
-        low, high = self.value_range if self.value_range and len(shape) == 3 else (x.min(), x.max())
-        if x.min() < low - 1e-4 or x.max() > high + 1e-4:
-            return f"it expects images in [{low:g}, {high:g}], but a batch spans [{x.min():.4g}, {x.max():.4g}]."
-        if self.num_classes is None:
-            return None
-        labels, built = batch.labels, f"it was built for num_classes={self.num_classes}"
-        if labels is None or labels.shape != x.shape[:1] or labels.is_floating_point():
-            return f"{built}; a batch must be (x, integer labels of shape (N,))."
-        if labels.min() < 0 or labels.max() >= self.num_classes:
-            return f"{built}, but the labels of a batch span [{labels.min()}, {labels.max()}]."
-        return None
-
-    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Batch:
-        """Converts the batch that a loader yields to a ``Batch``, which is what every step gets."""
-        return read_batch(batch, self.batch_fields)
-
     def configure_callbacks(self) -> Sequence[Callback]:
-        """Attaches the callback that exact resume needs, so that a bare ``Trainer.fit`` has it."""
+        """Attaches the callbacks that exact resume needs, so that a bare ``Trainer.fit`` has them."""
         refuse_unsupported_flags(self.trainer, self)  # here, because Lightning refuses them right after this hook
-        return [RandomStates()]
+        return [RandomStates(), TrainingData()]
 
     def setup(self, stage: str) -> None:
         """Takes the data spec from the trainer's datamodule."""
+        super().setup(stage)
         spec = getattr(getattr(self.trainer, "datamodule", None), "spec", None)
         if spec is not None:
             self.check_data(spec)
@@ -210,8 +169,6 @@ class ZooModule(HeldOutModule, ABC):
             refuse_unsupported_strategy(self.trainer, num_optimizers=2)
             # The warning advises to keep the weights from before each step; here those from after it are wanted.
             warnings.filterwarnings("ignore", "Using ModelCheckpoint with manual optimization", UserWarning)
-        # The warning says that the module's hook replaces the datamodule's, which is intended.
-        warnings.filterwarnings("ignore", "You have overridden `on_before_batch_transfer`", UserWarning)
         write_atomically(self.trainer)
 
     def on_fit_start(self) -> None:
@@ -226,18 +183,6 @@ class ZooModule(HeldOutModule, ABC):
                 f"The run is planned for {planned} batches, which is beyond decay_steps={end}, where the learning rate "
                 f"reaches zero; set decay_steps={planned} (--model.decay_steps), or null."
             )
-
-    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Checks the first batch of every epoch."""
-        if batch_idx == 0:
-            self.check_batch(batch)
-
-    def on_validation_batch_start(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Checks the first batch of the split."""
-        if batch_idx == 0:
-            self.check_batch(batch)
-
-    on_test_batch_start = on_validation_batch_start
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the data spec, the id of the tracked run, and the states of all processes."""

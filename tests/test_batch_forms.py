@@ -1,7 +1,7 @@
 """Whatever form of batch a loader yields, every method computes the same losses and the same held-out numbers."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -14,19 +14,27 @@ from datamodules.spec import Batch
 from lightning_modules import METHODS, GaussianMixture
 from lightning_modules.autoregressive.sequence_module import SequenceModule
 from lightning_modules.base import ZooModule
+from lightning_modules.callbacks import EMA
+from lightning_modules.parts.capabilities import SupportsAveraging
 from tests import training
+from tests.adversarial import tiny_loop
+from zoo.record import TrainingRecord
 
 NUM = 8
 SMALL = {
     "width": 4, "latent_dim": 2, "hidden": 4, "num_hidden": 4, "num_components": 2, "steps": 2, "buffer_size": 16,
-    "num_scales": 2, "val_particles": 3, "critic_steps": 1,
+    "num_scales": 2, "val_particles": 3, "test_particles": 3, "critic_steps": 1, "schedule": 100, "num_chains": 10,
+    "num_reversed": 4,
 }  # fmt: skip
 
 FORMS: dict[str, Callable[[Batch], Any]] = {
     "tuple": lambda batch: tuple(present(batch).values()),
     "list": lambda batch: list(present(batch).values()),
     "dictionary": lambda batch: present(batch),
+    "Hugging Face": lambda batch: {USUAL.get(name, name): value for name, value in present(batch).items()},
 }
+USUAL = {"x": "image", "labels": "label", "lengths": "length"}
+"""How dictionaries of Hugging Face name the fields."""
 FORMS_OF_EXAMPLES: dict[str, Callable[[Batch], Any]] = {
     "bare tensor": lambda batch: batch.x,
     "tuple of one": lambda batch: (batch.x,),
@@ -74,8 +82,8 @@ class Losses(Callback):
         self.steps.append({name: value.item() for name, value in logged if name.startswith("train/")})
 
 
-def measured(module: ZooModule, batches: list[Any]) -> list[dict[str, float]]:
-    """Trains on batches, and returns what each step logs, and what validation on the same batches does."""
+def measured(module: ZooModule, batches: list[Any], callbacks: Sequence[Callback] = ()) -> list[dict[str, float]]:
+    """Trains on batches, and returns what each step logs, and what validation and tests on the same batches do."""
     torch.manual_seed(1)
     loader: Any = DataLoader(range(len(batches)), collate_fn=lambda chosen: batches[chosen[0]])  # type: ignore[arg-type]
     losses = Losses()
@@ -88,11 +96,12 @@ def measured(module: ZooModule, batches: list[Any]) -> list[dict[str, float]]:
         enable_model_summary=False,
         log_every_n_steps=1,
         num_sanity_val_steps=0,
-        callbacks=[losses],
+        callbacks=[losses, *callbacks],
     )
     trainer.fit(module, loader, loader)
     held_out = {name: value.item() for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
-    return [*losses.steps, held_out]
+    (tested,) = trainer.test(module, loader, verbose=False)
+    return [*losses.steps, held_out, tested]
 
 
 def assert_all_alike(method: str, batches: list[Batch], forms: dict[str, Any], **settings: Any) -> list[Any]:
@@ -116,6 +125,34 @@ def test_examples_with_labels_are_read_in_every_form(method: str) -> None:
     labels = torch.arange(NUM) % 2
     same = assert_all_alike(method, [Batch(x, labels)], FORMS, num_classes=2)
     assert measured(build(method, num_classes=2)[0], [Batch(x, 1 - labels)]) != same, "the labels count"
+
+
+@pytest.mark.parametrize("form", [*FORMS, *FORMS_OF_EXAMPLES])
+def test_networks_of_a_users_own_train_on_all_examples_in_every_form(form: str) -> None:
+    """In a game without a named method, averaged, recorded, validated and tested."""
+    games, x = [tiny_loop.build(), tiny_loop.build()], tiny_loop.EXAMPLES[:NUM]
+    found = []
+    for module, batch in zip(games, (Batch(x), (FORMS | FORMS_OF_EXAMPLES)[form](Batch(x))), strict=True):
+        ema, record = EMA(half_life_images=40), TrainingRecord()
+        found.append(measured(module, [batch, batch], [ema, record]))
+        assert ema.images == record.examples == 2 * NUM
+        assert [len(seen) for seen in module.discriminator.inputs[:2]] == [NUM, NUM]  # type: ignore[union-attr,index]
+    assert found[0] == found[1]
+    assert torch.equal(tiny_loop.weights(games[0]), tiny_loop.weights(games[1]))
+
+
+@pytest.mark.parametrize("method", ["WGANGP", "VAE", "RBM", "Gaussian", "TeacherForcing", "Classifier"])
+def test_averages_and_records_count_the_examples_of_every_form(method: str) -> None:
+    module, x = build(method)
+    forms = FORMS if method == "Classifier" else FORMS_OF_EXAMPLES | FORMS
+    fields = {"labels": torch.arange(NUM) % 2} if method == "Classifier" else {}
+    for form in forms.values():
+        module, _ = build(method)
+        ema, record = EMA(half_life_images=40), TrainingRecord()
+        averaged = isinstance(module, SupportsAveraging)
+        measured(module, [form(Batch(x, **fields))], [ema, record] if averaged else [record])
+        assert record.examples == NUM
+        assert ema.images == NUM * averaged
 
 
 SEQUENCE_METHODS = [name for name, method in METHODS.items() if issubclass(method, SequenceModule)]

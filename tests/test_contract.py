@@ -6,6 +6,7 @@ A method is built for the smallest data of the first kind it models, with its si
 import inspect
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -276,3 +277,22 @@ def test_kinds_that_a_method_does_not_model_are_refused(name: str) -> None:
     for kind in {"image", "points", "tokens"} - set(METHODS[name].kinds):
         with pytest.raises(ValueError, match=f"{name}.*{kind}"):
             build(name, tiny_data(kind, name))
+
+
+@pytest.mark.parametrize("name", [name for name, method in METHODS.items() if "image" in method.kinds])
+def test_images_of_another_range_are_refused_with_what_to_change(name: str) -> None:
+    """Methods of bits ask for ``binarize``; others for data without it, or scaled."""
+    module = build(name, tiny_data("image", name))
+    shape, classes = (1, 28, 28), {"num_classes": 3}
+    if module.value_range == (0.0, 1.0):
+        grey = DataSpec("grey", "image", shape, (-1.0, 1.0), **classes)  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match=rf"{name}.*datamodule with binarize(=True)?\b"):
+            module.check_data(grey)
+        return
+    bits = DataSpec("bits", "image", shape, (0.0, 1.0), preprocessing="binarized", **classes)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=rf"{name}.*datamodule with(out binarize| binarize=False)") as error:
+        module.check_data(bits)
+    assert "2 * x - 1" not in str(error.value)
+    if name != "PixelCNNPlusPlus":
+        with pytest.raises(ValueError, match=rf"{name}.*2 \* x - 1"):
+            module.check_data(replace(bits, preprocessing=""))

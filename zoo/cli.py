@@ -25,6 +25,14 @@ WITHOUT_EFFECT = re.compile(
     r"|logger\w*)(\..*)?|data\.data_dir|data\.init_args\.data_dir|ckpt_path|extractor|save[-_]to"
 )  # arguments that do not influence the result of a run
 
+BATCH_LIMITS = (
+    "limit_train_batches",
+    "limit_val_batches",
+    "limit_test_batches",
+    "limit_predict_batches",
+    "overfit_batches",
+)  # arguments of the trainer: a whole number of batches, or a fraction of them
+
 
 class ZooCLI(LightningCLI):
     """Builds module, datamodule and trainer from a recipe and overrides; ``fit`` trains.
@@ -57,6 +65,10 @@ class ZooCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Adds ``--ckpt_path`` and ``--extractor``, gives runs their own folders and writes checkpoints atomically."""
+        # Python mixes up Union[int, float] and Union[float, int], and with the latter 1 is read as 1.0, all batches.
+        for action in parser._actions:
+            if action.dest.removeprefix("trainer.") in BATCH_LIMITS:
+                action._typehint = int | float | None  # type: ignore[attr-defined]
         parser.add_argument(
             "--extractor",
             type=str | None,

@@ -193,6 +193,19 @@ class Streams(SequenceSource):
         bounds = row_bounds[:-1] + torch.cat([cuts.expand(-1, rows), row_lengths[None]])  # (num + 1, rows)
         return cls(values, bounds[:-1].flatten(), bounds.diff(dim=0).flatten(), rows)
 
+    def rows_per_process(self, world_size: int) -> int:
+        """Returns how many rows each process reads.
+
+        Raises:
+            ValueError: If they cannot be shared equally.
+        """
+        if self.rows % world_size:
+            raise ValueError(
+                f"evaluation_streams={self.rows} cannot be shared equally by {world_size} processes: take a multiple "
+                "of their number."
+            )
+        return self.rows // world_size
+
     def fixed_order(self) -> Tensor:
         """Returns the indices in rising order: the first window of every row, then the second of every row, ..."""
         return torch.arange(len(self))

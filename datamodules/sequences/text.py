@@ -146,12 +146,7 @@ class TextDataModule(SequenceDataModule):
         source = self.source(split)
         if not isinstance(source, Streams):
             return None
-        if source.rows % world_size:
-            raise ValueError(
-                f"evaluation_streams={source.rows} cannot be shared equally by {world_size} processes: take a multiple "
-                "of their number."
-            )
-        return source.rows // world_size
+        return source.rows_per_process(world_size)
 
 
 class TextFile(TextDataModule):

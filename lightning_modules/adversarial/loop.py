@@ -21,7 +21,7 @@ from lightning_modules.parts.games import Game, in_full_precision
 from lightning_modules.parts.noise import Noise, draw_normal, fixed_normal, new_generator
 from lightning_modules.parts.optimizers import BuildOptimizer
 from lightning_modules.parts.penalties import WeightedTerm, weighted_terms
-from lightning_modules.parts.sampling import check_num_samples, choose_labels
+from lightning_modules.parts.sampling import check_num_samples, choose_labels, evaluating
 from lightning_modules.parts.schedules import Schedule
 from lightning_modules.runtime.optimization import check_parameters
 
@@ -221,6 +221,17 @@ class AdversarialModule(GenerativeModule):
     def generator_updates(self, batches: int) -> int:
         """Returns the number of generator steps made in the first ``batches`` batches."""
         return self.schedule.generator_updates(batches // self.accumulate_batches)
+
+    def batch_problem(self, batch: Batch) -> str | None:
+        """Compares examples with those of a generator whose shape is not a hyperparameter: one of the user's own."""
+        if "shape" in self.hparams or self.prepare_real is not None or self.stage is not single_stage:
+            return None
+        labels = None if self.num_classes is None else torch.zeros(2, dtype=torch.int64, device=self.device)
+        with evaluating(self), torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+            codes = torch.zeros(2, self.latent_dim, device=self.device, dtype=self.dtype)
+            made = list(conditioned(self.generator, labels, codes).shape[1:])
+        own = list(batch.x.shape[1:])
+        return None if made == own else f"its generator makes examples of shape={made}, but a batch has {own}."
 
     def real_examples(self, batch: Batch, step: int) -> tuple[Tensor, Tensor | None]:
         """Returns the real examples in channels_last, and their labels if the game is class-conditional."""

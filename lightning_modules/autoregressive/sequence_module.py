@@ -68,6 +68,7 @@ class SequenceModule(GenerativeModule):
         if length < 1:
             raise ValueError(f"length={length} must be at least 1.")
         self.network, self.length, self.build_optimizer = network, length, optimizer
+        self.symbols = not network.emission.start(1, torch.device("cpu")).is_floating_point()
         self.carried: dict[str, Tensor] = {}
 
     @classmethod

@@ -25,16 +25,18 @@ def batches_of(data: Any) -> Iterator[Tensor]:
 
 
 def checked(x: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Returns examples as (N, D).
+    """Returns examples as (N, D), in float32 or float64.
 
     Raises:
-        ValueError: If they have another shape, or one is not finite.
+        ValueError: If they have another shape, are no floats, or one is not finite.
     """
     if tuple(x.shape[1:]) != shape:
         raise ValueError(f"Expected examples of shape {list(shape)}, but a batch has {list(x.shape[1:])}.")
+    if not x.is_floating_point():
+        raise ValueError(f"Expected floats, but a batch is of {x.dtype}; convert it.")
     if not torch.isfinite(x).all():
         raise ValueError("A batch holds NaN or infinite values.")
-    return x.flatten(1)
+    return x.flatten(1).to(torch.promote_types(x.dtype, torch.float32))
 
 
 def first_examples(data: Any, num: int, shape: tuple[int, ...]) -> Tensor:

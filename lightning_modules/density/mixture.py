@@ -17,7 +17,8 @@ NOTE: The likelihood of a mixture is unbounded: a component centred on one examp
 ``covariance_floor`` prevents this.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from copy import copy
 from typing import Any
 
 import torch
@@ -45,6 +46,7 @@ from lightning_modules.parts.noise import Noise, draw_categorical, new_generator
 from lightning_modules.parts.precision import home_of_float64, in_float64
 from lightning_modules.parts.sampling import CHUNK, check_num_samples, choose_labels, evaluating, measuring
 from lightning_modules.parts.schedules import linear_decay
+from lightning_modules.runtime.positions import flat
 
 START_SEED = 0
 """Seed of k-means++, so that the initialisation is a function of the first training examples alone."""
@@ -141,20 +143,24 @@ class GaussianMixture(LikelihoodModule):
     # Training by gradients
 
     def on_fit_start(self) -> None:
-        """Initialises the components from data, unless that was done before.
-
-        Raises:
-            ValueError: If there is no datamodule.
-        """
+        """Initialises the components from the trainer's datamodule, unless that was done before."""
         super().on_fit_start()
-        if self.started:
-            return
         datamodule = getattr(self.trainer, "datamodule", None)
-        if datamodule is None:
-            raise ValueError(
-                "A GaussianMixture is initialised from data: give Trainer.fit a datamodule, or call start(batches)."
-            )
-        self.start(datamodule)
+        if datamodule is not None and not self.started:
+            self.start(datamodule)
+
+    def on_train_start(self) -> None:
+        """Initialises the components from the training loader if there was no datamodule."""
+        super().on_train_start()
+        if not self.started:
+            (loader,) = flat(self.trainer.train_dataloader)
+            self.start(self.examples_of(copy(loader)))  # the loader itself stays at its first batch
+
+    def examples_of(self, loader: Iterable[Any]) -> Iterator[Tensor]:
+        """Yields the examples (N, *shape) of batches of any form, which are checked as in training."""
+        for number, batch in enumerate(map(self.converted, loader)):
+            self.on_train_batch_start(batch, number)
+            yield batch.x
 
     @torch.no_grad()
     def start(self, data: Any) -> None:

@@ -74,10 +74,12 @@ def problem_with_examples(
     """
     if shape is None:
         any_shape = x.shape[1:] if isinstance(x, Tensor) else ()
-        return problem_with_shape(x, any_shape) or further() or problem_with_numbers(x)
-    if problem := problem_with_form(x, shape) or further():
+        problem = problem_with_shape(x, any_shape) or further() or problem_with_numbers(x)
+    else:
+        problem = problem_with_form(x, shape) or further()
+    if problem is not None or value_range is None or x.ndim != 4:
         return problem
-    return problem_with_range(x, value_range) if value_range and len(shape) == 3 else None
+    return problem_with_range(x, value_range)
 
 
 def checked(x: Any, owner: object, problem: Callable[[Any], str | None]) -> Tensor:

@@ -9,23 +9,17 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from datamodules.spec import Batch
-from lightning_modules.parts.support import checked, checked_codes, problem_with_examples
+from lightning_modules.parts.support import checked, checked_codes
 
 
 class ChecksCalls(LightningModule, ABC):
     """Abstract: a module that tells data from what is outside of its support."""
 
-    value_range: tuple[float, float] | None
     latent_dim: int
 
     @abstractmethod
-    def batch_problem(self, batch: Batch) -> str | None:
-        """Returns a reason why values of the right form do not fit, as a sentence, or ``None``."""
-
     def problem_with_data(self, batch: Batch) -> str | None:
         """Returns a sentence that says why the examples of a batch are outside of the model's support, or ``None``."""
-        shape = self.hparams.get("shape", getattr(self, "shape", None))
-        return problem_with_examples(batch.x, shape, self.value_range, lambda: self.batch_problem(batch))
 
     def examples(self, x: Tensor) -> Tensor:
         """Returns examples of a caller (N, *shape), checked, on the model's device and in the type of its weights.

@@ -11,6 +11,7 @@ from lightning_modules.parts.precision import has_float64, home_of_float64
 from lightning_modules.parts.schedules import Schedule
 from lightning_modules.runtime.distributed import broadcast_buffers, gather_objects, sum_over_processes
 from lightning_modules.runtime.optimization import OptimizedModule
+from lightning_modules.runtime.positions import first_of, flat, positions_of
 
 Weighted = Tensor | tuple[Tensor, Tensor]
 """Values of examples, (N,), or values and their weights, (N,) each."""
@@ -83,7 +84,8 @@ class HeldOutModule(OptimizedModule):
     """Abstract: measures held-out data in ``Trainer.validate`` and ``Trainer.test``, and in validation while training.
 
     A method defines what is measured by the hooks below. The values are means over all examples of all processes, each
-    counted once, logged as ``val/<name>`` and ``test/<name>``.
+    counted once, logged as ``val/<name>`` and ``test/<name>``. Of several loaders each is measured on its own; as usual
+    in Lightning, names then end in ``/dataloader_idx_0``, ``/dataloader_idx_1``, ...
 
     Args:
         lr_schedule: As in ``OptimizedModule``.
@@ -93,6 +95,8 @@ class HeldOutModule(OptimizedModule):
     def __init__(self, lr_schedule: Schedule | None = None, clip_norm: float | None = None) -> None:
         super().__init__(lr_schedule, clip_norm)
         self.held_out_means = HeldOutMeans()
+        self._measured: list[Mapping[str, float]] = []
+        self._seen = 0
 
     def begin_held_out(self, stage: str) -> None:
         """Hook: called before an epoch over held-out data; ``stage`` is ``"val"`` or ``"test"``."""
@@ -129,13 +133,13 @@ class HeldOutModule(OptimizedModule):
         """Starts new means."""
         self._begin("test")
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Measures ``val/...`` on a batch."""
-        self._measure(batch, batch_idx, "val", self.trainer.val_dataloaders)
+        self._measure(batch, batch_idx, dataloader_idx, "val")
 
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
+    def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Measures ``test/...`` on a batch."""
-        self._measure(batch, batch_idx, "test", self.trainer.test_dataloaders)
+        self._measure(batch, batch_idx, dataloader_idx, "test")
 
     def on_validation_epoch_end(self) -> None:
         """Logs the means."""
@@ -147,29 +151,37 @@ class HeldOutModule(OptimizedModule):
 
     def _begin(self, stage: str) -> None:
         broadcast_buffers(self)  # under manual optimization nothing else keeps batch statistics equal over processes
-        self.held_out_means = HeldOutMeans()
+        self._measured = []
+        self._begin_loader(stage)
+
+    def _begin_loader(self, stage: str) -> None:
+        self.held_out_means, self._seen = HeldOutMeans(), 0
         self.begin_held_out(stage)
 
-    def _measure(self, batch: Batch, batch_idx: int, stage: str, loaders: Any) -> None:
-        loader = loaders[0] if isinstance(loaders, (list, tuple)) else loaders
+    def _measure(self, batch: Batch, batch_idx: int, loader_idx: int, stage: str) -> None:
+        while len(self._measured) < loader_idx:
+            self._end_loader(stage)
+            self._begin_loader(stage)
+        loader = self._loaders(stage)[loader_idx]
         place = (self.global_rank, self.trainer.world_size)
-        indices = example_indices(loader, len(batch.x), batch_idx, *place).to(self.device)
-        self.held_out_means.add(self.held_out(batch, indices, stage))
+        indices = positions_of(loader, batch_idx, self._seen, len(batch.x), *place)
+        self._seen += len(batch.x)
+        if len(indices):  # fewer than examples, where a sampler repeats some
+            batch = first_of(batch, len(indices))
+            self.held_out_means.add(self.held_out(batch, indices.to(self.device), stage))
 
-    def _end(self, stage: str) -> None:
+    def _end_loader(self, stage: str) -> None:
         means = self.held_out_means.reduced(self.device)
         values = {name: mean.mean for name, mean in means.items() if name[0] != "_"}
-        values |= {**self.end_held_out(means, stage), **self.model_measures(stage)}
-        self.log_dict({f"{stage}/{name}": value for name, value in values.items()})
+        self._measured.append({**values, **self.end_held_out(means, stage), **self.model_measures(stage)})
 
+    def _end(self, stage: str) -> None:
+        self._end_loader(stage)
+        several = len(self._loaders(stage)) > 1
+        for number, values in enumerate(self._measured):
+            suffix = f"/dataloader_idx_{number}" if several else ""
+            logged = {f"{stage}/{name}{suffix}": value for name, value in values.items()}
+            self.log_dict(logged, add_dataloader_idx=not several)
 
-def example_indices(loader: Any, num: int, batch_idx: int, rank: int, world_size: int) -> Tensor:
-    """Returns the positions in their split of the ``num`` examples of a batch, int64 (num,)."""
-    share = getattr(loader, "share", None)
-    if share is not None:
-        start, stop = share(batch_idx)
-        if stop - start == num:
-            return torch.arange(start, stop)
-    # Any other loader: its examples are split over processes as Lightning's samplers do.
-    size = getattr(loader, "batch_size", None) or num
-    return (batch_idx * size + torch.arange(num)) * world_size + rank
+    def _loaders(self, stage: str) -> list[Any]:
+        return flat(self.trainer.val_dataloaders if stage == "val" else self.trainer.test_dataloaders)

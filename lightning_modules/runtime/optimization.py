@@ -203,7 +203,8 @@ class OptimizedModule(LightningModule):
             terms: Name to scalar.
             equal_everywhere: Whether the values are means over all processes already.
         """
-        if (self.batches_trained + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+        interval = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if interval and (self.batches_trained + 1) % interval == 0:  # 0, as under ``barebones``, means never
             values = {f"train/{name}": value.detach() for name, value in terms.items()}
             self.log_dict(values, sync_dist=not equal_everywhere)
 

@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from lightning_modules.autoregressive.emissions import NADENotes, restricted
+from lightning_modules.autoregressive.emissions import GreyFrames, NADENotes, restricted
 
 
 @torch.no_grad()
@@ -59,3 +59,13 @@ def test_only_the_likeliest_symbols_are_left() -> None:
     assert restricted(logits, top_p=0.8).isfinite().sum() in (2, 3)  # 0.5 + 0.3 in float32
     assert restricted(logits, top_p=1e-9).isfinite().tolist() == [[True, False, False, False]]
     assert torch.equal(restricted(logits, top_k=9, top_p=1.0), logits)
+
+
+@pytest.mark.parametrize("wrong", [0.5, 1.5, -1.0, 255.0])
+def test_a_frame_that_is_not_grey_is_named_as_it_was_given(wrong: float) -> None:
+    frames = torch.arange(256).view(1, 1, 1, 16, 16) / 255
+    emission = GreyFrames(1, 16, 16, 4)
+    assert emission.problem_with(frames) is None
+    said = str(emission.problem_with(frames.index_fill(-1, torch.tensor([3]), wrong)))
+    assert f"holds {wrong:g};" in said
+    assert "v / 255" in said

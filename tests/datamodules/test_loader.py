@@ -190,3 +190,57 @@ def test_data_that_are_not_finite_or_lack_labels_are_refused() -> None:
         TensorSource(torch.tensor([[0.0], [float("nan")]]), torch.zeros(2, dtype=torch.int64))
     with pytest.raises(ValueError, match=r"\b3 .*\(2,\)"):
         TensorSource(torch.zeros(3, 1), torch.zeros(2, dtype=torch.int64))
+
+
+class Group:
+    """A process group that comes into being after the loaders."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, rank: int, world_size: int) -> None:
+        monkeypatch.setattr("datamodules.sharding._has_group", lambda: True)
+        monkeypatch.setattr(torch.distributed, "get_rank", lambda: rank)
+        monkeypatch.setattr(torch.distributed, "get_world_size", lambda: world_size)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_loaders_find_their_process_when_they_are_used(rank: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    training, evaluation = TrainingLoader(numbered(53), 4), EvaluationLoader(numbered(53), 4)
+    large, small = TrainingLoader(numbered(53), 30), EvaluationLoader(numbered(1), 4)
+    assert (training.rank, training.world_size, len(training), len(evaluation)) == (0, 1, 13, 14)
+    Group(monkeypatch, rank, 2)
+    assert (training.rank, training.world_size, len(training), len(evaluation)) == (rank, 2, 6, 7)
+    explicit = {"rank": rank, "world_size": 2}
+    assert training.state_dict() == TrainingLoader(numbered(53), 4, **explicit).state_dict()
+    for loader, expected in (
+        (training, TrainingLoader(numbered(53), 4, **explicit)),
+        (evaluation, EvaluationLoader(numbered(53), 4, **explicit)),
+    ):
+        assert torch.equal(torch.cat(epoch(loader)), torch.cat(epoch(expected)))
+    with pytest.raises(ValueError, match=r"batch_size=30 on each of 2 .*\b60 .*\b53\b"):
+        len(large)
+    with pytest.raises(ValueError, match="1 examples cannot be shared by 2"):
+        len(small)
+
+
+def test_a_place_that_is_given_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    training, evaluation = (kind(numbered(53), 4, rank=1, world_size=3) for kind in (TrainingLoader, EvaluationLoader))
+    Group(monkeypatch, 0, 2)
+    for loader in (training, evaluation):
+        assert (loader.rank, loader.world_size) == (1, 3)
+
+
+def test_layouts_follow_the_size_of_the_global_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    training = TrainingLoader(lambda size: numbered(10 * size), 4)
+    evaluation = EvaluationLoader(numbered(24), lambda processes: 6 // processes)
+    assert (len(training.source), evaluation.batch_size, len(evaluation)) == (40, 6, 4)
+    Group(monkeypatch, 0, 3)
+    assert (len(training.source), evaluation.batch_size, len(evaluation)) == (120, 2, 4)
+
+
+def test_repeats_are_the_first_epoch_again_noise_included() -> None:
+    source = TensorSource(torch.zeros(64, 3), torch.zeros(64, dtype=torch.int64))
+    loader = TrainingLoader(source, 16, transform=with_noise, noise=True, repeats=True)
+    once = TrainingLoader(source, 16, transform=with_noise, noise=True)
+    expected = torch.cat(epoch(once))
+    for _ in range(3):
+        assert torch.equal(torch.cat(epoch(loader)), expected)
+    assert loader.state_dict()["epoch"] == 3

@@ -185,6 +185,11 @@ def test_values_outside_the_support_are_named() -> None:
     assert "0.001" in str(not_on_256_bins(torch.tensor([0.001])))
     assert "1.01569" in str(not_on_256_bins(torch.tensor([257 / 127.5 - 1])))
     assert torch.equal(to_256_bins(BINS * 1.0001), BINS)
+    assert not_grey((BINS + 1) / 2) is None
+    for wrong in (0.5, -1 / 255, 256 / 255, -1.0):
+        said = str(not_grey(torch.tensor([0.0, wrong])))
+        assert f"{wrong:.6g}" in said
+        assert "v / 255" in said
     with pytest.raises(ValueError, match="channels=2"):
         num_logistic_parameters(2)
     with pytest.raises(ValueError, match="num_components=0"):

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from datamodules.spec import Batch
 from lightning_modules.base import ZooModule
 from lightning_modules.runtime import held_out
-from lightning_modules.runtime.held_out import HeldOutMeans, HeldOutModule, Mean, Weighted, example_indices, mean_of
+from lightning_modules.runtime.held_out import HeldOutMeans, HeldOutModule, Mean, Weighted, mean_of
 from tests.standins import quiet_trainer
 from tests.training import TinyData
 
@@ -121,35 +121,6 @@ def test_means_are_equal_on_one_and_two_processes(split: int, monkeypatch: pytes
     assert one.keys() == two.keys() == expected.keys()
     for name, mean in expected.items():
         assert one[name] == two[name] == pytest.approx(mean, rel=1e-9)
-
-
-class Loader:
-    """A loader that says which part of the split a batch is."""
-
-    batch_size = 4
-
-    def share(self, batch: int) -> tuple[int, int]:
-        return 10 * batch + 2, 10 * batch + 5
-
-
-def test_positions_are_those_that_the_loader_says() -> None:
-    assert example_indices(Loader(), 3, 2, 1, 2).tolist() == [22, 23, 24]
-
-
-@pytest.mark.parametrize("processes", [1, 3])
-def test_positions_in_a_loader_of_the_users_own_are_those_of_lightnings_samplers(processes: int) -> None:
-    from lightning.fabric.utilities.distributed import DistributedSamplerWrapper
-    from torch.utils.data import SequentialSampler
-
-    data, found = torch.arange(12), []
-    for rank in range(processes):
-        sampler = DistributedSamplerWrapper(SequentialSampler(data), num_replicas=processes, rank=rank, shuffle=False)
-        loader: DataLoader = DataLoader(data, batch_size=3, sampler=sampler)  # type: ignore[arg-type]
-        for index, batch in enumerate(loader):
-            positions = example_indices(loader, len(batch), index, rank, processes)
-            assert positions.tolist() == batch.tolist()
-            found += positions.tolist()
-    assert sorted(found) == list(range(12))
 
 
 class Measured(ZooModule):

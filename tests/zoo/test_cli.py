@@ -236,3 +236,27 @@ def test_ctrl_c_is_130(tmp_path: Path) -> None:
     assert process.returncode == 130, error
     assert any("nterrupted" in line for line in error.splitlines())  # W&B may have a last word of its own
     assert not (tmp_path / "runs/tiny/zoo").exists()
+
+
+@pytest.mark.parametrize("name", zoo.cli.BATCH_LIMITS)
+@pytest.mark.parametrize(("written", "value"), [("1", 1), ("1.0", 1.0), ("0.5", 0.5)])
+def test_a_whole_number_of_batches_is_no_fraction(name: str, written: str, value: float, tmp_path: Path) -> None:
+    """As an override, and in the recipe."""
+    plain, inside = tmp_path / "plain.yaml", tmp_path / "inside.yaml"
+    recipe = yaml.safe_load(RECIPE)
+    recipe["trainer"] |= {"logger": False}
+    plain.write_text(yaml.safe_dump(recipe))
+    recipe["trainer"] |= {name: yaml.safe_load(written)}
+    inside.write_text(yaml.safe_dump(recipe))
+    for path, overrides in ((inside, []), (plain, [f"--trainer.{name}={written}"])):
+        found = getattr(zoo.cli.ZooCLI(path, overrides, tmp_path).trainer, name)
+        assert (type(found), found) == (type(value), value)
+
+
+def test_one_batch_between_validations_is_one(tmp_path: Path) -> None:
+    recipe = yaml.safe_load(RECIPE)
+    recipe["trainer"] |= {"logger": False}
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(recipe))
+    for written, value in (("1", 1), ("1.0", 1.0), ("0.5", 0.5)):
+        found = zoo.cli.ZooCLI(tmp_path / "tiny.yaml", ["--trainer.val_check_interval", written], tmp_path).trainer
+        assert (type(found.val_check_interval), found.val_check_interval) == (type(value), value)

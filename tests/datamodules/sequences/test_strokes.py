@@ -113,7 +113,7 @@ def test_noise_of_held_out_drawings_does_not_depend_on_the_batch(folder: str, sp
         parts = []
         for rank in range(world_size):
             data = Strokes(data_dir=folder, batch_size=batch_size)
-            data._place = lambda rank=rank: (rank, world_size)  # type: ignore
+            data.place = (rank, world_size)
             parts.append(list(held_out(data, split)))
         batches = [batch for group in zip(*parts, strict=True) for batch in group]
         return [row[:length] for x, lengths in batches for row, length in zip(x, lengths, strict=True)]

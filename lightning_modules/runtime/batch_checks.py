@@ -1,0 +1,89 @@
+"""What is wrong with a batch, as a sentence, before torch says it in its own words; and what is only suspicious.
+
+Shapes and dtypes are known without waiting for the device, so they are checked on every batch; values on the first.
+"""
+
+import zlib
+from collections.abc import Sequence
+
+import torch
+from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor
+
+from datamodules.spec import Batch
+from lightning_modules.runtime.distributed import gather_objects
+
+
+def form_problem(batch: Batch, shape: Sequence[int] | None, symbols: bool) -> str | None:
+    """Returns what is wrong with the form of a batch, if anything is; it reads no value.
+
+    Args:
+        batch: The batch.
+        shape: Shape of an example, or ``None`` where any is allowed.
+        symbols: Whether examples are indices of symbols rather than numbers.
+    """
+    x = batch.x
+    if x.ndim == 0 or len(x) == 0:
+        return f"a batch has no examples: its shape is {list(x.shape)}."
+    if shape is not None and tuple(x.shape[1:]) != tuple(shape):
+        return f"it was built for shape={list(shape)}, but a batch has {list(x.shape[1:])}."
+    if x.numel() == 0:
+        return f"the examples of a batch are empty: its shape is {list(x.shape)}."
+    if x.is_complex() or (symbols and x.dtype == torch.bool):
+        return f"a batch of {x.dtype} has neither numbers nor the indices of symbols; convert it."
+    return None
+
+
+def dtype_problem(x: Tensor, value_range: tuple[float, float] | None) -> str | None:
+    """Returns a sentence if examples, which should be floats, are not, as images before their conversion."""
+    if x.is_floating_point():
+        return None
+    span = f"spans [{x.min().item():g}, {x.max().item():g}]"
+    if value_range is None:
+        return f"it expects floats, but a batch of {x.dtype} {span}; convert it, by x.float()."
+    low, high = value_range
+    convert = "x.float()" if x.max() <= 1 else "x.float() / 255" if low == 0 else "x.float() / 127.5 - 1"
+    return f"it expects floats in [{low:g}, {high:g}], but a batch of {x.dtype} {span}; convert it, as by {convert}."
+
+
+def label_problem(batch: Batch, num_classes: int) -> str | None:
+    """Returns what is wrong with the class labels of a batch, if anything is."""
+    labels, built = batch.labels, f"it was built for num_classes={num_classes}"
+    if labels is None or labels.shape != batch.x.shape[:1] or labels.is_floating_point() or labels.dtype == torch.bool:
+        return f"{built}; a batch must be (x, integer labels of shape (N,))."
+    if labels.min() < 0 or labels.max() >= num_classes:
+        return f"{built}, but the labels of a batch span [{labels.min()}, {labels.max()}]."
+    return None
+
+
+def warn_if_never_negative(x: Tensor, value_range: tuple[float, float] | None, name: str) -> None:
+    """Warns if images that should lie in [-1, 1] seem to lie in [0, 1].
+
+    Args:
+        x: Examples.
+        value_range: The range that the method models.
+        name: Name of the method.
+    """
+    if x.ndim == 4 and value_range == (-1.0, 1.0) and x.min() >= 0:
+        rank_zero_warn(
+            f"{name} models images in [-1, 1], but no value of the first batch is negative: it spans "
+            f"[{x.min():.4g}, {x.max():.4g}]. If the images lie in [0, 1], scale them by 2 * x - 1."
+        )
+
+
+def warn_if_same_everywhere(batch: Batch, name: str) -> None:
+    """Warns if all processes have the same batch; all must call it together.
+
+    Lightning splits what a ``DataLoader`` reads over processes, but no ``IterableDataset`` and no other iterable.
+
+    Args:
+        batch: The first batch of this process.
+        name: Name of the method.
+    """
+    content = batch.x.detach().contiguous().cpu().reshape(-1).view(torch.uint8).numpy().tobytes()
+    digests = gather_objects((tuple(batch.x.shape), zlib.crc32(content)))
+    if len(digests) > 1 and len(set(digests)) == 1:
+        rank_zero_warn(
+            f"{name} gets the same batch on all {len(digests)} processes: Lightning does not split this loader. Let "
+            "each process read its own part, or pass a datamodule or a DataLoader of a data set with a length."
+        )

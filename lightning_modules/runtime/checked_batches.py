@@ -1,0 +1,128 @@
+"""What a module does with every batch before its step: it is converted to a ``Batch`` and checked."""
+
+import warnings
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from datamodules.spec import Batch
+from lightning_modules.parts.batches import read_batch
+from lightning_modules.parts.schedules import Schedule
+from lightning_modules.parts.support import problem_with_examples
+from lightning_modules.runtime.batch_checks import (
+    dtype_problem,
+    form_problem,
+    label_problem,
+    warn_if_never_negative,
+    warn_if_same_everywhere,
+)
+from lightning_modules.runtime.distributed import raise_together
+from lightning_modules.runtime.held_out import HeldOutModule
+
+SMALL_INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32)
+
+
+class CheckedModule(HeldOutModule):
+    """Abstract: takes batches of any form and in any loader, and refuses those that the method does not model.
+
+    Args:
+        num_classes: Number of classes of a batch's labels, or ``None`` for a module that takes no labels.
+        lr_schedule: As in ``OptimizedModule``.
+        clip_norm: As in ``OptimizedModule``.
+    """
+
+    kinds: tuple[str, ...] = ("image", "points")
+    """The kinds of data that the method models, as named by ``DataSpec.kind``."""
+    value_range: tuple[float, float] | None = None
+    """Range of the images that the method models; it is compared with the range of the data before training."""
+    batch_fields: tuple[str, ...] = ("x", "labels")
+    """Fields of ``Batch`` in the order in which a loader of plain tuples yields them."""
+    symbols: bool = False
+    """Whether examples are indices of symbols, int64, rather than numbers."""
+
+    def __init__(
+        self, num_classes: int | None = None, lr_schedule: Schedule | None = None, clip_norm: float | None = None
+    ) -> None:
+        super().__init__(lr_schedule, clip_norm)
+        self.num_classes = num_classes
+        self._has_looked = False
+
+    def batch_problem(self, batch: Batch) -> str | None:
+        """Hook: returns a further reason why a batch does not fit, as a sentence, such as a value of probability 0."""
+        return None
+
+    def problem_with_data(self, batch: Batch) -> str | None:
+        """Returns a sentence that says why the examples of a batch are outside of the model's support, or ``None``."""
+        shape = self.hparams.get("shape", getattr(self, "shape", None))
+        return problem_with_examples(batch.x, shape, self.value_range, lambda: self.batch_problem(batch))
+
+    def check_batch(self, batch: Batch) -> None:
+        """Checks a first batch, on all processes together: data without a spec are not checked before.
+
+        Raises:
+            ValueError: If shape, range or labels do not fit the module, or a value is NaN or infinite.
+        """
+        problem = self._problem_with(batch)
+        raise_together(None if problem is None else f"{type(self).__name__}: {problem}")
+
+    def converted(self, batch: Any) -> Batch:
+        """Returns any form of batch as a ``Batch``, floats in the module's dtype and symbols as int64.
+
+        Raises:
+            ValueError: If it has none of the supported forms.
+        """
+        batch = read_batch(batch, self.batch_fields)
+        if batch.x.is_floating_point() and batch.x.dtype != self.dtype:
+            return replace(batch, x=batch.x.to(self.dtype))
+        if self.symbols and batch.x.dtype in SMALL_INTEGERS:
+            return replace(batch, x=batch.x.long())
+        return batch
+
+    def setup(self, stage: str) -> None:
+        """Looks at the first batch of each run; silences Lightning's warnings of what is done on purpose here."""
+        self._has_looked = False
+        # The module's hook replaces the datamodule's.
+        warnings.filterwarnings("ignore", "You have overridden `on_before_batch_transfer`", UserWarning)
+        # Examples that a sampler has duplicated are left out of all measures.
+        warnings.filterwarnings("ignore", "Using `DistributedSampler` with the dataloaders", UserWarning)
+
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Batch:
+        """Converts the batch that a loader yields to a ``Batch``, which is what every step gets."""
+        return self.converted(batch)
+
+    def _apply_batch_transfer_handler(self, batch: Any, device: Any = None, dataloader_idx: int = 0) -> Batch:
+        batch = super()._apply_batch_transfer_handler(batch, device, dataloader_idx)
+        # Again, because hooks of a datamodule of the user's own may have replaced those of the module.
+        return batch if self._trainer is not None and self.trainer.predicting else self.converted(batch)
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Checks the first batch of every epoch, and the form of all others."""
+        self._check(batch, batch_idx)
+
+    def on_validation_batch_start(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Checks the first batch of the split, and the form of all others."""
+        self._check(batch, batch_idx)
+
+    on_test_batch_start = on_validation_batch_start
+
+    def _check(self, batch: Batch, batch_idx: int) -> None:
+        if batch_idx > 0:
+            if problem := form_problem(batch, self.hparams.get("shape"), self.symbols):
+                raise ValueError(f"{type(self).__name__}: {problem}")
+            return
+        self.check_batch(batch)
+        if not self._has_looked:
+            warn_if_never_negative(batch.x, self.value_range, type(self).__name__)
+            warn_if_same_everywhere(batch, type(self).__name__)
+            self._has_looked = True
+
+    def _problem_with(self, batch: Batch) -> str | None:
+        if problem := form_problem(batch, self.hparams.get("shape"), self.symbols):
+            return problem
+        image_range = self.value_range if batch.x.ndim == 4 else None
+        if not self.symbols and (problem := dtype_problem(batch.x, image_range)):
+            return problem
+        if problem := self.problem_with_data(batch):
+            return problem
+        return None if self.num_classes is None else label_problem(batch, self.num_classes)
