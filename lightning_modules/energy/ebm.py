@@ -62,7 +62,8 @@ class EBM(MeasuredEBM):
 
     Sampling continues ``particles`` by ``sample_steps`` steps: chains of the replay buffer that are kept in the model's
     state, so that a checkpoint can be sampled without data. With ``start="noise"`` it starts from noise. See
-    ``MeasuredEBM`` for what validation and tests measure.
+    ``MeasuredEBM`` for what validation and tests measure. In the plane ``log_prob`` is normalised by a sum over a grid;
+    for other data ``set_log_partition`` takes an estimate of log Z.
 
     Args:
         shape: (C, H, W) of images in [-1, 1], or (2,) for points.

@@ -1,6 +1,7 @@
 """Held-out metrics of a restricted Boltzmann machine: free energies, pseudo-likelihood, estimates of log Z."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Generator, Tensor
@@ -65,13 +66,17 @@ class MeasuredRBM(BoltzmannMachine):
             schedule: As in ``annealed_importance_sampling``; by default the hyperparameter.
             num_chains: Number of chains; by default the hyperparameter.
             generator: Source of all random numbers; ``None`` takes a fresh seed from the system.
+
+        Returns:
+            The estimate, whose ``samples`` are images (num_chains, *shape).
         """
-        return annealed_importance_sampling(
+        estimate = annealed_importance_sampling(
             self.annealing_path(),
             self.hparams["schedule"] if schedule is None else schedule,
             num_chains=self.hparams["num_chains"] if num_chains is None else num_chains,
             generator=generator,
         )
+        return replace(estimate, samples=estimate.samples.view(-1, *self.shape))
 
     def reverse_log_likelihood(
         self,

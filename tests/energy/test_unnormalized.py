@@ -126,6 +126,7 @@ def test_an_rbm_is_exact_where_it_can_be_enumerated_and_else_takes_an_estimate()
     estimate = large.log_partition(generator=generator())
     assert isinstance(estimate, PartitionEstimate)
     assert estimate.source == "ais"
+    assert large.energy(estimate.samples).isfinite().all()
     large.set_log_partition(estimate)
     torch.testing.assert_close(large.log_prob(x), -large.energy(x).double() - estimate.log_partition)
 
