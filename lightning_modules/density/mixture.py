@@ -143,7 +143,7 @@ class GaussianMixture(LikelihoodModule):
             self.start(datamodule)
         elif self.trainer.fit_loop._data_source.instance is None:
             raise ValueError(
-                "A GaussianMixture is initialised from data: give Trainer.fit a datamodule or a training loader, or call "
+                "A GaussianMixture is initialised from data: give Trainer.fit a datamodule or a loader, or call "
                 "start(batches)."
             )
 
