@@ -221,7 +221,7 @@ class PixelCNNPlusPlus(LikelihoodModule):
         """
         shape = tuple(self.hparams["shape"])
         if x.dim() != 4 or tuple(x.shape[1:]) != shape or len(x) < 1:
-            raise ValueError(f"x must be images (N, {', '.join(map(str, shape))}), not {tuple(x.shape)}.")
+            raise ValueError(f"x must be one or more images (N, {', '.join(map(str, shape))}), not {tuple(x.shape)}.")
         if (known_rows is None) == (mask is None):
             raise ValueError("Give either known_rows (from the top) or mask (bool, (height, width)).")
         known = known_pixels(shape[1:], known_rows) if mask is None else mask
