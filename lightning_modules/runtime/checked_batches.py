@@ -46,7 +46,7 @@ class CheckedModule(HeldOutModule):
     ) -> None:
         super().__init__(lr_schedule, clip_norm)
         self.num_classes = num_classes
-        self._has_looked = False
+        self._looked_at: set[bool] = set()
 
     def batch_problem(self, batch: Batch) -> str | None:
         """Hook: returns a further reason why a batch does not fit, as a sentence, such as a value of probability 0."""
@@ -62,21 +62,24 @@ class CheckedModule(HeldOutModule):
         raise_together(None if problem is None else f"{type(self).__name__}: {problem}")
 
     def converted(self, batch: Any) -> Batch:
-        """Returns any form of batch as a ``Batch``, floats in the module's dtype and symbols as int64.
+        """Returns any form of batch as a ``Batch``: floats in the module's dtype, symbols, labels and lengths as int64.
 
         Raises:
             ValueError: If it has none of the supported forms.
         """
         batch = read_batch(batch, self.batch_fields)
-        if batch.x.is_floating_point() and batch.x.dtype != self.dtype:
-            return replace(batch, x=batch.x.to(self.dtype))
-        if self.symbols and batch.x.dtype in SMALL_INTEGERS:
-            return replace(batch, x=batch.x.long())
-        return batch
+        x, changed = batch.x, {}
+        if x.is_floating_point() and x.dtype != self.dtype:
+            changed["x"] = x.to(self.dtype)
+        whole = {"x": x if self.symbols else None, "labels": batch.labels, "lengths": batch.lengths}
+        for field, value in whole.items():
+            if value is not None and value.dtype in SMALL_INTEGERS:
+                changed[field] = value.long()
+        return replace(batch, **changed) if changed else batch
 
     def setup(self, stage: str) -> None:
-        """Looks at the first batch of each run; silences Lightning's warnings of what is done on purpose here."""
-        self._has_looked = False
+        """Begins to look at first batches anew; silences Lightning's warnings of what is done on purpose here."""
+        self._looked_at = set()
         # The module's hook replaces the datamodule's.
         warnings.filterwarnings("ignore", "You have overridden `on_before_batch_transfer`", UserWarning)
         # Examples that a sampler has duplicated are left out of all measures.
@@ -106,10 +109,10 @@ class CheckedModule(HeldOutModule):
                 raise ValueError(f"{type(self).__name__}: {problem}")
             return
         self.check_batch(batch)
-        if not self._has_looked:
+        if (kind := bool(self.trainer.training)) not in self._looked_at:  # held-out data may come before training data
+            self._looked_at.add(kind)
             warn_if_never_negative(batch.x, self.value_range, type(self).__name__)
             warn_if_same_everywhere(batch, type(self).__name__)
-            self._has_looked = True
 
     def _problem_with(self, batch: Batch) -> str | None:
         x = batch.x
