@@ -114,7 +114,10 @@ def observed(processes: int, folder: str) -> dict[str, Any]:
             "plain": plain(data),
             "batch sampler": plain(data, "batch sampler"),
             "several": [plain(data), data.val_dataloader()],
+            "not split": plain(data),
         }.items():
+            if kind == "not split":
+                runner = trainer(processes, use_distributed_sampler=False)
             measured = runner.validate(module, loader, verbose=False)[0]
             measured |= runner.test(module, loader, verbose=False)[0]
             found[f"{kind} {method}"] = measured
@@ -163,7 +166,7 @@ def test_processes_share_the_batches_of_a_passed_loader(method: str, results: tu
 
 
 @pytest.mark.parametrize("method", SMALL)
-@pytest.mark.parametrize("kind", ["own", "plain", "batch sampler", "several"])
+@pytest.mark.parametrize("kind", ["own", "plain", "batch sampler", "several", "not split"])
 def test_every_example_is_measured_once_on_two_processes(
     kind: str, method: str, results: tuple[Any, list[Any]]
 ) -> None:

@@ -12,10 +12,11 @@ from lightning_modules.parts.schedules import Schedule
 from lightning_modules.runtime.batch_checks import (
     dtype_problem,
     form_problem,
+    is_same_everywhere,
     label_problem,
     range_problem,
     warn_if_never_negative,
-    warn_if_same_everywhere,
+    warn_of_same_batches,
 )
 from lightning_modules.runtime.distributed import raise_together
 from lightning_modules.runtime.held_out import HeldOutModule
@@ -112,7 +113,10 @@ class CheckedModule(HeldOutModule):
         if (kind := bool(self.trainer.training)) not in self._looked_at:  # held-out data may come before training data
             self._looked_at.add(kind)
             warn_if_never_negative(batch.x, self.value_range, type(self).__name__)
-            warn_if_same_everywhere(batch, type(self).__name__)
+            if kind and is_same_everywhere(batch):
+                warn_of_same_batches(type(self).__name__)
+        if not kind:
+            self.replicated = is_same_everywhere(batch)
 
     def _problem_with(self, batch: Batch) -> str | None:
         x = batch.x
