@@ -228,7 +228,7 @@ class AdversarialModule(GenerativeModule):
             return None
         labels = None if self.num_classes is None else torch.zeros(2, dtype=torch.int64, device=self.device)
         with evaluating(self), torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
-            codes = torch.zeros(2, self.latent_dim, device=self.device, dtype=self.dtype)
+            codes = torch.zeros(2, self.latent_dim, device=self.device).to(self.dtype)
             made = list(conditioned(self.generator, labels, codes).shape[1:])
         own = list(batch.x.shape[1:])
         return None if made == own else f"its generator makes examples of shape={made}, but a batch has {own}."

@@ -143,11 +143,22 @@ class GaussianMixture(LikelihoodModule):
     # Training by gradients
 
     def on_fit_start(self) -> None:
-        """Initialises the components from the trainer's datamodule, unless that was done before."""
+        """Initialises the components from the trainer's datamodule, unless that was done before.
+
+        Raises:
+            ValueError: If there is neither a datamodule nor a training loader.
+        """
         super().on_fit_start()
+        if self.started:
+            return
         datamodule = getattr(self.trainer, "datamodule", None)
-        if datamodule is not None and not self.started:
+        if datamodule is not None:
             self.start(datamodule)
+        elif self.trainer.fit_loop._data_source.instance is None:
+            raise ValueError(
+                "A GaussianMixture is initialised from data: give Trainer.fit a datamodule or a loader, or call "
+                "start(batches)."
+            )
 
     def on_train_start(self) -> None:
         """Initialises the components from the training loader if there was no datamodule."""

@@ -222,7 +222,7 @@ class LatentVariableModule(LikelihoodModule):
                 else:
                     parts = [self.log_weights(chunk, condition, (mean, log_scale), part) for part in noise]
                     bounds.append(log_mean_exp(torch.cat(parts, 1)))
-        return torch.cat(bounds)
+        return torch.cat(bounds) if bounds else x.new_zeros(0)
 
     def drawn_from(self, generator: Generator, particles: int) -> PosteriorNoise:
         """Returns noise for ``measure`` from a generator, ``ROWS`` samples at a time."""

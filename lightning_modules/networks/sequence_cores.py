@@ -191,5 +191,11 @@ class ConvLSTM(nn.Module):
                 cell = torch.sigmoid(forget) * cell + torch.sigmoid(enter) * torch.tanh(candidate)
                 h = torch.sigmoid(leave) * torch.tanh(cell)
                 memory[2 * layer], memory[2 * layer + 1] = h, cell
-            features.append(torch.cat([h, F.pixel_unshuffle(x[:, t], 2).to(h.dtype)], 1))
+            features.append(torch.cat([h, halved(x[:, t]).to(h.dtype)], 1))
         return torch.stack(features, 1), tuple(memory)
+
+
+def halved(frames: Tensor) -> Tensor:
+    """Maps frames (N, C, H, W) to (N, 4 * C, H / 2, W / 2); torch leaves the shape of no frames as it is."""
+    num, channels, height, width = frames.shape
+    return F.pixel_unshuffle(frames, 2) if num else frames.view(0, 4 * channels, height // 2, width // 2)

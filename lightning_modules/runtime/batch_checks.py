@@ -11,7 +11,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from datamodules.spec import Batch
-from lightning_modules.runtime.distributed import gather_objects
+from lightning_modules.runtime.distributed import gather_objects, world_size
 
 
 def form_problem(batch: Batch, shape: Sequence[int] | None, symbols: bool) -> str | None:
@@ -71,19 +71,21 @@ def warn_if_never_negative(x: Tensor, value_range: tuple[float, float] | None, n
         )
 
 
-def warn_if_same_everywhere(batch: Batch, name: str) -> None:
-    """Warns if all processes have the same batch; all must call it together.
+def is_same_everywhere(batch: Batch) -> bool:
+    """Returns whether there are several processes and all have the same batch; all must call it together.
 
     Lightning splits what a ``DataLoader`` reads over processes, but no ``IterableDataset`` and no other iterable.
-
-    Args:
-        batch: The first batch of this process.
-        name: Name of the method.
     """
+    if world_size() == 1:
+        return False
     content = batch.x.detach().contiguous().cpu().reshape(-1).view(torch.uint8).numpy().tobytes()
     digests = gather_objects((tuple(batch.x.shape), zlib.crc32(content)))
-    if len(digests) > 1 and len(set(digests)) == 1:
-        rank_zero_warn(
-            f"{name} gets the same batch on all {len(digests)} processes: Lightning does not split this loader. Let "
-            "each process read its own part, or pass a datamodule or a DataLoader of a data set with a length."
-        )
+    return len(set(digests)) == 1
+
+
+def warn_of_same_batches(name: str) -> None:
+    """Warns that all processes train on the same batches; ``name`` is that of the method."""
+    rank_zero_warn(
+        f"{name} gets the same batch on all {world_size()} processes: Lightning does not split this loader. Let each "
+        "process read its own part, or pass a datamodule or a DataLoader of a data set with a length."
+    )

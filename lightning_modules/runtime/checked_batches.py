@@ -13,9 +13,10 @@ from lightning_modules.parts.support import problem_with_examples
 from lightning_modules.runtime.batch_checks import (
     dtype_problem,
     form_problem,
+    is_same_everywhere,
     label_problem,
     warn_if_never_negative,
-    warn_if_same_everywhere,
+    warn_of_same_batches,
 )
 from lightning_modules.runtime.distributed import raise_together
 from lightning_modules.runtime.held_out import HeldOutModule
@@ -46,7 +47,7 @@ class CheckedModule(HeldOutModule):
     ) -> None:
         super().__init__(lr_schedule, clip_norm)
         self.num_classes = num_classes
-        self._has_looked = False
+        self._looked_at: set[bool] = set()
 
     def batch_problem(self, batch: Batch) -> str | None:
         """Hook: returns a further reason why a batch does not fit, as a sentence, such as a value of probability 0."""
@@ -67,21 +68,24 @@ class CheckedModule(HeldOutModule):
         raise_together(None if problem is None else f"{type(self).__name__}: {problem}")
 
     def converted(self, batch: Any) -> Batch:
-        """Returns any form of batch as a ``Batch``, floats in the module's dtype and symbols as int64.
+        """Returns any form of batch as a ``Batch``: floats in the module's dtype, symbols, labels and lengths as int64.
 
         Raises:
             ValueError: If it has none of the supported forms.
         """
         batch = read_batch(batch, self.batch_fields)
-        if batch.x.is_floating_point() and batch.x.dtype != self.dtype:
-            return replace(batch, x=batch.x.to(self.dtype))
-        if self.symbols and batch.x.dtype in SMALL_INTEGERS:
-            return replace(batch, x=batch.x.long())
-        return batch
+        x, changed = batch.x, {}
+        if x.is_floating_point() and x.dtype != self.dtype:
+            changed["x"] = x.to(self.dtype)
+        whole = {"x": x if self.symbols else None, "labels": batch.labels, "lengths": batch.lengths}
+        for field, value in whole.items():
+            if value is not None and value.dtype in SMALL_INTEGERS:
+                changed[field] = value.long()
+        return replace(batch, **changed) if changed else batch
 
     def setup(self, stage: str) -> None:
-        """Looks at the first batch of each run; silences Lightning's warnings of what is done on purpose here."""
-        self._has_looked = False
+        """Begins to look at first batches anew; silences Lightning's warnings of what is done on purpose here."""
+        self._looked_at = set()
         # The module's hook replaces the datamodule's.
         warnings.filterwarnings("ignore", "You have overridden `on_before_batch_transfer`", UserWarning)
         # Examples that a sampler has duplicated are left out of all measures.
@@ -112,10 +116,13 @@ class CheckedModule(HeldOutModule):
                 raise ValueError(f"{type(self).__name__}: {problem}")
             return
         self.check_batch(batch)
-        if not self._has_looked:
+        if (kind := bool(self.trainer.training)) not in self._looked_at:  # held-out data may come before training data
+            self._looked_at.add(kind)
             warn_if_never_negative(batch.x, self.value_range, type(self).__name__)
-            warn_if_same_everywhere(batch, type(self).__name__)
-            self._has_looked = True
+            if kind and is_same_everywhere(batch):
+                warn_of_same_batches(type(self).__name__)
+        if not kind:
+            self.replicated = is_same_everywhere(batch)
 
     def _problem_with(self, batch: Batch) -> str | None:
         if problem := form_problem(batch, self.hparams.get("shape"), self.symbols):

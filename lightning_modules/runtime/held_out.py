@@ -11,7 +11,7 @@ from lightning_modules.parts.precision import has_float64, home_of_float64
 from lightning_modules.parts.schedules import Schedule
 from lightning_modules.runtime.distributed import broadcast_buffers, gather_objects, sum_over_processes
 from lightning_modules.runtime.optimization import OptimizedModule
-from lightning_modules.runtime.positions import first_of, flat, positions_of
+from lightning_modules.runtime.positions import Place, flat, measured_once
 
 Weighted = Tensor | tuple[Tensor, Tensor]
 """Values of examples, (N,), or values and their weights, (N,) each."""
@@ -97,6 +97,8 @@ class HeldOutModule(OptimizedModule):
         self.held_out_means = HeldOutMeans()
         self._measured: list[Mapping[str, float]] = []
         self._seen = 0
+        self.replicated = False
+        """Whether all processes had the same first batch of the present loader."""
 
     def begin_held_out(self, stage: str) -> None:
         """Hook: called before an epoch over held-out data; ``stage`` is ``"val"`` or ``"test"``."""
@@ -162,12 +164,10 @@ class HeldOutModule(OptimizedModule):
         while len(self._measured) < loader_idx:
             self._end_loader(stage)
             self._begin_loader(stage)
-        loader = self._loaders(stage)[loader_idx]
-        place = (self.global_rank, self.trainer.world_size)
-        indices = positions_of(loader, batch_idx, self._seen, len(batch.x), *place)
+        place = Place(batch_idx, self._seen, self.global_rank, self.trainer.world_size, self.replicated)
         self._seen += len(batch.x)
-        if len(indices):  # fewer than examples, where a sampler repeats some
-            batch = first_of(batch, len(indices))
+        batch, indices = measured_once(batch, self._loaders(stage)[loader_idx], place)
+        if len(indices):
             self.held_out_means.add(self.held_out(batch, indices.to(self.device), stage))
 
     def _end_loader(self, stage: str) -> None:

@@ -5,15 +5,18 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from sklearn.mixture import GaussianMixture as SklearnMixture  # type: ignore[import-untyped]
 from sklearn.mixture._gaussian_mixture import _compute_precision_cholesky  # type: ignore[import-untyped]
 from torch import Tensor
+from torch.utils.data import DataLoader, TensorDataset
 
 from datamodules import FashionMNIST, Grid, Ring
+from datamodules.loader import TensorSource, TrainingLoader
 from lightning_modules import GaussianMixture
 from lightning_modules.metrics.modes import mode_coverage
 from tests.density.test_gaussian import Points
+from tests.standins import quiet_trainer
 
 FORMS = [("full", None), ("diagonal", None), ("low_rank", 1)]
 
@@ -199,6 +202,27 @@ def test_bad_input_is_named() -> None:
     unstarted.trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
     with pytest.raises(ValueError, match=r"Trainer\.fit"):
         unstarted.on_fit_start()
+
+
+@pytest.mark.filterwarnings("ignore:You defined a `validation_step` but have no:UserWarning")
+@pytest.mark.parametrize("kind", ["of the library", "of the user's own"])
+def test_a_passed_loader_initialises_as_its_datamodule_does(kind: str) -> None:
+    """And training still begins with the loader's first batch."""
+    x = torch.randn(64, 2, generator=torch.Generator().manual_seed(0))
+    source, seen = TensorSource(x, torch.zeros(64, dtype=torch.int64)), []
+
+    class Watched(Callback):
+        def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, index: int) -> None:
+            seen.append(batch.x)
+
+    loader: Any = TrainingLoader(source, 16) if kind == "of the library" else DataLoader(TensorDataset(x.double()), 16)
+    passed, started = (GaussianMixture(shape=[2], num_components=3, lr=1e-9) for _ in range(2))
+    trainer = quiet_trainer([Watched()], max_steps=1)
+    trainer.fit(passed, loader)
+    started.start(list(TrainingLoader(source, 16)) if kind == "of the library" else [x])
+    torch.testing.assert_close(passed.components.mean, started.components.mean, atol=1e-5, rtol=1e-5)
+    first = next(iter(TrainingLoader(source, 16))).x if kind == "of the library" else x[:16]
+    assert torch.equal(seen[0], first)
 
 
 @pytest.mark.slow

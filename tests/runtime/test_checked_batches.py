@@ -189,3 +189,23 @@ def test_networks_of_a_users_own_are_compared_with_the_batch(place: str) -> None
         run_it = quiet_trainer().test if place == "test" else quiet_trainer().fit
         with pytest.raises(ValueError, match=rf"AdversarialModule: .*shape=\[1, 8, 8\].*{wrong.shape[1]}\b"):
             run_it(module, *([good, bad] if place == "sanity" else [bad]))
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int32])
+@pytest.mark.parametrize("method", ["Classifier", "VAE", "SNGAN", "PixelCNNPlusPlus"])
+def test_labels_may_be_any_whole_numbers(method: str, dtype: torch.dtype) -> None:
+    """NumPy keeps labels in few bytes, and torch wants int64."""
+    module, x, labels = made(method, num_classes=2)
+    trainer = quiet_trainer(max_steps=1)
+    trainer.fit(module, loader((x, labels.to(dtype))), loader((x, labels.to(dtype))))
+    assert trainer.global_step == 1
+    module, _, _ = made(method, num_classes=2)
+    with pytest.raises(ValueError, match=rf"{method}.*integer labels"):
+        quiet_trainer(max_steps=1).fit(module, loader((x, labels.bool())))
+
+
+def test_training_data_are_looked_at_although_held_out_data_come_first() -> None:
+    module, x, _ = made("WGANGP")
+    with warned() as said:
+        quiet_trainer(max_steps=1, num_sanity_val_steps=1).fit(module, loader([x.abs()]), loader([x]))
+    assert len([line for line in said if "negative" in line]) == 1
