@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from zoo import commands
+from zoo.escaping import printable
 
 DESCRIPTION = "Pretrained generative models: list them, sample from them, measure them, train them again."
 RUN = {
@@ -184,7 +185,7 @@ def _one_line(error: Exception) -> str:
     if "Union subtypes" in message:  # jsonargparse wraps the message of a method or datamodule about its arguments
         reasons = re.findall(r"^\s*- (.*(?:\n(?!\s*- ).*)*)", message, re.MULTILINE)
         message = next((reason for reason in reasons if not reason.startswith("Expected a <class")), message)
-    return " ".join(message.split()) or type(error).__name__
+    return printable(" ".join(message.split())) or type(error).__name__
 
 
 def _positive(text: str) -> int:
