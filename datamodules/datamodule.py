@@ -1,7 +1,7 @@
 """What all datamodules share: splits, loaders, and a state that resumes a run exactly."""
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch.distributed
 from lightning.pytorch import LightningDataModule
@@ -29,6 +29,9 @@ class ZooDataModule(LightningDataModule):
         noise: Whether ``transform`` needs noise.
         sources: The data of each split, by its name; empty before ``setup``.
     """
+
+    own_argument: ClassVar[str | None] = None
+    """The argument that is the path of the user's own data; ``None`` for public or generated data."""
 
     _spec: DataSpec
     batch_size: int
@@ -64,6 +67,10 @@ class ZooDataModule(LightningDataModule):
 
     def describe(self) -> None:
         """Hook: reads from the user's files what the spec says of them, such as their classes, into ``self.spec``."""
+
+    def digest(self) -> str | None:
+        """Hook: returns the sha256 of the user's own data, hexadecimal, by which they are known again."""
+        return None
 
     def source(self, split: str) -> Source:
         """Returns the examples of a split, and reads the data first if that has not happened.

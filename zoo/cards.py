@@ -56,6 +56,8 @@ class Card:
         notes: Limitations, for the reader of the model card.
         curve: Rows of the training curve, one mapping per row.
         versions: Versions of the libraries that wrote it.
+        datamodule: What the data are built from again: ``class``, ``arguments`` and ``digest``; or ``None``. See
+            ``data_record``.
     """
 
     name: str
@@ -75,6 +77,7 @@ class Card:
     notes: str = ""
     curve: tuple[Mapping[str, float], ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
+    datamodule: Mapping[str, Any] | None = None
 
     @property
     def data(self) -> str | None:
@@ -88,7 +91,9 @@ class Card:
 
     def to_json(self) -> dict[str, Any]:
         """Returns the content of ``config.json``."""
-        return {
+        # Configs without the record stay as they are; former versions do not read it.
+        record = {} if self.datamodule is None else {"datamodule": dict(self.datamodule)}
+        return record | {
             "format_version": FORMAT_VERSION,
             "name": self.name,
             "method": self.method,
@@ -171,7 +176,7 @@ def read_card(folder: Path, name: str | None = None) -> Card:
         return MappingProxyType(row)
 
     sha256 = get("sha256", str)
-    if len(sha256) != 64 or set(sha256) - set("0123456789abcdef"):
+    if not _is_digest(sha256):
         raise ZooError(f"{path}: 'sha256' must be 64 hexadecimal digits, not {_shortened(sha256)}.")
     spec = values.get("data_spec")
     if spec is not None and not isinstance(get("data_spec", dict).get("name"), str):
@@ -200,7 +205,28 @@ def read_card(folder: Path, name: str | None = None) -> Card:
         notes=get("notes", str, ""),
         curve=tuple(get_numbers("curve", row) for row in get("curve", list, [])),
         versions=MappingProxyType(versions),
+        datamodule=_data_record(path, values.get("datamodule")),
     )
+
+
+def _data_record(path: Path, record: Any) -> Mapping[str, Any] | None:
+    """Returns the record of the datamodule if it is one: it may be a stranger's, and is only built by ``data_record``.
+
+    Raises:
+        ZooError: If it is something else.
+    """
+    if record is None:
+        return None
+    forms = {"class": str, "arguments": dict, "digest": str | None}
+    if not isinstance(record, dict) or not all(isinstance(record.get(key), form) for key, form in forms.items()):
+        raise ZooError(f"{path}: 'datamodule' must have a class, arguments and a digest, not be {_shortened(record)}.")
+    if (digest := record.get("digest")) is not None and not _is_digest(digest):
+        raise ZooError(f"{path}: 'datamodule.digest' must be 64 hexadecimal digits, not {_shortened(digest)}.")
+    return MappingProxyType(record)
+
+
+def _is_digest(text: str) -> bool:
+    return len(text) == 64 and not set(text) - set("0123456789abcdef")
 
 
 def checked_file(folder: Path, filename: str, max_bytes: int | None = None) -> Path:

@@ -13,6 +13,7 @@ from datamodules.images.pixels import Pixels
 from datamodules.images.read_all import check_headers, decoded
 from datamodules.images.streaming import FileSource
 from datamodules.loader import SPLIT, Source, seeded
+from datamodules.sources.digests import digest_of_files
 from datamodules.sources.file_names import legible
 from datamodules.spec import DataSpec
 
@@ -46,6 +47,10 @@ class ImageFolder(ImageDataModule):
     Raises:
         ValueError: If an argument is out of range.
     """
+
+    own_argument = "data_dir"
+    tests_on_training: bool = False
+    """Whether the test split was set to the training images, of which nothing was held out."""
 
     def __init__(
         self,
@@ -94,6 +99,14 @@ class ImageFolder(ImageDataModule):
         if class_names := self._listed[2]:
             self.spec = replace(self.spec, num_classes=len(class_names), class_names=class_names)
 
+    def digest(self) -> str:
+        """Returns the sha256 of the names, sizes and first 64 KiB of all images.
+
+        Raises:
+            ValueError: If there is no such folder, or no image in it.
+        """
+        return digest_of_files(self.folder, self._listed[0])
+
     def read(self) -> dict[str, Source]:
         """Lists the folder, splits it and, if ``in_memory``, decodes it.
 
@@ -102,7 +115,7 @@ class ImageFolder(ImageDataModule):
                 files cannot be read as images.
         """
         paths, labels, _ = self._listed
-        sizes = [self._share(name, len(paths)) for name in ("val_size", "test_size")]
+        sizes = [self.held_out(name) for name in ("val", "test")]
         if sum(sizes) >= len(paths):
             raise ValueError(
                 f"val_size={sizes[0]} and test_size={sizes[1]} leave nothing to train on: {self.folder} has "
@@ -126,9 +139,10 @@ class ImageFolder(ImageDataModule):
         check_headers(sources, self.spec.name)
         return {**sources}
 
-    def _share(self, name: str, total: int) -> int:
-        size = self.hparams[name]
-        return min(5000, total // 10) if size is None else size
+    def held_out(self, split: str) -> int:
+        """Returns the number of images of "val" or "test", without reading them."""
+        size: int | None = self.hparams[f"{split}_size"]
+        return min(5000, len(self._listed[0]) // 10) if size is None else size
 
 
 def open_binary(path: str) -> IO[bytes]:

@@ -17,6 +17,7 @@ from datamodules.sequences.sequence_base import SequenceDataModule, to_tokens
 from datamodules.sequences.sequence_sources import RandomWindows, SequenceSource, Streams, TrainingStreams, consecutive
 from datamodules.sequences.vocabulary import BYTES, decode, encode, read_text, vocabulary_of
 from datamodules.sources import public_files
+from datamodules.sources.digests import digest_of_file
 from datamodules.sources.file_names import legible
 from datamodules.sources.find import find
 from datamodules.spec import DataSpec
@@ -174,6 +175,8 @@ class TextFile(TextDataModule):
         ValueError: If an argument is out of range.
     """
 
+    own_argument = "path"
+
     def __init__(
         self,
         path: str,
@@ -210,6 +213,14 @@ class TextFile(TextDataModule):
     def path(self) -> Path:
         """The file."""
         return Path(self.hparams["path"]).expanduser()
+
+    def digest(self) -> str:
+        """Returns the sha256 of the file.
+
+        Raises:
+            ValueError: If it is missing.
+        """
+        return digest_of_file(self.path)
 
     def describe(self) -> None:
         """Reads the vocabulary, unless it is known.
