@@ -167,6 +167,7 @@ def fine_tune(arguments: Namespace) -> None:
         steps=arguments.steps,
         batch_size=arguments.batch_size,
         seed=arguments.seed,
+        hold_out=arguments.hold_out,
     )
     if saved is not None:
         print(f"Saved {saved.path}: zoo.load({str(saved.path)!r}) or python -m zoo sample {saved.path}")

@@ -198,6 +198,7 @@ def _prepare_own(card: Card, datamodule: Any, digest: str | None) -> None:
         vocabulary = tuple((card.data_spec or {}).get("vocabulary", ()))
         if isinstance(datamodule, TextDataModule) and vocabulary:
             datamodule.spec = replace(datamodule.spec, vocabulary=vocabulary)
+            datamodule.evaluation_streams = 1  # the held-out part of a short text makes few long sequences
     except OSError as error:
         raise ZooError(f"The data of {card.name} cannot be read: {error}") from error
     if others:

@@ -81,7 +81,15 @@ class Request:
     @cached_property
     def classifier(self) -> Classifier:
         """The feature extractor."""
-        return load_classifier(self.extractor or default_extractor(self.card, self.images[1]), device=self.device)
+        spec = self.images[1]
+        name = self.extractor or default_extractor(self.card, spec)
+        classifier = load_classifier(name, device=self.device)
+        if (shape := list(classifier.hparams["shape"])) != list(spec.shape):
+            raise ZooError(
+                f"{name} is for images of shape {shape}, but {self.card.name} samples {list(spec.shape)}: give another "
+                "--extractor."
+            )
+        return classifier
 
 
 def held_out(request: Request) -> dict[str, float]:

@@ -212,6 +212,17 @@ def _identity(module: ZooModule) -> tuple[str, dict[str, Any]]:
     return method, json.loads(json.dumps(hyperparameters))  # tuples become lists here as in the file
 
 
+def check_saveable(module: ZooModule) -> None:
+    """Checks that a module can be saved, so that a long training does not fail at the end.
+
+    Raises:
+        ZooError: If it is no method of the registry, or has hyperparameters that are not JSON values or do not rebuild
+            it.
+    """
+    method, hyperparameters = _identity(module)
+    _check_rebuilds(method, hyperparameters, module.state_dict())
+
+
 def _averaged_state(module: LightningModule, trainer: Trainer | None) -> dict[str, Tensor]:
     callbacks = [] if trainer is None else trainer.callbacks  # type: ignore[attr-defined]
     average = next((callback for callback in callbacks if isinstance(callback, EMA)), None)

@@ -139,10 +139,15 @@ class ImageFolder(ImageDataModule):
         check_headers(sources, self.spec.name)
         return {**sources}
 
+    @property
+    def num_images(self) -> int:
+        """The number of images, which are not read for it."""
+        return len(self._listed[0])
+
     def held_out(self, split: str) -> int:
         """Returns the number of images of "val" or "test", without reading them."""
         size: int | None = self.hparams[f"{split}_size"]
-        return min(5000, len(self._listed[0]) // 10) if size is None else size
+        return min(5000, self.num_images // 10) if size is None else size
 
 
 def open_binary(path: str) -> IO[bytes]:
