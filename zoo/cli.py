@@ -18,8 +18,8 @@ from lightning.pytorch.utilities import rank_zero_only
 from lightning_modules.base import ZooModule
 from zoo.cards import Card
 from zoo.compatibility import current_config, current_overrides
+from zoo.data_fit import Fit, full_names, name_after, without_places
 from zoo.errors import ZooError
-from zoo.fitting import Fit, full_names, name_after, without_places
 from zoo.paths import recipes_dir
 from zoo.record import TrainingRecord, held_out_measures
 from zoo.saving import check_saveable, check_target, save

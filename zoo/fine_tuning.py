@@ -16,8 +16,9 @@ from lightning_modules.runtime.tracking import Tracking
 from zoo.cards import Card
 from zoo.class_change import with_classes
 from zoo.cli import interruptible, quiet
+from zoo.data_fit import name_after
 from zoo.errors import ZooError
-from zoo.fitting import name_after
+from zoo.escaping import printable
 from zoo.loading import build, load_folder
 from zoo.saving import check_target, save
 
@@ -65,7 +66,8 @@ def fine_tune(
     check_target(out)
     module = with_schedule(_model_of_images(card), steps)
     print(
-        f"Starting from the weights of {card.name} with new optimizers: checkpoints of the zoo do not hold their state."
+        f"Starting from the weights of {printable(card.name)} with new optimizers: checkpoints of the zoo do not hold "
+        "their state."
     )
     seed_everything(seed, verbose=False)
     datamodule = folder_for(module.data_spec, data_dir, batch_size=batch_size, seed=seed, hold_out=hold_out)

@@ -4,6 +4,7 @@ Whoever gives ``--data ImageFolder --data.data_dir pics`` need not type the shap
 taken from their spec; a hyperparameter on the command line is kept, and refused if it contradicts the data.
 """
 
+import inspect
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from zoo.loading import build
 
 SIZES = ("shape", "step_shape", "vocabulary_size", "num_classes")
 """Hyperparameters that have to be those of the data."""
+NUMBERS_OF_EXAMPLES = frozenset(("size", "train_size", "val_size", "test_size"))
 SHORTHANDS = {"--data.root": "--data.data_dir"}
 """Options under the names of other libraries."""
 
@@ -78,6 +80,7 @@ class Fit:
         """
         if self.data_class is None or self.method is None:
             return None
+        self._forget_sizes()
         spec: DataSpec = self.data_class(**_plain(self.config["data"].init_args)).spec
         try:
             self.method.check_kind(spec)
@@ -95,6 +98,16 @@ class Fit:
         self._set_choices(spec)
         self._check_callbacks(spec, may_change)
         return spec
+
+    def _forget_sizes(self) -> None:
+        """Sets the numbers of examples, which the recipe states for its own data, to the defaults of other data."""
+        stated = _part(self.recipe, "data")
+        if _class_name(stated.get("class_path")) == self.data_class.__name__:
+            return
+        parameters, arguments = inspect.signature(self.data_class).parameters, self.config["data"].init_args
+        for key in NUMBERS_OF_EXAMPLES & set(stated.get("init_args") or {}) & set(parameters):
+            if not self._is_given("data", key):
+                arguments[key] = parameters[key].default
 
     def _required(self, spec: DataSpec) -> dict[str, Any]:
         assert self.method is not None
@@ -203,8 +216,10 @@ def name_after(start: str, data: str, former_data: str | None) -> str:
     """
     if data == former_data:
         return f"{start}.fine-tuned"
-    plain = re.sub(r"\W+", "_", data, flags=re.ASCII).strip("_") or "own_data"
-    return f"{start.rpartition('/')[2].partition('.')[0]}.{plain}"
+    method, named = (
+        re.sub(r"\W+", "_", part, flags=re.ASCII).strip("_") for part in (start.rpartition("/")[2].split(".")[0], data)
+    )
+    return f"{method or 'model'}.{named or 'own_data'}"
 
 
 def without_places(overrides: Sequence[str]) -> list[str]:
