@@ -12,6 +12,7 @@ from typing import Any
 
 import datamodules
 import lightning_modules
+from datamodules import ImageFolder, TextFile
 from datamodules.spec import DataSpec
 from lightning_modules.base import ZooModule
 from zoo.cards import card
@@ -81,7 +82,8 @@ class Fit:
         if self.data_class is None or self.method is None:
             return None
         self._forget_sizes()
-        spec: DataSpec = self.data_class(**_plain(self.config["data"].init_args)).spec
+        datamodule = self.data_class(**_plain(self.config["data"].init_args))
+        spec: DataSpec = datamodule.spec
         try:
             self.method.check_kind(spec)
             required = self._required(spec)
@@ -97,6 +99,8 @@ class Fit:
         self._set(differing, spec)
         self._set_choices(spec)
         self._check_callbacks(spec, may_change)
+        if self.has_other_data and not self._is_given("data", "batch_size"):
+            self._shrink_batches(datamodule)
         return spec
 
     def _forget_sizes(self) -> None:
@@ -108,6 +112,15 @@ class Fit:
         for key in NUMBERS_OF_EXAMPLES & set(stated.get("init_args") or {}) & set(parameters):
             if not self._is_given("data", key):
                 arguments[key] = parameters[key].default
+
+    def _shrink_batches(self, datamodule: Any) -> None:
+        """Halves batches until there is one in own data that are fewer than the recipe's."""
+        size, own = datamodule.batch_size, datamodule.batch_size
+        while size > 1 and not _has_batch(datamodule, size):
+            size //= 2
+        if size != own and _has_batch(datamodule, size):  # otherwise reading the data says what is wrong
+            self.config["data"].init_args["batch_size"] = size
+            self.lines.append(f"batch_size={size} is set by the number of examples of {datamodule.spec.name!r}.")
 
     def _required(self, spec: DataSpec) -> dict[str, Any]:
         assert self.method is not None
@@ -254,6 +267,18 @@ def _needs_other_data(callback: Any, spec: DataSpec) -> str | None:
     if spec.kind == "image" and list(spec.shape) == shape:
         return None
     return f"measures with {found.name}, for images of shape {shape}"
+
+
+def _has_batch(datamodule: Any, size: int) -> bool:
+    """Returns whether own data have a batch of this size, without reading images; other data are large."""
+    if isinstance(datamodule, ImageFolder):
+        return datamodule.num_images - datamodule.held_out("val") - datamodule.held_out("test") >= size
+    if not isinstance(datamodule, TextFile):
+        return True
+    try:
+        return len(datamodule.training_source(size)) >= size
+    except ValueError:  # too short for so many streams
+        return False
 
 
 def _named(part: Any, package: str, names: Any, table: Any) -> Any:

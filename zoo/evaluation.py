@@ -21,6 +21,7 @@ from lightning_modules.autoregressive.sequence_module import SequenceModule
 from lightning_modules.base import GenerativeModule
 from lightning_modules.likelihood import LikelihoodModule
 from lightning_modules.metrics.classifier import Classifier
+from lightning_modules.metrics.feature_metrics import IMAGE_METRICS, NEIGHBOURS
 from lightning_modules.metrics.modes import evaluate_points
 from lightning_modules.metrics.names import metric_name
 from lightning_modules.metrics.reference_statistics import real_statistics
@@ -81,15 +82,7 @@ class Request:
     @cached_property
     def classifier(self) -> Classifier:
         """The feature extractor."""
-        spec = self.images[1]
-        name = self.extractor or default_extractor(self.card, spec)
-        classifier = load_classifier(name, device=self.device)
-        if (shape := list(classifier.hparams["shape"])) != list(spec.shape):
-            raise ZooError(
-                f"{name} is for images of shape {shape}, but {self.card.name} samples {list(spec.shape)}: give another "
-                "--extractor."
-            )
-        return classifier
+        return load_classifier(self.extractor or default_extractor(self.card, self.images[1]), device=self.device)
 
 
 def held_out(request: Request) -> dict[str, float]:
@@ -141,6 +134,10 @@ def samples_of_images(request: Request) -> dict[str, float]:
         statistics = real_statistics(classifier, spec, SPLIT, real)
     except ValueError:  # neither shipped nor cached: the data are needed
         statistics = real_statistics(classifier, spec, SPLIT, as_images(request.datamodule), progress=True)
+    metrics = list(IMAGE_METRICS)
+    if statistics.num_samples <= NEIGHBOURS:  # a small folder of the user's own
+        metrics.remove("precision_recall")
+        warnings.warn(f"Precision and recall need more than {statistics.num_samples} real images.", stacklevel=2)
     return evaluate_samples(
         module,
         classifier,
@@ -149,6 +146,7 @@ def samples_of_images(request: Request) -> dict[str, float]:
         split=SPLIT,
         seed=request.seed,
         statistics=statistics,
+        metrics=metrics,
     )
 
 

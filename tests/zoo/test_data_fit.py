@@ -102,6 +102,22 @@ def test_what_the_data_decide_is_worked_out(recipe: str, overrides: tuple[str, .
 
 
 @pytest.mark.usefixtures("own")
+@pytest.mark.parametrize(
+    ("recipe", "overrides", "size"),
+    [
+        ("wgan_gp.fashion_mnist", FOLDER, 16),  # of 30 images 24 are for training
+        ("wgan_gp.fashion_mnist", (*FOLDER, "--data.test_size", "0", "--data.val_size", "29"), 1),
+        ("wgan_gp.fashion_mnist", (*FOLDER, "--data.batch_size", "64"), 64),
+        ("teacher_forcing.tinyshakespeare", (*TEXT, "--data.window", "20"), 32),
+    ],
+)
+def test_batches_are_no_larger_than_the_data(recipe: str, overrides: tuple[str, ...], size: int) -> None:
+    found = fitted(recipe, *overrides)
+    assert found.fit.config["data"].init_args["batch_size"] == size
+    assert any(f"batch_size={size}" in line for line in found.fit.lines) == ("--data.batch_size" not in overrides)
+
+
+@pytest.mark.usefixtures("own")
 def test_the_command_line_wins_where_it_agrees_and_is_refused_where_not() -> None:
     overrides = (*FOLDER, "--model.num_classes", "3", "--model.shape=[3, 64, 64]")
     assert fitted("wgan_gp.fashion_mnist", *overrides).model["num_classes"] == 3

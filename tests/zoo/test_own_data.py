@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import zoo
 import zoo.data_record
 from datamodules import DATAMODULES, ImageFolder, TextFile
-from lightning_modules import VAE, TeacherForcing
+from lightning_modules import VAE, Classifier, TeacherForcing
 from tests.datamodules.small_data import POEM, image_folder
 from tests.zoo.damage import edit_config
 from tests.zoo.running import fails
@@ -218,6 +219,19 @@ def test_every_datamodule_is_described_without_the_place_of_its_data(
     assert type(again) is type(data)
     assert again.seed == 3
     assert again.spec == data.spec
+
+
+@pytest.mark.filterwarnings("ignore:FID of")
+def test_samples_are_compared_with_few_images_of_ones_own(
+    trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.manual_seed(0)
+    zoo.save(Classifier.for_data(ImageFolder("pets", image_size=8, binarize=False).spec, width=2), "classifier")
+    with pytest.warns(UserWarning, match="Precision"):
+        assert main(["evaluate", IMAGES, "--extractor", "./classifier", "--num-samples", "20"]) == 0
+    measured = capsys.readouterr().out
+    assert "test/fid-pets_binarized-20" in measured
+    assert "precision" not in measured
 
 
 # Cards of strangers
