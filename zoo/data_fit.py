@@ -15,9 +15,10 @@ import lightning_modules
 from datamodules import ImageFolder, TextFile
 from datamodules.spec import DataSpec
 from lightning_modules.base import ZooModule
-from zoo.cards import card
+from zoo.cards import Card, card
 from zoo.errors import UnknownNameError, ZooError
 from zoo.loading import build
+from zoo.recipe import LOADERS
 
 SIZES = ("shape", "step_shape", "vocabulary_size", "num_classes")
 """Hyperparameters that have to be those of the data."""
@@ -98,6 +99,7 @@ class Fit:
             raise ZooError(self._contradiction(spec, {key: own.get(key) for key in fixed}, differing))
         self._set(differing, spec)
         self._set_choices(spec)
+        self._check_loaded(spec)
         self._check_callbacks(spec, may_change)
         if self.has_other_data and not self._is_given("data", "batch_size"):
             self._shrink_batches(datamodule)
@@ -165,6 +167,22 @@ class Fit:
             return MismatchError(str(error))
         return None
 
+    def _check_loaded(self, spec: DataSpec) -> None:
+        """Refuses a model that is made from a checkpoint of other data, such as the noise density of NCE.
+
+        Raises:
+            ZooError: If the checkpoint is for examples of another shape.
+        """
+        arguments = self.config["model"].init_args
+        for key in _plain(arguments):
+            found = _loaded(arguments.get(key))
+            if found is not None and found.data_spec is not None and list(found.data_spec["shape"]) != list(spec.shape):
+                shape = list(found.data_spec["shape"])
+                raise ZooError(
+                    f"{key} is {found.name}, for examples of shape {shape}, but {spec.name!r} has {list(spec.shape)}: "
+                    f"train one on these data first{self._other_data(spec, shape)}."
+                )
+
     def _check_callbacks(self, spec: DataSpec, may_change: bool) -> None:
         """Leaves out metrics that are for other data, and says so; refuses them where they were asked for.
 
@@ -203,10 +221,10 @@ class Fit:
         change = self._other_data(spec).removeprefix(", or ")
         return f"{change[:1].upper()}{change[1:]}." if change else ""
 
-    def _other_data(self, spec: DataSpec) -> str:
+    def _other_data(self, spec: DataSpec, shape: Any = None) -> str:
         """Returns which arguments of the data would make them fit the model, in words; empty if there are none."""
         own, arguments = _plain(self.config["model"].init_args), self.data_class.__init__.__annotations__
-        wanted, options = own.get("shape"), []
+        wanted, options = shape or own.get("shape"), []
         if spec.kind == "image" and isinstance(wanted, list) and len(wanted) == 3 and wanted != list(spec.shape):
             if wanted[1] == wanted[2] != spec.shape[1] and "image_size" in arguments:
                 options.append(f"--data.image_size {wanted[1]}")
@@ -223,16 +241,17 @@ def name_after(start: str, data: str, former_data: str | None) -> str:
     """Returns the name of a model of other data than those that it began from: ``wgan_gp.pics``.
 
     Args:
-        start: Name of the recipe or of the checkpoint, which begins with the method: ``wgan_gp.fashion_mnist``.
+        start: Name of the recipe or of the checkpoint: method, data and what else it has, ``sngan.digits.conditional``.
         data: Name of the data.
         former_data: Name of the data that ``start`` was for, if known.
     """
     if data == former_data:
         return f"{start}.fine-tuned"
-    method, named = (
-        re.sub(r"\W+", "_", part, flags=re.ASCII).strip("_") for part in (start.rpartition("/")[2].split(".")[0], data)
+    parts = start.rpartition("/")[2].split(".")
+    method, named, *variant = (
+        re.sub(r"\W+", "_", part, flags=re.ASCII).strip("_") for part in (parts[0], data, *parts[2:])
     )
-    return f"{method or 'model'}.{named or 'own_data'}"
+    return ".".join([method or "model", named or "own_data", *filter(None, variant)])
 
 
 def without_places(overrides: Sequence[str]) -> list[str]:
@@ -256,17 +275,22 @@ def _needs_other_data(callback: Any, spec: DataSpec) -> str | None:
         return "counts the modes of points"
     if name == "LatentInterpolation" and spec.kind != "image":
         return "renders images"
-    extractor: Any = (callback.get("init_args") or {}).get("extractor")
-    if not hasattr(extractor, "get") or _class_name(extractor.get("class_path")) not in ("load", "load_classifier"):
-        return None
-    try:
-        found = card(extractor.init_args.name)
-    except UnknownNameError:  # it is missed when the callback is built
+    if (found := _loaded((callback.get("init_args") or {}).get("extractor"))) is None:
         return None
     shape = list(found.hyperparameters.get("shape", ()))
     if spec.kind == "image" and list(spec.shape) == shape:
         return None
     return f"measures with {found.name}, for images of shape {shape}"
+
+
+def _loaded(value: Any) -> Card | None:
+    """Returns the card of the checkpoint that a part of a config loads; ``None`` if it loads none, or it is missing."""
+    if not hasattr(value, "get") or value.get("class_path") not in LOADERS:
+        return None
+    try:
+        return card(value.init_args.name)
+    except UnknownNameError:  # it is missed when the part is built
+        return None
 
 
 def _has_batch(datamodule: Any, size: int) -> bool:

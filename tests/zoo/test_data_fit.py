@@ -152,6 +152,14 @@ def test_metrics_that_are_for_other_data_are_left_out_and_said() -> None:
 
 
 @pytest.mark.usefixtures("own")
+def test_parts_that_are_loaded_for_other_data_are_refused_with_an_offer() -> None:
+    with pytest.raises(zoo.ZooError, match=r"noise_density.*gaussian_mixture.*\[1, 28, 28\].*--data\.image_size 28"):
+        Fitting(recipe_path("nce.fashion_mnist"), list(FOLDER), Path("x"))
+    offered = ("--data.image_size", "28", "--data.grey", "true")
+    assert fitted("nce.fashion_mnist", *FOLDER, *offered).model["shape"] == [1, 28, 28]
+
+
+@pytest.mark.usefixtures("own")
 def test_metrics_that_were_asked_for_are_refused_instead() -> None:
     extractor = "{class_path: zoo.load_classifier, init_args: {name: classifier.fashion_mnist}}"
     metrics = "--trainer.callbacks=lightning_modules.callbacks.ImageMetrics"
@@ -219,7 +227,7 @@ def test_data_are_named_in_short(given: list[str], full: list[str]) -> None:
     ("start", "data", "former", "name"),
     [
         ("wgan_gp.fashion_mnist", "pics", None, "wgan_gp.pics"),
-        ("wgan_gp.fashion_mnist.conditional", "My holiday (2)", None, "wgan_gp.My_holiday_2"),
+        ("wgan_gp.fashion_mnist.conditional", "My holiday (2)", None, "wgan_gp.My_holiday_2.conditional"),
         ("someone/vae.x", "pics", "x", "vae.pics"),
         ("tiny", "Ω", None, "tiny.own_data"),
         ("vae.x", "x", "x", "vae.x.fine-tuned"),
