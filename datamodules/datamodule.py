@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.trainer.states import TrainerStatus
@@ -16,13 +16,14 @@ SPLITS = ("train", "val", "test")
 class ZooDataModule(LightningDataModule):
     """Abstract: a subclass fills ``self.sources`` in ``setup`` and sets ``self.spec``.
 
+    Where the spec depends on files of the user, it is completed from them when it is first asked for; see ``describe``.
+
     The position in the training data is part of the datamodule's own state. Lightning would also keep the
     state of the loader, but it drops that when a run is resumed at the end of an epoch, or when
     ``configure_optimizers`` reads ``trainer.estimated_stepping_batches``; the state of a datamodule is always
     restored.
 
     Attributes:
-        spec: Describes the examples. ``setup`` fills in ``class_counts``.
         batch_size: Examples per process and batch.
         seed: Seed of order and noise, at least 0.
         transform: Maps (raw examples, uniform noise or None) to the examples of a batch; None leaves them as they are.
@@ -32,7 +33,10 @@ class ZooDataModule(LightningDataModule):
             which a loader is used, whenever it was made.
     """
 
-    spec: DataSpec
+    own_argument: ClassVar[str | None] = None
+    """The argument that is the path of the user's own data; ``None`` for public or generated data."""
+
+    _spec: DataSpec
     batch_size: int
     seed: int
     transform: Transform | None = None
@@ -43,6 +47,34 @@ class ZooDataModule(LightningDataModule):
         super().__init__()
         self.sources: dict[str, Source] = {}
         self._state_to_load: dict[str, Any] | None = None
+        self._described = False
+
+    @property
+    def spec(self) -> DataSpec:
+        """Describes the examples. ``setup`` fills in ``class_counts``.
+
+        Raises:
+            ValueError: If it depends on files of the user, which cannot be read.
+        """
+        if not self._described:
+            self._described = True  # first, because a description may ask for what is known already
+            try:
+                self.describe()
+            except BaseException:
+                self._described = False
+                raise
+        return self._spec
+
+    @spec.setter
+    def spec(self, spec: DataSpec) -> None:
+        self._spec = spec
+
+    def describe(self) -> None:
+        """Hook: reads from the user's files what the spec says of them, such as their classes, into ``self.spec``."""
+
+    def digest(self) -> str | None:
+        """Hook: returns the sha256 of the user's own data, hexadecimal, by which they are known again."""
+        return None
 
     def source(self, split: str) -> Source:
         """Returns the examples of a split, and reads the data first if that has not happened.

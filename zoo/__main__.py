@@ -7,10 +7,12 @@ import argparse
 import os
 import re
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
 from zoo import commands
+from zoo.escaping import printable
 
 DESCRIPTION = "Pretrained generative models: list them, sample from them, measure them, train them again."
 RUN = {
@@ -23,6 +25,7 @@ RUN = {
     "export": commands.export,
     "fine-tune": commands.fine_tune,
 }
+DATA_HELP = "folder of the data, or file of a text (default: searched)"
 NAME_HELP = "name in the zoo, path of a checkpoint's folder, or id on the Hugging Face Hub (owner/repo)"
 
 
@@ -91,7 +94,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--top-p", type=float, help="sample each symbol among the fewest most likely with total probability p"
     )
     sampling.add_argument("--weights", choices=["ema", "raw"], default="ema", help="averaged or last (default: ema)")
-    sampling.add_argument("--data-dir", metavar="FOLDER", help="folder of the data, for --prime (default: searched)")
+    sampling.add_argument("--data-dir", "--data", metavar="PATH", help=f"{DATA_HELP}, for --prime")
     sampling.add_argument(
         "--out",
         metavar="FILE",
@@ -107,7 +110,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     drawing.add_argument("--num", type=_positive, help="rows, or images (default: depends on the view)")
     drawing.add_argument("--seed", type=int, default=0, help="seed of all random numbers (default: 0)")
-    drawing.add_argument("--data-dir", metavar="FOLDER", help="folder of the data (default: searched)")
+    drawing.add_argument("--data-dir", "--data", metavar="PATH", help=DATA_HELP)
     drawing.add_argument(
         "--out", metavar="FILE", help="PNG file, or GIF for an animated interpolation (default: NAME.VIEW.png)"
     )
@@ -125,7 +128,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="checkpoint of the classifier for metrics of images (default: that of the recipe)",
     )
-    evaluating.add_argument("--data-dir", metavar="FOLDER", help="folder of the data (default: searched)")
+    evaluating.add_argument("--data-dir", "--data", metavar="PATH", help=DATA_HELP)
     evaluating.add_argument("--seed", type=int, default=0, help="seed of all random numbers (default: 0)")
     evaluating.add_argument("--device", default="cpu", help="device of the computation (default: cpu)")
     evaluating.add_argument(
@@ -151,6 +154,13 @@ def build_parser() -> argparse.ArgumentParser:
     tuning.add_argument("--steps", type=_positive, default=2000, help="batches to train (default: 2000)")
     tuning.add_argument("--batch-size", type=_positive, default=64, help="images per batch (default: 64)")
     tuning.add_argument("--seed", type=int, default=0, help="seed of all random numbers (default: 0)")
+    tuning.add_argument(
+        "--hold-out",
+        type=float,
+        default=0.0,
+        metavar="FRACTION",
+        help="fraction of the images to keep out of the training, for evaluate (default: 0, all are trained on)",
+    )
     tuning.add_argument("--out", metavar="FOLDER", help="folder to write (default: runs/fine-tune/<name>)")
     return parser
 
@@ -163,6 +173,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments.overrides = overrides
     elif overrides:
         parser.error(f"unrecognized arguments: {' '.join(overrides)}")
+    formatted = warnings.formatwarning
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {printable(str(message))}\n"
     try:
         arguments.run(arguments)
         sys.stdout.flush()
@@ -176,6 +188,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"error: {_one_line(error)}", file=sys.stderr)
         return 1
+    finally:
+        warnings.formatwarning = formatted
     return 0
 
 
@@ -184,7 +198,7 @@ def _one_line(error: Exception) -> str:
     if "Union subtypes" in message:  # jsonargparse wraps the message of a method or datamodule about its arguments
         reasons = re.findall(r"^\s*- (.*(?:\n(?!\s*- ).*)*)", message, re.MULTILINE)
         message = next((reason for reason in reasons if not reason.startswith("Expected a <class")), message)
-    return " ".join(message.split()) or type(error).__name__
+    return printable(" ".join(message.split())) or type(error).__name__
 
 
 def _positive(text: str) -> int:

@@ -6,6 +6,7 @@ nesting are checked, and no path or code named in it is opened or imported.
 
 import json
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
@@ -28,6 +29,7 @@ SAMPLE_FILES = (SAMPLES_FILE, "samples.txt", "samples.mid", "samples.svg", "samp
 STATISTICS_FOLDER = "statistics"
 MAX_CONFIG_BYTES = 1 << 20
 MAX_DEPTH = 16
+MAX_DIGITS = 400  # a float has at most 309 before the point
 
 EMPTY: Mapping[str, Any] = MappingProxyType({})
 
@@ -54,6 +56,8 @@ class Card:
         notes: Limitations, for the reader of the model card.
         curve: Rows of the training curve, one mapping per row.
         versions: Versions of the libraries that wrote it.
+        datamodule: What the data are built from again: ``class``, ``arguments`` and ``digest``; or ``None``. See
+            ``data_record``.
     """
 
     name: str
@@ -73,6 +77,7 @@ class Card:
     notes: str = ""
     curve: tuple[Mapping[str, float], ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
+    datamodule: Mapping[str, Any] | None = None
 
     @property
     def data(self) -> str | None:
@@ -86,7 +91,9 @@ class Card:
 
     def to_json(self) -> dict[str, Any]:
         """Returns the content of ``config.json``."""
-        return {
+        # Configs without the record stay as they are; former versions do not read it.
+        record = {} if self.datamodule is None else {"datamodule": dict(self.datamodule)}
+        return record | {
             "format_version": FORMAT_VERSION,
             "name": self.name,
             "method": self.method,
@@ -164,7 +171,9 @@ def read_card(folder: Path, name: str | None = None) -> Card:
     """
     path = checked_file(folder, CONFIG_FILE, MAX_CONFIG_BYTES)
     try:
-        values = json.loads(path.read_bytes().decode("utf-8"), parse_constant=_refuse_constant)
+        values = json.loads(
+            path.read_bytes().decode("utf-8"), parse_constant=_refuse_constant, parse_int=_whole_number
+        )
     except RecursionError:
         raise ZooError(f"{path} is nested too deeply for the config of a checkpoint.") from None
     except ValueError as error:
@@ -192,7 +201,7 @@ def read_card(folder: Path, name: str | None = None) -> Card:
         return MappingProxyType(row)
 
     sha256 = get("sha256", str)
-    if len(sha256) != 64 or set(sha256) - set("0123456789abcdef"):
+    if not _is_digest(sha256):
         raise ZooError(f"{path}: 'sha256' must be 64 hexadecimal digits, not {_shortened(sha256)}.")
     spec = values.get("data_spec")
     if spec is not None and not isinstance(get("data_spec", dict).get("name"), str):
@@ -221,7 +230,28 @@ def read_card(folder: Path, name: str | None = None) -> Card:
         notes=get("notes", str, ""),
         curve=tuple(get_numbers("curve", row) for row in get("curve", list, [])),
         versions=MappingProxyType(versions),
+        datamodule=_data_record(path, values.get("datamodule")),
     )
+
+
+def _data_record(path: Path, record: Any) -> Mapping[str, Any] | None:
+    """Returns the record of the datamodule if it is one: it may be a stranger's, and is only built by ``data_record``.
+
+    Raises:
+        ZooError: If it is something else.
+    """
+    if record is None:
+        return None
+    forms = {"class": str, "arguments": dict, "digest": str | None}
+    if not isinstance(record, dict) or not all(isinstance(record.get(key), form) for key, form in forms.items()):
+        raise ZooError(f"{path}: 'datamodule' must have a class, arguments and a digest, not be {_shortened(record)}.")
+    if (digest := record.get("digest")) is not None and not _is_digest(digest):
+        raise ZooError(f"{path}: 'datamodule.digest' must be 64 hexadecimal digits, not {_shortened(digest)}.")
+    return MappingProxyType(record)
+
+
+def _is_digest(text: str) -> bool:
+    return len(text) == 64 and not set(text) - set("0123456789abcdef")
 
 
 def checked_file(folder: Path, filename: str, max_bytes: int | None = None) -> Path:
@@ -251,25 +281,41 @@ def check_inside(folder: Path, path: Path) -> None:
 
 def not_plain(value: Any, where: str = "", depth: int = 0) -> str | None:
     """Returns why a value is not a plain JSON value, or ``None`` if it is one (tuples count as lists)."""
+    shown = where if len(where) <= 80 else where[:77] + "..."
     if depth > MAX_DEPTH:
-        return f"{where} is nested deeper than {MAX_DEPTH} levels."
-    if value is None or type(value) in (bool, int, str):
+        return f"{shown} is nested deeper than {MAX_DEPTH} levels."
+    if value is None or type(value) is bool:
         return None
+    if type(value) is str:
+        return f"{shown} holds half of a surrogate pair, which is not text." if _is_broken(value) else None
     if type(value) is float:
-        return None if math.isfinite(value) else f"{where} is {value}, which is not a JSON number."
+        return None if math.isfinite(value) else f"{shown} is {value}, which is not a JSON number or is too large."
+    if type(value) is int:
+        return f"{shown} is too large a number." if abs(value) > sys.float_info.max else None
     if isinstance(value, Mapping):
         if bad := [key for key in value if type(key) is not str]:
-            return f"{where} has the key {bad[0]!r}, which is not a string."
+            return f"{shown} has the key {bad[0]!r}, which is not a string."
+        if bad := [key for key in value if _is_broken(key)]:
+            return f"{shown or 'It'} has the key {_shortened(bad[0])}, half of a surrogate pair, which is not text."
         children = [(f"{where}.{key}" if where else key, child) for key, child in value.items()]
     elif type(value) in (list, tuple):
         children = [(f"{where}[{index}]", child) for index, child in enumerate(value)]
     else:
-        return f"{where} is a {type(value).__name__}, which is not a JSON value."
+        return f"{shown} is a {type(value).__name__}, which is not a JSON value."
     return next((reason for key, child in children if (reason := not_plain(child, key, depth + 1))), None)
 
 
 def _refuse_constant(constant: str) -> None:
     raise ValueError(f"{constant} is not a JSON number")
+
+
+def _whole_number(digits: str) -> int | float:
+    # The float of a number of so many digits is infinite, which is refused by its name.
+    return int(digits) if len(digits) < MAX_DIGITS else float(digits)
+
+
+def _is_broken(text: str) -> bool:
+    return not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def _shortened(value: Any) -> str:

@@ -6,19 +6,22 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import yaml
 from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities import rank_zero_only
 
 from lightning_modules.base import ZooModule
 from zoo.cards import Card
 from zoo.compatibility import current_file, current_overrides
+from zoo.data_fit import Fit, full_names, name_after, without_places
 from zoo.errors import ZooError
 from zoo.paths import recipes_dir
 from zoo.recipe_defaults import with_defaults
 from zoo.record import TrainingRecord, held_out_measures
-from zoo.saving import check_target, save
+from zoo.saving import check_saveable, check_target, save
 
 WITHOUT_EFFECT = re.compile(
     r"trainer\.(accelerator|devices|strategy|num_nodes|enable_progress_bar|enable_model_summary|default_root_dir"
@@ -48,6 +51,8 @@ class ZooCLI(LightningCLI):
 
     def __init__(self, recipe: Path, overrides: list[str], run_dir: Path) -> None:
         self.run_dir = run_dir
+        self.recipe, self.given = recipe, full_names(overrides)
+        self.own_name: str | None = None  # of the model, where its data are others than the recipe's
         with warnings.catch_warnings():
             # The zoo's command has read sys.argv already; a relaunch under ddp needs it unchanged.
             warnings.filterwarnings("ignore", "LightningCLI's args parameter", UserWarning)
@@ -60,7 +65,7 @@ class ZooCLI(LightningCLI):
                 save_config_kwargs={"overwrite": True},
                 auto_configure_optimizers=False,
                 run=False,
-                args=["--config", _file(recipe, overrides), *current_overrides(overrides, _method_of(recipe))],
+                args=["--config", _file(recipe, self.given), *current_overrides(self.given, _method_of(recipe))],
             )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -82,6 +87,21 @@ class ZooCLI(LightningCLI):
                 "trainer.plugins": [{"class_path": "lightning_modules.runtime.checkpoint_io.AtomicCheckpointIO"}],
             }
         )
+
+    def before_instantiate_classes(self) -> None:
+        """Fits the model to the data, and names a run after its data where they are others than the recipe's.
+
+        Raises:
+            ZooError: If model and data contradict each other.
+        """
+        content = yaml.safe_load(self.recipe.read_text(encoding="utf-8"))
+        fit = Fit(self.config, content if isinstance(content, dict) else {}, self.given)
+        spec = fit.apply()
+        for line in fit.lines:
+            rank_zero_only(print)(line)
+        if spec is not None and fit.has_other_data:
+            self.own_name = name_after(self.recipe.stem, spec.name, None)
+            rename_run(self.config["trainer"], self.run_dir, self.own_name)
 
     def fit(self) -> None:
         """Trains, from the start or from ``--ckpt_path``."""
@@ -122,6 +142,7 @@ def train(recipe: Path, overrides: list[str], save_to: Path | None = None) -> Ca
     run_dir = Path(cli.trainer.default_root_dir)
     save_to = save_to or run_dir / "zoo"
     check_target(save_to)
+    check_saveable(cli.model)
     if run_dir.resolve().is_relative_to(save_to.expanduser().resolve()):
         raise ZooError(f"The checkpoint cannot be saved to {save_to}: the run writes its logs there. Choose another.")
     record = TrainingRecord()
@@ -134,9 +155,9 @@ def train(recipe: Path, overrides: list[str], save_to: Path | None = None) -> Ca
     return save(
         cli.model,
         save_to,
-        name=recipe.stem,
+        name=cli.own_name or recipe.stem,
         recipe=recipe.stem if from_the_zoo else None,
-        overrides=effective(overrides) if from_the_zoo else (),
+        overrides=recorded(overrides, own=cli.own_name is not None) if from_the_zoo else (),
         metrics=held_out_measures(cli.trainer),
         training=record.cost(cli.model, cli.trainer.global_step),
         curve=record.curve(),
@@ -144,13 +165,32 @@ def train(recipe: Path, overrides: list[str], save_to: Path | None = None) -> Ca
     )
 
 
-def effective(overrides: Sequence[str]) -> list[str]:
-    """Returns the arguments, each option with its values, that influence the result of a training."""
+def rename_run(trainer: Any, run_dir: Path, name: str) -> None:
+    """Puts a run of other data into a folder of its own, unless the command line names one."""
+    if trainer["default_root_dir"] == str(run_dir):
+        trainer["default_root_dir"] = str(run_dir.with_name(name))
+    for logger in trainer["logger"] if isinstance(trainer["logger"], list) else [trainer["logger"]]:
+        arguments = logger.get("init_args") if hasattr(logger, "get") else None
+        if arguments is not None and arguments.get("name") == run_dir.name:
+            arguments["name"] = name
+
+
+def recorded(overrides: Sequence[str], own: bool) -> list[str]:
+    """Returns the arguments for a card; of data of the user's own also what they are called, but not where they are."""
+    return effective([*without_places(full_names(overrides))], keep_places=own)
+
+
+def effective(overrides: Sequence[str], keep_places: bool = False) -> list[str]:
+    """Returns the arguments, each option with its values, that influence the result of a training.
+
+    Where public data lie has no influence; of the user's own data it is kept with ``keep_places``.
+    """
     kept: list[str] = []
     keep = True
     for word in overrides:
         if re.match(r"--?[A-Za-z]", word):  # an option, not a negative number
-            keep = not WITHOUT_EFFECT.fullmatch(word.lstrip("-").partition("=")[0].rstrip("+"))
+            option = word.lstrip("-").partition("=")[0].rstrip("+")
+            keep = not WITHOUT_EFFECT.fullmatch(option) or (keep_places and option.startswith("data."))
         if keep:
             kept.append(word)
     return kept

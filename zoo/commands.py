@@ -11,6 +11,7 @@ from typing import Any
 
 from zoo.cards import Card, card, names
 from zoo.errors import ZooError
+from zoo.escaping import printable
 from zoo.paths import checkpoint_names, recipe_names, recipe_path
 
 HEADINGS = (
@@ -54,7 +55,7 @@ def show(arguments: Namespace) -> None:
     ]
     print(_columns(rows))
     if shown.notes:
-        print(f"\n{shown.notes}")
+        print(f"\n{_terminal(shown.notes, keep=chr(10))}")
 
 
 def train(arguments: Namespace) -> None:
@@ -166,6 +167,7 @@ def fine_tune(arguments: Namespace) -> None:
         steps=arguments.steps,
         batch_size=arguments.batch_size,
         seed=arguments.seed,
+        hold_out=arguments.hold_out,
     )
     if saved is not None:
         print(f"Saved {saved.path}: zoo.load({str(saved.path)!r}) or python -m zoo sample {saved.path}")
@@ -218,6 +220,7 @@ def _listed_recipe(name: str) -> tuple[str, ...]:
 
 
 def _columns(rows: Sequence[tuple[str, ...]]) -> str:
+    rows = [tuple(map(_terminal, row)) for row in rows]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
@@ -231,6 +234,12 @@ def _pairs(values: Mapping[str, Any]) -> str:
 def _file_name(shown: Card) -> str:
     # The name may be a Hub id or come from an untrusted config: no part of it may become a folder.
     return re.sub(r"[^\w.-]", "_", shown.name).lstrip(".") or "checkpoint"
+
+
+def _terminal(text: str, keep: str = "") -> str:
+    """Returns a stranger's text as the terminal can show it, without characters that would control it."""
+    encoding = sys.stdout.encoding or "utf-8"
+    return printable(text, keep).encode(encoding, errors="backslashreplace").decode(encoding)
 
 
 def _printable(text: str) -> str:

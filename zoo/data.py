@@ -10,6 +10,7 @@ from datamodules.sequences.pixel_sequence import PixelSequence
 from lightning_modules.metrics.exposure_bias import real_sequences
 from zoo.cards import Card
 from zoo.compatibility import current_config
+from zoo.data_record import rebuilt, rebuilt_from_spec
 from zoo.errors import ZooError
 from zoo.paths import recipe_names
 from zoo.recipe import read_recipe
@@ -18,18 +19,30 @@ SPLIT = "test"
 
 
 def datamodule_of(card: Card, data_dir: str | None = None) -> Any:
-    """Builds the datamodule of the checkpoint's recipe if it yields the checkpoint's data, else by their name.
+    """Builds the datamodule that the card describes, or for a card of a former version that of its recipe or name.
+
+    Args:
+        card: The checkpoint.
+        data_dir: Where the data lie: the folder, or the file of a text. Without it, public data are searched, and the
+            user's own are taken from where they lay in training; see ``data_record``.
 
     Raises:
-        ZooError: If no datamodule yields such data.
+        ZooError: If no datamodule yields such data, or the user's own are not known here.
     """
+    if card.datamodule is not None:
+        return rebuilt(card, data_dir)
     if (datamodule := recipe_datamodule(card, data_dir)) is not None:
         return datamodule
     where = {} if data_dir is None else {"data_dir": data_dir}
     for candidate in datamodules.DATAMODULES.values():
         if card.data is not None and getattr(candidate, "name", None) == card.data:
             return candidate(**where)
-    raise ZooError(f"{card.name} was trained on {card.data!r}, for which there is no datamodule here.")
+    if data_dir is not None and (datamodule := rebuilt_from_spec(card, data_dir)) is not None:
+        return datamodule
+    raise ZooError(
+        f"{card.name} was trained on {card.data!r}, for which there is no datamodule here; if they are images in a "
+        "folder, or a text, name them with --data-dir."
+    )
 
 
 def recipe_datamodule(card: Card, data_dir: str | None = None) -> Any:
@@ -52,7 +65,11 @@ def _yields_data_of(datamodule: Any, card: Card) -> bool:
 
 def images_of(card: Card, data_dir: str | None = None) -> Any:
     """Builds the datamodule of a checkpoint's images, also if its data are images as sequences of pixels."""
-    datamodule = datamodule_of(card, data_dir)
+    return as_images(datamodule_of(card, data_dir))
+
+
+def as_images(datamodule: Any) -> Any:
+    """Returns the datamodule of the images that a datamodule yields, whole or as sequences of pixels."""
     return datamodule.fashion_mnist.binarized() if isinstance(datamodule, PixelSequence) else datamodule
 
 

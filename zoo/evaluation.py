@@ -22,6 +22,7 @@ from lightning_modules.autoregressive.sequence_module import SequenceModule
 from lightning_modules.base import GenerativeModule
 from lightning_modules.likelihood import LikelihoodModule
 from lightning_modules.metrics.classifier import Classifier
+from lightning_modules.metrics.feature_metrics import IMAGE_METRICS, NEIGHBOURS
 from lightning_modules.metrics.modes import evaluate_points
 from lightning_modules.metrics.names import metric_name
 from lightning_modules.metrics.protocol import check_extractor_fits
@@ -29,7 +30,8 @@ from lightning_modules.metrics.reference_statistics import RealStatistics, real_
 from lightning_modules.metrics.sample_evaluation import evaluate_classes, evaluate_samples, train_fid
 from lightning_modules.rendering.modules import rendered_as
 from zoo.cards import Card, card
-from zoo.data import SPLIT, datamodule_of, images_of, recipe_datamodule
+from zoo.data import SPLIT, as_images, datamodule_of, recipe_datamodule
+from zoo.data_record import is_own
 from zoo.errors import ZooError
 from zoo.loading import load_classifier, load_folder
 from zoo.paths import checkpoint_names
@@ -38,6 +40,10 @@ from zoo.sequence_evaluation import AsImages, evaluate_sequences
 
 NUM_IMAGES, NUM_OF_SLOW, NUM_OF_FEW, NUM_POINTS = 10_000, 2000, 1000, 2500
 NUM_TIMED = 64
+
+
+class NoExtractor(ZooError):
+    """There is no feature extractor for metrics of images, unless the user names one."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +79,7 @@ class Request:
     def images(self) -> tuple[Any, DataSpec]:
         """A module that samples images, and their spec; a sequence of pixels is reshaped to an image."""
         if isinstance(self.module, SequenceModule):
-            spec: DataSpec = images_of(self.card, self.data_dir).spec
+            spec: DataSpec = as_images(self.datamodule).spec
             return AsImages(self.module, spec.shape), spec
         return self.module, self.module.data_spec
 
@@ -133,13 +139,26 @@ def samples_of_images(request: Request) -> dict[str, float]:
     (module, spec), classifier = request.images, request.classifier
     check_extractor_fits(classifier, spec)
     try:
-        statistics = real_statistics(classifier, spec, SPLIT)
+        # Two users' folders may have one name: their statistics are found by the images themselves.
+        real = as_images(request.datamodule) if is_own(request.card) else None
+        statistics = real_statistics(classifier, spec, SPLIT, real)
     except ValueError:  # neither shipped nor cached: the data are needed
-        real = images_of(request.card, request.data_dir)
+        real = as_images(request.datamodule)
         statistics = real_statistics(classifier, spec, SPLIT, real, progress=True)
     num_samples = request.num_samples or module.num_evaluated
+    metrics = list(IMAGE_METRICS)
+    if statistics.num_samples <= NEIGHBOURS:  # a small folder of the user's own
+        metrics.remove("precision_recall")
+        warnings.warn(f"Precision and recall need more than {statistics.num_samples} real images.", stacklevel=2)
     values = evaluate_samples(
-        module, classifier, spec=spec, num_samples=num_samples, split=SPLIT, seed=request.seed, statistics=statistics
+        module,
+        classifier,
+        spec=spec,
+        num_samples=num_samples,
+        split=SPLIT,
+        seed=request.seed,
+        statistics=statistics,
+        metrics=metrics,
     )
     fid, over_real, of_real = (
         metric_name(SPLIT, name, classifier.extractor_name, num_samples, spec)
@@ -156,7 +175,7 @@ def computed_train_fid(request: Request, num_samples: int, statistics: RealStati
     if request.samples_only:
         return None
     try:
-        real = images_of(request.card, request.data_dir)
+        real = as_images(request.datamodule)
         return train_fid(request.classifier, real, num_samples=num_samples, split=SPLIT, statistics=statistics)
     except (DataNotFoundError, ValueError, ZooError):
         return None
@@ -251,11 +270,22 @@ def evaluate(
         raise ZooError(f"{card.name} cannot be measured: its data are not recorded.")
     request = Request(card, module, num_samples, extractor, data_dir, seed, device, samples_only)
     values: dict[str, float] = {}
+    missing: NoExtractor | None = None
     for evaluation in EVALUATIONS.values():
         if evaluation.applies(module) and not (samples_only and evaluation.needs_data):
-            values |= evaluation.measure(request)
+            try:
+                values |= evaluation.measure(request)
+            except NoExtractor as error:  # of own images there is none; other metrics do not need it
+                missing = error
+    if missing is not None and not values:
+        raise missing
+    if missing is not None:
+        warnings.warn(f"Samples were not compared with images. {missing}", stacklevel=2)
     if speed and isinstance(module, GenerativeModule):
         values |= sampling_speed(request)
+    if getattr(vars(request).get("datamodule"), "tests_on_training", False):
+        warnings.warn(f"{card.name} was trained on all of its images: these are measured, as train/.", stacklevel=2)
+        return {name.replace(f"{SPLIT}/", "train/", 1): value for name, value in values.items()}
     return values
 
 
@@ -288,7 +318,7 @@ def default_extractor(of: Card, spec: DataSpec) -> str:
         found = card(name)
         if found.method == Classifier.__name__ and found.data == spec.name:
             return name
-    raise ZooError(
+    raise NoExtractor(
         f"The zoo has no classifier of {spec.name!r}. Give one with --extractor: the name, folder or Hub id of a "
         "Classifier that was trained on such images."
     )

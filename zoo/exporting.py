@@ -7,11 +7,13 @@ from typing import Any
 
 import torch
 
-from zoo.cards import Card
+from datamodules import LOCATIONS
+from zoo.cards import Card, not_plain
+from zoo.data_record import CLI_KEYS, plain_arguments
 from zoo.errors import ZooError
 from zoo.loading import build, compare_layouts, layout, set_data_spec
 from zoo.record import TrainingRecord
-from zoo.saving import CLI_KEYS, save_state
+from zoo.saving import save_state
 
 
 def export(
@@ -50,6 +52,7 @@ def export(
         module,
         folder,
         _averages(ckpt, checkpoint),
+        datamodule=_data_record(checkpoint),
         name=name,
         recipe=recipe,
         batches=batches,
@@ -58,6 +61,18 @@ def export(
         training=record.cost(module, batches or 0) if record.examples else None,
         curve=record.curve(),
     )
+
+
+def _data_record(checkpoint: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Returns what rebuilds the datamodule, without a digest: where the user's own data lie is asked for."""
+    arguments = checkpoint.get("datamodule_hyper_parameters")
+    if not isinstance(arguments, Mapping) or not all(isinstance(key, str) for key in arguments):
+        return None
+    named = str(arguments.get("_class_path", "")).rpartition(".")[2]
+    (name,) = {named} & set(LOCATIONS) or {key for key in LOCATIONS if key in checkpoint} or {""}
+    if not name or not_plain(plain := plain_arguments(name, arguments)):
+        return None
+    return {"class": name, "arguments": plain, "digest": None}
 
 
 def _read(ckpt: Path) -> dict[str, Any]:

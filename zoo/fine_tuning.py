@@ -1,17 +1,24 @@
 """Continues the training of a checkpoint on a folder of images."""
 
 from pathlib import Path
+from typing import Any
 
-from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch import Callback, Trainer, seed_everything
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from datamodules import ImageFolder
+from datamodules.spec import DataSpec
 from lightning_modules.base import GenerativeModule
 from lightning_modules.callbacks.ema import EMA
 from lightning_modules.callbacks.samples import SampleGrid
+from lightning_modules.parts.capabilities import SupportsAveraging
 from lightning_modules.runtime.tracking import Tracking
 from zoo.cards import Card
+from zoo.class_change import with_classes
 from zoo.cli import interruptible, quiet
+from zoo.data_fit import name_after
 from zoo.errors import ZooError
+from zoo.escaping import printable
 from zoo.loading import build, load_folder
 from zoo.saving import check_target, save
 
@@ -20,12 +27,21 @@ NUM_GRIDS = 10
 
 
 def fine_tune(
-    card: Card, data_dir: str, out: Path, *, steps: int = 2000, batch_size: int = 64, seed: int = 0
+    card: Card,
+    data_dir: str,
+    out: Path,
+    *,
+    steps: int = 2000,
+    batch_size: int = 64,
+    seed: int = 0,
+    hold_out: float = 0.0,
 ) -> Card | None:
     """Continues the training of a checkpoint of images on a folder of images, and saves the result in ``out``.
 
     Training starts from the weights of the last step, with new optimizers, because checkpoints of the zoo do not hold
-    their states, and with a new average. Losses and grids of samples are written to the folder ``<out>-run``.
+    their states, and with a new average. Losses, grids of samples and training checkpoints are written to the folder
+    ``<out>-run``. A class-conditional model gets the classes of the folder, with new embeddings for those that it was
+    not trained on.
 
     Args:
         card: The checkpoint to start from.
@@ -33,41 +49,38 @@ def fine_tune(
         out: Folder of the new checkpoint.
         steps: Number of batches to train.
         batch_size: Images per batch.
-        seed: Seed of all random numbers.
+        seed: Seed of all random numbers, and of the choice of the images that are held out.
+        hold_out: Fraction of the images to keep out of the training, in [0, 1), on which ``evaluate`` measures. With 0,
+            all are trained on.
 
     Returns:
         The card of the new checkpoint, or ``None`` on processes other than the first.
 
     Raises:
-        ZooError: If the checkpoint does not sample images without labels, or ``out`` cannot hold a checkpoint.
+        ZooError: If the checkpoint does not sample images, ``out`` cannot hold a checkpoint, or the folder has no
+            classes for a class-conditional model.
+        ValueError: If ``hold_out`` is out of range, or the folder cannot be used.
         KeyboardInterrupt: If the training was stopped by Ctrl-C; nothing is saved then.
     """
     quiet()
     check_target(out)
-    module = load_folder(card.path, card.name, weights="raw")
-    if not isinstance(module, GenerativeModule) or not module.has_data_spec or module.data_spec.kind != "image":
-        raise ZooError(f"{card.name} does not sample images, so it cannot be fine-tuned on a folder of images.")
-    spec = module.data_spec
-    channels, height, width = spec.shape
-    if height != width:
-        raise ZooError(f"{card.name} samples images of {height} x {width}; only square ones can be fine-tuned.")
+    module = with_schedule(_model_of_images(card), steps)
     print(
-        f"Starting from the weights of {card.name} with new optimizers: checkpoints of the zoo do not hold their state."
+        f"Starting from the weights of {printable(card.name)} with new optimizers: checkpoints of the zoo do not hold "
+        "their state."
     )
-    if "decay_steps" in module.hparams:  # the recipe's decay fits only the length of the recipe's run
-        decayed = build(card.method, {**card.hyperparameters, "decay_steps": steps})
-        decayed.load_state_dict(module.state_dict())
-        module = decayed
     seed_everything(seed, verbose=False)
-    datamodule = ImageFolder(data_dir=data_dir, image_size=height, grey=channels == 1, batch_size=batch_size, seed=seed)
+    datamodule = folder_for(module.data_spec, data_dir, batch_size=batch_size, seed=seed, hold_out=hold_out)
+    if module.num_classes is not None:
+        module, said = with_classes(module, datamodule.spec)
+        print(said)
     trainer = Trainer(
         max_steps=steps,
         accelerator="auto",
         devices=1,
-        callbacks=[EMA(half_life_images=HALF_LIFE_IMAGES), SampleGrid(every_n_batches=max(1, steps // NUM_GRIDS))],
+        callbacks=_callbacks(module, steps),
         logger=Tracking(name=f"{out.name}-run", save_dir=str(out.parent)),
         log_every_n_steps=min(50, steps),
-        enable_checkpointing=False,
         enable_model_summary=False,
         limit_val_batches=0,
     )
@@ -78,7 +91,80 @@ def fine_tune(
     return save(
         module,
         out,
-        name=f"{card.name}.fine-tuned",
-        notes=f"Fine-tuned from {card.name} for {steps} batches of {batch_size}.",
+        name=name_after(card.name, datamodule.spec.name, card.data),
+        notes=f"Fine-tuned from {card.name} for {steps} batches of {batch_size}. {_use_of(datamodule)}",
         trainer=trainer,
     )
+
+
+def with_schedule(module: GenerativeModule, steps: int) -> GenerativeModule:
+    """Returns a model whose learning rate decays over ``steps`` batches; its recipe's fits its own run only."""
+    if "decay_steps" not in module.hparams:
+        return module
+    schedule = {"decay_steps": steps}
+    if "warmup_steps" in module.hparams:
+        schedule["warmup_steps"] = min(int(module.hparams["warmup_steps"]), steps // 10)
+    decayed = build(type(module).__name__, {**module.hparams, **schedule})
+    assert isinstance(decayed, GenerativeModule)
+    decayed.load_state_dict(module.state_dict())
+    decayed.data_spec = module.data_spec
+    return decayed
+
+
+def folder_for(spec: DataSpec, data_dir: str, *, batch_size: int, seed: int, hold_out: float) -> ImageFolder:
+    """Returns a folder of images in the form that a model was trained on, and says what each image is used for.
+
+    Raises:
+        ValueError: If ``hold_out`` is not in [0, 1), or the folder has no images.
+    """
+    if not 0 <= hold_out < 1:
+        raise ValueError(f"--hold-out {hold_out} must be a fraction in [0, 1), such as 0.1.")
+    channels, height, _ = spec.shape
+    arguments: dict[str, Any] = {
+        "data_dir": data_dir,
+        "image_size": height,
+        "grey": channels == 1,
+        "batch_size": batch_size,
+        "val_size": 0,
+        "seed": seed,
+        "binarize": spec.is_binarized,
+        "dequantize": spec.is_dequantized,
+    }
+    total = ImageFolder(**arguments).num_images
+    held_out = max(1, round(hold_out * total)) if hold_out else 0
+    datamodule = ImageFolder(**arguments, test_size=held_out)
+    print(_use_of(datamodule))
+    return datamodule
+
+
+def _use_of(datamodule: ImageFolder) -> str:
+    total, held_out = datamodule.num_images, datamodule.held_out("test")
+    if not held_out:
+        return f"All {total} images of {datamodule.spec.name} are trained on, and none is held out."
+    return (
+        f"{total - held_out} of {total} images of {datamodule.spec.name} are trained on; {held_out} are held out, and "
+        "`evaluate` measures on these."
+    )
+
+
+def _model_of_images(card: Card) -> GenerativeModule:
+    module = load_folder(card.path, card.name, weights="raw")
+    if not isinstance(module, GenerativeModule) or not module.has_data_spec or module.data_spec.kind != "image":
+        raise ZooError(f"{card.name} does not sample images, so it cannot be fine-tuned on a folder of images.")
+    channels, height, width = module.data_spec.shape
+    if height != width:
+        raise ZooError(f"{card.name} samples images of {height} x {width}; only square ones can be fine-tuned.")
+    if channels not in (1, 3):
+        raise ZooError(f"{card.name} samples images of {channels} channels; a folder has grey or coloured ones.")
+    return module
+
+
+def _callbacks(module: GenerativeModule, steps: int) -> list[Callback]:
+    every = max(1, steps // NUM_GRIDS)
+    # Methods without networks to average, such as a mixture, train without an average.
+    averages: list[Callback] = [EMA(HALF_LIFE_IMAGES)] if isinstance(module, SupportsAveraging) else []
+    return [
+        *averages,
+        SampleGrid(every_n_batches=every),
+        ModelCheckpoint(every_n_train_steps=every, save_top_k=1, save_last=True),
+    ]

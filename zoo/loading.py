@@ -2,6 +2,7 @@
 
 import hashlib
 import inspect
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,8 +17,10 @@ from datamodules.spec import DataSpec
 from lightning_modules.base import GenerativeModule, ZooModule
 from lightning_modules.metrics.classifier import Classifier
 from lightning_modules.metrics.reference_statistics import set_extractor_digest
+from zoo.bounds import check_bounds
 from zoo.cards import STATISTICS_FOLDER, WEIGHTS_FILE, Card, check_inside, checked_file, read_card
 from zoo.errors import ZooError
+from zoo.escaping import printable
 from zoo.hub import find
 
 AVERAGED = "ema."  # prefix of the averaged weights' names in the file
@@ -98,6 +101,7 @@ def load_folder(folder: Path, name: str | None = None, *, weights: Weights = "em
         chosen = {key: AVERAGED + key if weights == "ema" and key in averaged else key for key in own}
         module = build(card.method, card.hyperparameters)
         module.load_state_dict({key: file.get_tensor(source) for key, source in chosen.items()}, strict=True)
+    _say_what_is_not_finite(path, module)
     _restore(module, card)
     return module.to(device).eval()
 
@@ -113,7 +117,8 @@ def build(
         method: Name of the class.
         hyperparameters: Arguments of its ``__init__``.
         device: ``"meta"`` gives shapes without allocating memory.
-        max_tensors: Number of tensors in the file: a module with many more tensors is not built.
+        max_tensors: Number of tensors in the file, for hyperparameters that are not trusted: a module with many more
+            tensors is not built, nor one with numbers beyond those of any network.
 
     Raises:
         ZooError: If the method is unknown or cannot be built with these hyperparameters.
@@ -126,6 +131,8 @@ def build(
         inspect.signature(method_class).bind(**hyperparameters)
     except TypeError as error:
         raise ZooError(f"{method} cannot be built from the checkpoint's hyperparameters: {error}.") from error
+    if max_tensors is not None:
+        check_bounds(method, hyperparameters)
     try:
         # With the fork, drawing initial weights, which are overwritten, does not change the caller's random state.
         with torch.random.fork_rng(devices=[]), torch.device(device), _at_most(max_tensors):
@@ -217,6 +224,16 @@ def compare_layouts(path: Path, expected: Layout, found: Layout, prefix: str = "
             )
 
 
+def _say_what_is_not_finite(path: Path, module: ZooModule) -> None:
+    found = [key for key, x in module.state_dict().items() if x.is_floating_point() and not torch.isfinite(x).all()]
+    if found:
+        warnings.warn(
+            f"{printable(str(path))} holds weights that are NaN or infinite, so its results will be, too: "
+            f"{printable(_few(found))}.",
+            stacklevel=3,
+        )
+
+
 def _few(keys: list[str], most: int = 5) -> str:
     more = f" and {len(keys) - most} more" if len(keys) > most else ""
     return ", ".join(keys[:most]) + more
@@ -229,6 +246,9 @@ def set_data_spec(module: ZooModule, values: Any, source: Path) -> None:
         ZooError: If it is not a data spec, or does not fit the module.
     """
     try:
+        if isinstance(values, Mapping):
+            sizes = {f"data_spec.{key}": values.get(key) for key in ("shape", "num_classes")}
+            check_bounds(type(module).__name__, sizes)
         spec = DataSpec.from_json(values)
         module.check_data(spec)
     except ValueError as error:

@@ -12,6 +12,7 @@ import yaml
 from datamodules.spec import BYTES, DataSpec
 from lightning_modules.rendering.renderers import SEQUENCES, renderer_for
 from zoo.cards import SAMPLES_FILE, Card
+from zoo.escaping import code_span, markdown, paragraphs, printable
 from zoo.paths import checkpoints_dir
 
 LICENCE = "apache-2.0"
@@ -38,7 +39,7 @@ def readme(card: Card, *, samples: Sequence[str] = (), quoted: str = "") -> str:
     """
     sections = [
         f"---\n{yaml.safe_dump(_front_matter(card), sort_keys=False, allow_unicode=True)}---",
-        f"# {card.name}",
+        f"# {markdown(card.name)}",
         _about(card),
         _fenced("text", quoted.strip("\n")) if quoted else "",
         f"![samples]({SAMPLES_FILE})" if SAMPLES_FILE in samples else "",
@@ -51,11 +52,12 @@ def readme(card: Card, *, samples: Sequence[str] = (), quoted: str = "") -> str:
         "## Metrics",
         _metrics(card),
         "## Limitations",
-        card.notes or "None are recorded beyond those of the method and its data set.",
+        paragraphs(card.notes) or "None are recorded beyond those of the method and its data set.",
         "## Licence",
         f"{LICENCE}. The digest in `config.json` detects damage; it is not a signature.",
     ]
-    return "\n\n".join(section for section in sections if section) + "\n"
+    text = "\n\n".join(section for section in sections if section) + "\n"
+    return printable(text, keep="\n\t")  # a text that a model has written may hold control characters
 
 
 def _front_matter(card: Card) -> dict[str, object]:
@@ -153,18 +155,18 @@ def _reference(card: Card) -> str:
 
 
 def _training(card: Card) -> str:
-    lines = [f"- Data: {card.data or 'not recorded'}{_shape(card)}"]
+    lines = [f"- Data: {markdown(card.data or 'not recorded')}{_shape(card)}"]
     if card.recipe is not None:
-        lines.append(f"- Recipe: `python -m zoo train {shlex.join([card.recipe, *card.overrides])}`")
+        lines.append("- Recipe: " + code_span(f"python -m zoo train {shlex.join([card.recipe, *card.overrides])}"))
     if card.batches is not None:
-        costs = [f"{value:,} {name.replace('_', ' ')}" for name, value in card.training.items()]
+        costs = [f"{value:,} {markdown(name.replace('_', ' '))}" for name, value in card.training.items()]
         planned = f" of {card.planned_batches:,} planned" if card.planned_batches is not None else ""
         lines.append(f"- Batches: {card.batches:,}{planned}" + (f" ({', '.join(costs)})" if costs else ""))
-    lines.append("- Hyperparameters: `" + json.dumps(dict(card.hyperparameters)) + "`")
-    networks = ", ".join(f"{name} {count:,}" for name, count in card.networks.items())
+    lines.append("- Hyperparameters: " + code_span(json.dumps(dict(card.hyperparameters))))
+    networks = ", ".join(f"{markdown(name)} {count:,}" for name, count in card.networks.items())
     lines.append(f"- Parameters: {card.parameters:,} ({networks})")
     lines.append("- Weights: the last step" + (", and their average (loaded by default)" if card.averaged else ""))
-    lines.append("- Versions: " + ", ".join(f"{name} {version}" for name, version in card.versions.items()))
+    lines.append("- Versions: " + ", ".join(markdown(f"{name} {version}") for name, version in card.versions.items()))
     return "\n".join(lines)
 
 
@@ -172,7 +174,7 @@ def _shape(card: Card) -> str:
     if card.data_spec is None:
         return ""
     sizes = " x ".join(str(size) for size in card.data_spec.get("shape", ()))
-    return f", one example is {sizes}"
+    return markdown(f", one example is {sizes}")
 
 
 def _curve(card: Card) -> str:
@@ -205,7 +207,7 @@ def _over_real(card: Card) -> Iterator[str]:
 
 
 def _table(columns: list[str], rows: list[list[str]]) -> str:
-    lines = [columns, ["---"] * len(columns), *rows]
+    lines = [list(map(markdown, columns)), ["---"] * len(columns), *(list(map(markdown, row)) for row in rows)]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 

@@ -26,11 +26,11 @@ from lightning_modules.rendering.modules import render_samples
 from lightning_modules.rendering.renderers import BETWEEN_TEXTS, renderer_of
 from lightning_modules.runtime.flags import planned_batches
 from zoo.cards import CONFIG_FILE, README_FILE, SAMPLE_FILES, WEIGHTS_FILE, Card, checked_file, not_plain, read_card
+from zoo.data_record import CLI_KEYS, record_of
 from zoo.errors import ZooError
 from zoo.loading import AVERAGED, build, file_digest, layout, load_folder
 from zoo.model_card import readme
 
-CLI_KEYS = ("_class_path", "_instantiator")  # LightningCLI writes these into hparams; they name code
 MAX_TEXT_BYTES = 1 << 20
 
 
@@ -77,6 +77,7 @@ def save(
         module,
         folder,
         _averaged_state(module, trainer),
+        datamodule=None if trainer is None else record_of(getattr(trainer, "datamodule", None)),
         batches=None if trainer is None else trainer.global_step,
         planned_batches=None if trainer is None else planned_batches(trainer),
         name=name,
@@ -105,8 +106,9 @@ def save_state(
     notes: str | None = None,
     curve: Sequence[Mapping[str, float]] = (),
     samples: bool = True,
+    datamodule: Mapping[str, Any] | None = None,
 ) -> Card:
-    """Saves a checkpoint as ``save`` does, with the averaged weights as an argument."""
+    """Saves a checkpoint as ``save`` does, with the averaged weights and the record of the data as arguments."""
     method, hyperparameters = _identity(module)
     folder = Path(folder).expanduser()
     state = plain_state(module.state_dict())
@@ -133,6 +135,7 @@ def save_state(
         notes=notes or "",
         curve=tuple(dict(row) for row in curve),
         versions=library_versions(),
+        datamodule=datamodule,
     )
     if reason := not_plain(card.to_json()):
         raise ZooError(f"The config of the checkpoint would not be valid JSON: {reason}")
@@ -207,6 +210,17 @@ def _identity(module: ZooModule) -> tuple[str, dict[str, Any]]:
     if not hyperparameters and any(p.default is inspect.Parameter.empty for p in known.values()):
         raise ZooError(f"{method} did not save its hyperparameters; call self.save_hyperparameters() in its __init__.")
     return method, json.loads(json.dumps(hyperparameters))  # tuples become lists here as in the file
+
+
+def check_saveable(module: ZooModule) -> None:
+    """Checks that a module can be saved, so that a long training does not fail at the end.
+
+    Raises:
+        ZooError: If it is no method of the registry, or has hyperparameters that are not JSON values or do not rebuild
+            it.
+    """
+    method, hyperparameters = _identity(module)
+    _check_rebuilds(method, hyperparameters, module.state_dict())
 
 
 def _averaged_state(module: LightningModule, trainer: Trainer | None) -> dict[str, Tensor]:

@@ -2,6 +2,8 @@
 
 import math
 import sys
+import warnings
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -51,17 +53,29 @@ def evaluate_sequences(
         Values by names that contain the protocol; none for other data.
     """
     if isinstance(datamodule, TextDataModule):
-        values = text_windows(module, datamodule, split) | copied_text(
-            module, datamodule, split, num_samples or NUM_TEXTS, seed
-        )
+        values = _if_long_enough("Windows were not measured.", lambda: text_windows(module, datamodule, split))
+        values |= copied_text(module, datamodule, split, num_samples or NUM_TEXTS, seed)
     elif datamodule.spec.kind == "piano_roll":
         values = music(module, datamodule, split, num_samples, seed) | nats_by_share_seen(module, datamodule, split)
     else:
         return {}
-    real = compared(datamodule, split)
-    start = f"prefix{EXPOSURE[datamodule.spec.kind]['prefix']}"
-    values |= last_of_curves(exposure(module, real, seed), start, len(real) // 2)
+
+    def exposure_bias() -> dict[str, float]:
+        real = compared(datamodule, split)
+        start = f"prefix{EXPOSURE[datamodule.spec.kind]['prefix']}"
+        return last_of_curves(exposure(module, real, seed), start, len(real) // 2)
+
+    values |= _if_long_enough("Exposure bias was not measured.", exposure_bias)
     return {f"{split}/{name}": value for name, value in values.items()}
+
+
+def _if_long_enough(otherwise: str, measure: Callable[[], dict[str, float]]) -> dict[str, float]:
+    """Returns metrics, or none with a warning: the user's own text may be too short for some of them."""
+    try:
+        return measure()
+    except ValueError as error:
+        warnings.warn(f"{otherwise} {error}", stacklevel=3)
+        return {}
 
 
 def compared(datamodule: Any, split: str = "test", num: int = 250) -> Tensor:

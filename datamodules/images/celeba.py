@@ -6,6 +6,7 @@ import torch
 
 from datamodules.images.image_base import ImageDataModule
 from datamodules.images.pixels import Pixels
+from datamodules.images.read_all import decoded
 from datamodules.images.streaming import FileSource
 from datamodules.loader import SPLIT, Source, seeded
 from datamodules.sources.find import find
@@ -96,8 +97,8 @@ class CelebA(ImageDataModule):
         names["val"] = [names["val"][index] for index in chosen.sort().values.tolist()]
 
         shape = (3, self.spec.shape[1], self.spec.shape[2])
-        sources: dict[str, Source] = {}
-        for split, files in names.items():
-            source = FileSource(files, torch.zeros(len(files), dtype=torch.int64), shape, archive.open, crop=CROP)
-            sources[split] = source.in_memory(f"CelebA ({split})") if self.in_memory else source
-        return sources
+        sources = {
+            split: FileSource(files, torch.zeros(len(files), dtype=torch.int64), shape, archive.open, crop=CROP)
+            for split, files in names.items()
+        }
+        return decoded(sources, "CelebA") if self.in_memory else {**sources}

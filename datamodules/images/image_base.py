@@ -55,7 +55,7 @@ class ImageDataModule(ZooDataModule):
     def _yield(self, pixels: Pixels) -> None:
         self.transform, self.noise = pixels, pixels.noisy
         steps = filter(None, (self.stored_as, pixels.name))
-        self.spec = replace(self.spec, value_range=pixels.value_range, preprocessing="-".join(steps))
+        self._spec = replace(self._spec, value_range=pixels.value_range, preprocessing="-".join(steps))
 
     @abstractmethod
     def read(self) -> dict[str, Source]:

@@ -8,19 +8,22 @@ were decoded ahead but not yielded are decoded again after a resume.
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from typing import IO
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
-from tqdm import tqdm
-
-from datamodules.loader import TensorSource
 
 BATCHES_AHEAD = 2
-READ_CHUNK = 256
+MOST_NAMED = 20
+"""Number of unreadable files that a message names."""
+
+
+class UnreadableImage(ValueError):
+    """A file that is not an image, or is damaged; the message names the file and the reason."""
 
 
 class FileSource:
@@ -64,7 +67,7 @@ class FileSource:
         """Yields the images at each tensor of indices, shape (n, C, H, W), uint8.
 
         Raises:
-            ValueError: If a file is not an image or is damaged; the message names it.
+            ValueError: If files of a batch are no images or are damaged; the message names them.
         """
         pool = ThreadPoolExecutor(self.threads, thread_name_prefix="decode")
         waiting: deque[list[Future[Tensor]]] = deque()
@@ -86,30 +89,59 @@ class FileSource:
         """Reads one image, shape (C, H, W), uint8.
 
         Raises:
-            ValueError: If its file is not an image or is damaged; the message names it.
+            UnreadableImage: If its file is not an image or is damaged; the message names it.
         """
+        with self._opened(index) as image:
+            pixels = np.array(fitted(image, self.shape[-1], self.shape[0] == 1, self.crop))
+        return torch.from_numpy(pixels.reshape(*self.shape[1:], self.shape[0])).permute(2, 0, 1)
+
+    def check_header(self, index: int) -> None:
+        """Reads the first bytes of one image, which takes a fraction of the time of decoding it.
+
+        Raises:
+            UnreadableImage: If its file does not begin as an image; the message names it.
+        """
+        with self._opened(index):
+            pass
+
+    @contextmanager
+    def _opened(self, index: int) -> Iterator[Image.Image]:
         name = self.names[index]
         try:
             with self.opener(name) as file, Image.open(file) as image:
-                pixels = np.array(fitted(image, self.shape[-1], self.shape[0] == 1, self.crop))
-        except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-            raise ValueError(f"{name} cannot be read as an image ({error}): repair or remove it.") from error
-        return torch.from_numpy(pixels.reshape(*self.shape[1:], self.shape[0])).permute(2, 0, 1)
-
-    def in_memory(self, title: str) -> TensorSource:
-        """Decodes everything into a source that is one tensor, and shows a progress bar with this title."""
-        data = torch.empty(len(self), *self.shape, dtype=torch.uint8)
-        parts = [torch.arange(start, min(start + READ_CHUNK, len(self))) for start in range(0, len(self), READ_CHUNK)]
-        with tqdm(total=len(self), desc=title, unit="image", leave=False, disable=len(self) < READ_CHUNK) as bar:
-            for indices, pixels in zip(parts, self.stream(parts), strict=True):
-                data[indices[0] : indices[-1] + 1] = pixels
-                bar.update(len(indices))
-        return TensorSource(data, self.labels)
+                yield image
+        except Exception as error:  # the decoders of Pillow raise errors of any class on a damaged file
+            reason = "it is no image of a known format" if isinstance(error, UnidentifiedImageError) else error
+            raise UnreadableImage(f"{name} cannot be read as an image ({reason or type(error).__name__})") from error
 
     def _stacked(self, futures: list[Future[Tensor]]) -> Tensor:
         if not futures:
             return torch.empty(0, *self.shape, dtype=torch.uint8)
+        wait(futures)
+        problems = [error for future in futures if isinstance(error := future.exception(), UnreadableImage)]
+        raise_unreadable([str(problem) for problem in problems], len(problems), len(futures))
         return torch.stack([future.result() for future in futures])
+
+
+def raise_unreadable(problems: Sequence[str], count: int, total: int) -> None:
+    """Raises one error for all files that cannot be read; does nothing if there are none.
+
+    Args:
+        problems: What is wrong with each of these files, or with the first of them.
+        count: Number of files that cannot be read.
+        total: Number of files.
+
+    Raises:
+        UnreadableImage: If ``count`` is positive; it names the first twenty files.
+    """
+    if count == 1:
+        raise UnreadableImage(f"{problems[0]}: repair or remove it.")
+    if count:
+        more = f"; and {count - MOST_NAMED} more" if count > MOST_NAMED else ""
+        raise UnreadableImage(
+            f"{count} of {total} files cannot be read as images, repair or remove them: "
+            f"{'; '.join(problems[:MOST_NAMED])}{more}."
+        )
 
 
 def fitted(image: Image.Image, size: int, grey: bool, crop: int | None = None) -> Image.Image:

@@ -17,6 +17,8 @@ from datamodules.sequences.sequence_base import SequenceDataModule, to_tokens
 from datamodules.sequences.sequence_sources import RandomWindows, SequenceSource, Streams, TrainingStreams, consecutive
 from datamodules.sequences.vocabulary import BYTES, decode, encode, read_text, vocabulary_of
 from datamodules.sources import public_files
+from datamodules.sources.digests import digest_of_file
+from datamodules.sources.file_names import legible
 from datamodules.sources.find import find
 from datamodules.spec import DataSpec
 
@@ -84,10 +86,8 @@ class TextDataModule(SequenceDataModule):
         self.spec = replace(spec, vocabulary=BYTES) if symbols == "bytes" else spec
 
     def parts(self, path: Path) -> dict[str, Tensor]:
-        """Returns the tokens of each split, (T,), uint8 or int32; puts the vocabulary into the spec if it is empty."""
+        """Returns the tokens of each split, (T,), uint8 or int32."""
         text = read_text(path, self.symbols)
-        if not self.spec.vocabulary:
-            self.spec = replace(self.spec, vocabulary=vocabulary_of(text))
         tokens = encode(text, self.spec.vocabulary) if isinstance(text, str) else _as_tensor(text)
         compact = tokens.to(torch.uint8 if len(self.spec.vocabulary) <= 256 else torch.int32)
         return {split: compact[part] for split, part in self.bounds(len(compact)).items()}
@@ -153,6 +153,7 @@ class TextFile(TextDataModule):
     """Any text in UTF-8: the first part is for training, the next for validation, the last for testing.
 
     With "characters", the vocabulary is all characters that occur in the file, sorted; line ends are kept as they are.
+    It is in ``spec`` at once, because the file is read when ``spec`` is first asked for.
     With "bytes", it is ``BYTES``, and the file may be any.
 
     Args:
@@ -171,6 +172,8 @@ class TextFile(TextDataModule):
         ValueError: If an argument is out of range.
     """
 
+    own_argument = "path"
+
     def __init__(
         self,
         path: str,
@@ -184,7 +187,7 @@ class TextFile(TextDataModule):
         test_fraction: float = 0.05,
         seed: int = 0,
     ) -> None:
-        spec = DataSpec(name=Path(path).stem or "text", kind="tokens", shape=(max(window, 1),))
+        spec = DataSpec(name=legible(Path(path).stem) or "text", kind="tokens", shape=(max(window, 1),))
         super().__init__(spec, window, batch_size, training, evaluation, evaluation_streams, symbols, seed)
         for name, value in (("val_fraction", val_fraction), ("test_fraction", test_fraction)):
             if not 0 <= value < 1:
@@ -203,9 +206,31 @@ class TextFile(TextDataModule):
         train = total - val - test
         return {"train": slice(0, train), "val": slice(train, train + val), "test": slice(train + val, total)}
 
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return Path(self.hparams["path"]).expanduser()
+
+    def digest(self) -> str:
+        """Returns the sha256 of the file.
+
+        Raises:
+            ValueError: If it is missing.
+        """
+        return digest_of_file(self.path)
+
+    def describe(self) -> None:
+        """Reads the vocabulary, unless it is known.
+
+        Raises:
+            ValueError: If the file is missing or empty or, where characters are wanted, not UTF-8.
+        """
+        if not self.spec.vocabulary:
+            self.spec = replace(self.spec, vocabulary=vocabulary_of(read_text(self.path, self.symbols)))
+
     def read(self) -> dict[str, Source]:
         """Reads the file and splits it; see ``arranged`` for errors."""
-        return self.arranged(Path(self.hparams["path"]).expanduser())
+        return self.arranged(self.path)
 
 
 class TinyShakespeare(TextDataModule):

@@ -238,6 +238,11 @@ class PixelCNN(nn.Module):
             raise ValueError(f"width={width}, depth={depth} and num_scales={num_scales} must be at least 1.")
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout={dropout} must lie in [0, 1).")
+        if num_scales > 1 + min(shape[1:]).bit_length():  # before a power that might have millions of digits
+            raise ValueError(
+                f"shape={list(shape)} cannot be halved {num_scales - 1} times, for num_scales={num_scales}; use fewer "
+                "scales."
+            )
         factor = 2 ** (num_scales - 1)
         if len(shape) != 3 or shape[1] % factor or shape[2] % factor:
             raise ValueError(

@@ -165,7 +165,9 @@ def test_export_allocates_nothing_before_it_has_compared(
         return real(*arguments, device=device, **settings)
 
     monkeypatch.setattr(zoo.exporting, "build", watched)
-    refuses_to_export(lightning_file(hyper_parameters={"width": 10**8}), r"'generator\.0\.weight'.*\[6400000000, 4\]")
+    refuses_to_export(lightning_file(hyper_parameters={"width": 10**8}), r"TinyGAN.*width=100000000\b")
+    sizes = r"'generator\.0\.weight'.*\[64000000, 4\]"
+    refuses_to_export(lightning_file(hyper_parameters={"width": 10**6}), sizes)
     refuses_to_export(lightning_file(hyper_parameters={"depth": 10**6}), rf"TinyGAN.*\b{num_tensors}\b")
     refuses_to_export(lightning_file(state_dict={"nothing": torch.zeros(1)}), "discriminator")
     assert set(built) == {"meta"}

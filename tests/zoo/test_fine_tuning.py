@@ -10,10 +10,13 @@ from PIL import Image
 
 import zoo
 import zoo.fine_tuning
-from datamodules import Ring
-from lightning_modules import WGANGP
+from datamodules import DataSpec, Ring, SyntheticImages
+from lightning_modules import METHODS, SNGAN, VAE, WGANGP, GenerativeModule
+from tests.datamodules.small_data import image_folder
 from tests.zoo.running import fails, run
 from zoo.__main__ import main
+from zoo.class_change import with_classes
+from zoo.data import datamodule_of
 
 
 def test_fine_tune(trained: Path) -> None:
@@ -29,14 +32,17 @@ def test_fine_tune(trained: Path) -> None:
     tuned, start = zoo.load(str(trained / "tuned")), zoo.load(str(trained / "runs/tiny/zoo"), weights="raw")
     assert tuned.data_spec.name == "images-of-mine"
     card = zoo.card(trained / "tuned")
-    assert (card.name, card.averaged, card.batches, card.planned_batches) == ("tiny.fine-tuned", True, 5, 5)
+    assert (card.name, card.averaged, card.batches, card.planned_batches) == ("tiny.images_of_mine", True, 5, 5)
+    assert "All 20 images" in done.stdout
     for network in ("generator", "discriminator"):
         pairs = zip(getattr(tuned, network).parameters(), getattr(start, network).parameters(), strict=True)
         assert any(not torch.equal(new, old) for new, old in pairs), network
-    assert set(re.findall(r"tiny|\d+", card.notes)) == {"tiny", "5", "8"}, "where from, how many batches of what size"
+    facts = {"tiny", "5", "8", "20"}
+    assert set(re.findall(r"tiny|\d+", card.notes)) == facts, "where from, how many batches of what size, on how many"
     assert card.notes in (trained / "tuned/README.md").read_text()
     assert (trained / "tuned-run/metrics.csv").is_file()
     assert [path.name for path in (trained / "tuned-run/samples").iterdir()] != []
+    assert (trained / "tuned-run/checkpoints/last.ckpt").is_file()
 
 
 def test_fine_tune_refuses_a_target_before_it_trains(
@@ -75,3 +81,130 @@ def test_fine_tune_needs_a_model_of_images(
     zoo.save(WGANGP(width=2), tmp_path / "unknown")
     for name in ("./ring", "./unknown", str(classified)):
         assert zoo.card(name).name in fails(["fine-tune", name, "--data", "."], capsys)
+
+
+def images_spec(method: str) -> DataSpec:
+    return SyntheticImages(shape=[1, 8, 8], binarize=method == "RBM", dequantize=method not in ("RBM", "EBM")).spec
+
+
+def fine_tuned(name: str, *arguments: str) -> zoo.Card:
+    """Fine-tunes for a few batches on the folder ``pets``."""
+    fixed = ["--data", "pets", "--steps", "2", "--batch-size", "4", "--out", "tuned"]
+    assert main(["fine-tune", name, *fixed, *arguments]) == 0
+    return zoo.card("tuned")
+
+
+SMALL = {
+    "GaussianMixture": {"num_components": 2, "covariance": "low_rank", "rank": 2},
+    "Gaussian": {},
+    "RBM": {"num_hidden": 4},
+    "NCE": {"width": 4, "oversampling": 5, "steps": 2},
+    "PixelCNNPlusPlus": {"width": 4, "depth": 1, "num_scales": 2, "warmup_steps": 100},
+}
+
+
+@pytest.mark.parametrize("method", SMALL)
+def test_methods_with_nothing_to_average_and_long_warm_ups_are_fine_tuned(method: str, tmp_path: Path) -> None:
+    image_folder(tmp_path / "pets")
+    spec = SyntheticImages(shape=[1, 8, 8]).spec if method == "PixelCNNPlusPlus" else images_spec(method)
+    density = {"noise_density": METHODS["Gaussian"].for_data(spec)} if method == "NCE" else {}
+    zoo.save(METHODS[method].for_data(spec, **SMALL[method], **density), tmp_path / "start", samples=False)
+    card = fine_tuned("./start")
+    assert card.method == method
+    assert card.data_spec is not None
+    assert card.data_spec["value_range"] == list(spec.value_range or ())
+
+
+@pytest.mark.filterwarnings("ignore:Samples were not compared")
+def test_what_is_held_out_is_said_and_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("GENERATIVE_ZOO_CACHE", str(tmp_path / "cache"))
+    image_folder(tmp_path / "pets")
+    zoo.save(VAE.for_data(images_spec("RBM"), likelihood="bernoulli", hidden=4, latent_dim=2), tmp_path / "start")
+    assert "24 of 30" in fine_tuned("./start", "--hold-out", "0.2").notes
+    assert {"24 of 30", "6 are held out"} <= set(re.findall("24 of 30|6 are held out", capsys.readouterr().out))
+    datamodule = datamodule_of(zoo.card("tuned"))
+    assert [len(datamodule.source(split)) for split in ("train", "val", "test")] == [24, 0, 6]
+    assert main(["evaluate", "tuned"]) == 0
+    assert "test/nll" in capsys.readouterr().out
+
+
+@pytest.mark.filterwarnings("ignore:Samples were not compared")
+def test_a_model_that_was_trained_on_everything_is_measured_on_that_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("GENERATIVE_ZOO_CACHE", str(tmp_path / "cache"))
+    image_folder(tmp_path / "pets")
+    zoo.save(VAE.for_data(images_spec("RBM"), likelihood="bernoulli", hidden=4, latent_dim=2), tmp_path / "start")
+    fine_tuned("./start")
+    capsys.readouterr()
+    with pytest.warns(UserWarning, match="train"):
+        assert main(["evaluate", "tuned"]) == 0
+    measured = capsys.readouterr().out
+    assert "train/nll" in measured
+    assert "test/" not in measured
+    image_folder(tmp_path / "others/pets")
+    (tmp_path / "others/pets/cat/00.png").unlink()
+    with pytest.warns(UserWarning, match="other data"):
+        assert main(["evaluate", "tuned", "--data-dir", "others/pets"]) == 0
+    assert "test/nll" in capsys.readouterr().out, "no image of another folder was trained on"
+
+
+@pytest.mark.parametrize("fraction", ["1", "-0.1", "nan"])
+def test_fractions_out_of_range_are_refused(
+    fraction: str, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image_folder(tmp_path / "pets")
+    arguments = ["fine-tune", str(trained / "runs/tiny/zoo"), "--data", "pets", f"--hold-out={fraction}"]
+    assert fraction in fails(arguments, capsys)
+
+
+def conditional(*names: str, method: str = "SNGAN") -> GenerativeModule:
+    spec = DataSpec("toys", "image", (3, 8, 8), (-1.0, 1.0), len(names), names)
+    kind: type[GenerativeModule] = {"SNGAN": SNGAN, "VAE": VAE}[method]
+    return kind.for_data(spec, width=2, num_classes=len(names))
+
+
+@pytest.mark.parametrize("method", ["SNGAN", "VAE"])
+def test_classes_of_the_same_name_keep_their_embeddings(method: str) -> None:
+    module = conditional("dog", "fox", method=method)
+    spec = DataSpec("pets", "image", (3, 8, 8), (-1.0, 1.0), 3, ("cat", "dog", "owl"))
+    other, said = with_classes(module, spec)
+    assert other.num_classes == 3
+    assert said.index("cat, dog, owl") < said.index("cat, owl")
+    before, after = module.state_dict(), other.state_dict()
+    embeddings = [key for key in before if before[key].shape != after[key].shape and before[key].ndim == 2]
+    assert embeddings
+    for key in embeddings:
+        assert torch.equal(after[key][1], before[key][0]), key
+        assert not torch.equal(after[key][0], before[key][1]), key
+    for key in before.keys() - embeddings:
+        if before[key].shape == after[key].shape:
+            assert torch.equal(after[key], before[key]), key
+
+
+def test_as_many_classes_of_other_names_are_other_classes() -> None:
+    module = conditional("ant", "bee")
+    spec = DataSpec("pets", "image", (3, 8, 8), (-1.0, 1.0), 2, ("bee", "ant"))
+    swapped, _ = with_classes(module, spec)
+    key = next(key for key, value in module.state_dict().items() if "embedding" in key and value.ndim == 2)
+    assert torch.equal(swapped.state_dict()[key], module.state_dict()[key].flip(0))
+    same, said = with_classes(module, DataSpec("x", "image", (3, 8, 8), (-1.0, 1.0), 2, ("ant", "bee")))
+    assert same is module
+    assert "ant, bee" in said
+
+
+def test_a_conditional_model_takes_the_classes_of_a_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image_folder(tmp_path / "pets")
+    zoo.save(conditional("cat", "fox"), tmp_path / "start")
+    card = fine_tuned("./start")
+    assert card.hyperparameters["num_classes"] == 3
+    assert "dog, owl" in capsys.readouterr().out
+    samples = zoo.load("tuned", SNGAN).sample(3, labels=torch.arange(3))
+    assert samples.shape == (3, 3, 8, 8)
+    error = fails(["fine-tune", "./start", "--data", "pets/cat", "--out", "other"], capsys)
+    assert "2 classes" in error
+    assert "sub-folder" in error

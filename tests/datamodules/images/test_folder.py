@@ -8,6 +8,7 @@ import torch
 
 from datamodules import ImageFolder
 from datamodules.images import folder
+from datamodules.images.listing import list_images
 from datamodules.images.streaming import fitted
 from tests.datamodules.small_data import image_folder, random_image
 
@@ -69,7 +70,7 @@ def test_hidden_and_other_files_are_skipped(images: Path) -> None:
     random_image(0).save(images / ".thumbs/a.png")
     random_image(0).save(images / ".hidden.png")
     (images / "notes.txt").write_text("not an image")
-    assert len(folder.list_images(images)) == 30
+    assert len(list_images(images)) == 30
 
 
 def test_arguments_and_folders_that_cannot_work_are_refused(images: Path, tmp_path: Path) -> None:

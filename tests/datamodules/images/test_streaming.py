@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 
 from datamodules import ImageFolder
-from datamodules.images.folder import list_images, open_binary
+from datamodules.images.folder import open_binary
+from datamodules.images.listing import list_images
 from datamodules.images.streaming import FileSource, fitted
 from datamodules.loader import TrainingLoader
 from tests.datamodules.small_data import image_folder, random_image

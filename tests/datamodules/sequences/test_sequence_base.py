@@ -1,6 +1,7 @@
 """What every sequence datamodule promises about its arguments and its spec."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +15,7 @@ SEQUENCES = [
 
 @pytest.mark.parametrize("name", SEQUENCES)
 def test_arguments_and_spec_are_json_values_and_rebuild_the_datamodule(name: str) -> None:
+    Path("some.txt").write_text("some text")
     given = {"path": "some.txt"} if name == "TextFile" else {}
     data = DATAMODULES[name](**given)
     arguments = json.loads(json.dumps(dict(data.hparams)))

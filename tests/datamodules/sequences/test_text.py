@@ -36,6 +36,13 @@ def pieces(batch: Batch) -> list[list[int]]:
     return [row[:length].tolist() for row, length in zip(batch.x, batch.lengths, strict=True)]
 
 
+def test_the_vocabulary_is_known_before_the_text_is_cut(tmp_path: Path) -> None:
+    (tmp_path / "poem.txt").write_text(POEM)
+    assert TextFile(str(tmp_path / "poem.txt")).spec.vocabulary == vocabulary_of(POEM)
+    with pytest.raises(ValueError, match=r"'nowhere\.txt'"):
+        _ = TextFile("nowhere.txt").spec
+
+
 def test_the_vocabulary_is_in_the_spec_and_survives_json(tmp_path: Path) -> None:
     data = TextFile(written(tmp_path), window=16)
     data.setup()

@@ -1,0 +1,114 @@
+"""No number in a config can make loading slow or large, whichever hyperparameter it is."""
+
+import inspect
+import json
+import time
+import tracemalloc
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import zoo
+from lightning_modules import METHODS
+from tests.compatibility.test_fixtures import FIXTURES, SAVED
+from tests.zoo.damage import edit_config, edit_hyperparameters, refuses
+from zoo.bounds import COUNTS_BATCHES, LARGEST, LARGEST_COUNT, LONGEST
+from zoo.loading import build
+
+TOO_LARGE = (2**31, 2 * 10**10, 10**18, 10**300, -(2**31))
+SECONDS, BYTES = 3.0, 100 << 20
+"""What one refusal may cost; it takes milliseconds, and the rest is for a busy machine."""
+
+
+def numbers(values: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Yields the path of every number in hyperparameters, and of those that are ``None``."""
+    if isinstance(values, (Mapping, list, tuple)):
+        for key, child in values.items() if isinstance(values, Mapping) else enumerate(values):
+            yield from numbers(child, (*path, key))
+    elif not isinstance(values, (bool, str)):
+        yield path
+
+
+def changed(values: Any, path: tuple[Any, ...], number: float) -> Any:
+    if not path:
+        return number
+    copy = dict(values) if isinstance(values, Mapping) else list(values)
+    copy[path[0]] = changed(copy[path[0]], path[1:], number)
+    return copy
+
+
+def hyperparameters(name: str) -> tuple[str, dict[str, Any]]:
+    """Returns the method of a checkpoint and all of its hyperparameters, defaults included."""
+    config = json.loads((FIXTURES / "zoo" / name / "config.json").read_text())
+    method = METHODS[config["method"]]
+    defaults = {p.name: p.default for p in inspect.signature(method).parameters.values() if p.default is not p.empty}
+    return config["method"], defaults | method.current_names(config["hyperparameters"])
+
+
+def attempt(method: str, values: Mapping[str, Any], num_tensors: int) -> str:
+    """Builds a module within the bounds of time and memory; returns why it cannot be built, if it cannot."""
+    tracemalloc.start()
+    start = time.monotonic()
+    try:
+        build(method, values, device="meta", max_tensors=num_tensors)
+        return ""
+    except zoo.ZooError as error:
+        return str(error)
+    finally:
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert time.monotonic() - start < SECONDS
+        assert peak < BYTES
+
+
+@pytest.mark.parametrize("name", SAVED)
+def test_no_number_is_too_large_to_be_refused_at_once(name: str) -> None:
+    method, values = hyperparameters(name)
+    paths = list(numbers(values))
+    assert len(paths) >= 3
+    num_tensors = len(build(method, values, device="meta").state_dict())
+    for path in paths:
+        for number in TOO_LARGE[-3:] if path[-1] in COUNTS_BATCHES else TOO_LARGE:
+            message = attempt(method, changed(values, path, number), num_tensors)
+            if abs(number) > LARGEST_COUNT or path[-1] not in COUNTS_BATCHES:
+                assert f"{number}" in message, path
+                assert str(path[-1]) in message, path
+
+
+@pytest.mark.parametrize("name", ["VAE", "IWAE", "PixelCNNPlusPlus", "TeacherForcing", "WGANGP"])
+def test_the_largest_numbers_are_refused_or_built_within_bounds(name: str) -> None:
+    method, values = hyperparameters(name)
+    num_tensors = len(build(method, values, device="meta").state_dict())
+    for path in numbers(values):
+        attempt(method, changed(values, path, LARGEST), num_tensors)
+        attempt(method, changed(values, path, 1e308), num_tensors)
+
+
+def test_long_lists_are_refused() -> None:
+    method, values = hyperparameters("WGANGP")
+    message = attempt(method, values | {"shape": [1] * (LONGEST + 1)}, 40)
+    assert "shape" in message
+    assert str(LONGEST) in message
+
+
+def test_a_decay_may_be_longer_than_any_network_is_wide() -> None:
+    method, values = hyperparameters("WGANGP")
+    assert attempt(method, values | {"decay_steps": 10**9}, 40) == ""
+
+
+def test_the_depth_of_a_stack_is_compared_before_it_is_halved() -> None:
+    with pytest.raises(ValueError, match=r"num_scales=20000000000\b"):
+        METHODS["PixelCNNPlusPlus"](num_scales=2 * 10**10)
+
+
+def test_loading_refuses_them(checkpoint: Path) -> None:
+    edit_hyperparameters(checkpoint, depth=500_000_000)
+    refuses(checkpoint, r"TinyGAN.*depth=500000000\b")
+    edit_hyperparameters(checkpoint, depth=1)
+    spec = {"name": "x", "kind": "image", "shape": [1, 8, 8]}
+    edit_config(checkpoint, data_spec=spec | {"num_classes": 10**12})
+    refuses(checkpoint, r"num_classes=1000000000000\b")
+    edit_config(checkpoint, data_spec=spec | {"shape": [1, 8, 10**12]})
+    refuses(checkpoint, r"shape\[2\]=1000000000000\b")
