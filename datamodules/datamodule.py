@@ -94,7 +94,7 @@ class ZooDataModule(LightningDataModule):
         trainer = self._running_trainer()
         rank, world_size = self.place or (None, None)
         loader = TrainingLoader(
-            self._training_source,
+            self.training_source,
             self.batch_size,
             self.seed,
             self.transform,
@@ -173,7 +173,8 @@ class ZooDataModule(LightningDataModule):
         place = self.place or (None, None)
         return EvaluationLoader(source, size, self.noise_key(split), self.transform, self.noise, *place)
 
-    def _training_source(self, size: int) -> Source:
+    def training_source(self, size: int) -> Source:
+        """Returns the training examples as they are laid out for global batches of ``size`` examples."""
         layout = self.training_layout(size)
         return self.source("train") if layout is None else layout
 
