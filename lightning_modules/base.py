@@ -8,10 +8,10 @@ overridden freely.
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from lightning.fabric.utilities.cloud_io import _load as pl_load
 from lightning.pytorch import Callback
 from torch import Generator, Tensor, nn
 
@@ -61,6 +61,7 @@ class ZooModule(HeldOutModule, ABC):
     ) -> None:
         super().__init__(lr_schedule, clip_norm)
         self.noise, self.num_classes = Noise(), num_classes
+        self.restored_state: Mapping[str, Tensor] | None = None
         self._data_spec: DataSpec | None = None
 
     # Data
@@ -112,10 +113,13 @@ class ZooModule(HeldOutModule, ABC):
         cls: type[Method], checkpoint_path: Any, **settings: Any
     ) -> Method:
         """Loads as Lightning does, and also accepts hyperparameters under their former names."""
-        if cls.renamed_hyperparameters and isinstance(checkpoint_path, (str, Path)) and Path(checkpoint_path).is_file():
-            former = torch.load(checkpoint_path, map_location="cpu", weights_only=True).get("hyper_parameters", {})
+        if cls.renamed_hyperparameters:
+            checkpoint = pl_load(checkpoint_path, map_location="cpu", weights_only=settings.get("weights_only"))
+            if hasattr(checkpoint_path, "seek"):
+                checkpoint_path.seek(0)
+            former = checkpoint.get("hyper_parameters", {})
             renamed = {key: value for key, value in cls.current_names(former).items() if key not in former}
-            settings = {**renamed, **settings}
+            settings = {**renamed, **cls.current_names(settings)}
         return super().load_from_checkpoint(checkpoint_path, **settings)
 
     @classmethod
@@ -234,7 +238,7 @@ class ZooModule(HeldOutModule, ABC):
     on_test_batch_start = on_validation_batch_start
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restores the data spec unless a datamodule has set one, and the state of this process; resumes tracking."""
+        """Adds the data spec, the id of the tracked run, and the states of all processes."""
         broadcast_buffers(self)
         checkpoint["data_spec"] = self.data_spec.to_json() if self.has_data_spec else None
         save_run_id(self.trainer, checkpoint)
@@ -248,7 +252,15 @@ class ZooModule(HeldOutModule, ABC):
             self.data_spec = DataSpec.from_json(checkpoint["data_spec"])
         states = checkpoint.get("rank_states", [])
         if rank() < len(states):  # another number of processes is refused when the run is resumed
-            self.load_rank_state(states[rank()])
+            self.restored_state = states[rank()]
+            self.load_rank_state(self.restored_state)
+        self.batches_before = int(checkpoint.get("global_step", 0))
+
+    def on_train_start(self) -> None:
+        """Restores the state of this process on its device: the module was on the CPU when its checkpoint was read."""
+        if self.restored_state is not None:
+            self.load_rank_state({key: value.to(self.device) for key, value in self.restored_state.items()})
+        self.restored_state = None
 
     def rank_state(self) -> dict[str, Tensor]:
         """Hook: returns the state that each process keeps for itself: persistent chains, replay buffers.

@@ -4,6 +4,7 @@ import math
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
+from lightning.pytorch.trainer.states import TrainerFn
 
 
 def refuse_unsupported_flags(trainer: Trainer, module: LightningModule) -> None:
@@ -16,7 +17,7 @@ def refuse_unsupported_flags(trainer: Trainer, module: LightningModule) -> None:
     Raises:
         ValueError: Naming the flag and the hyperparameter that does the same.
     """
-    if module.automatic_optimization:
+    if module.automatic_optimization or trainer.state.fn != TrainerFn.FITTING:
         return
     name = type(module).__name__
     for flag, unused, own in (
@@ -28,7 +29,7 @@ def refuse_unsupported_flags(trainer: Trainer, module: LightningModule) -> None:
             continue
         remedy = (
             f"Give the method {own}={value} (--model.{own} {value}) in its place."
-            if own in module.hparams
+            if hasattr(module, own)
             else f"{name} has no such setting."
         )
         raise ValueError(

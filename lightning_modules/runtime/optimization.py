@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.core.optimizer import LightningOptimizer
-from torch import Tensor
+from lightning.pytorch.trainer.states import TrainerFn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lightning_modules.parts.schedules import Constant, Schedule
@@ -35,11 +36,21 @@ class OptimizedModule(LightningModule):
             raise ValueError(f"clip_norm={clip_norm} must be positive, or null for no bound.")
         self.clip_norm, self.lr_schedule = clip_norm, lr_schedule or Constant()
         self.objective_terms: dict[str, Tensor] = {}
+        self.batches_before = 0
 
     @property
     def batches_trained(self) -> int:
-        """Number of completed batches; unlike ``global_step`` it does not change within a training step."""
-        return self.trainer.fit_loop.epoch_loop._batches_that_stepped
+        """Number of completed batches; unlike ``global_step`` it does not change within a training step.
+
+        Outside of ``Trainer.fit``: those that the weights were trained on, also where a checkpoint was loaded.
+        """
+        if self.trainer.state.fn == TrainerFn.FITTING:
+            return self.trainer.fit_loop.epoch_loop._batches_that_stepped
+        return self.batches_before
+
+    def on_train_end(self) -> None:
+        """Keeps the number of batches for a later evaluation."""
+        self.batches_before = self.batches_trained
 
     # One optimizer, stepped by Lightning
 
@@ -195,6 +206,16 @@ class OptimizedModule(LightningModule):
         if (self.batches_trained + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             values = {f"train/{name}": value.detach() for name, value in terms.items()}
             self.log_dict(values, sync_dist=not equal_everywhere)
+
+
+def check_parameters(optimizers: Iterable[Optimizer | LightningOptimizer], *networks: nn.Module) -> None:
+    """Raises ValueError unless the optimizers hold exactly the parameters of the networks."""
+    stepped = {p for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]}
+    if stepped != {p for network in networks for p in network.parameters()}:
+        raise ValueError(
+            "The networks have other parameters than when training began, and the optimizers do not hold the new ones: "
+            "build all layers at the start, and change only values and buffers later."
+        )
 
 
 def do_nothing() -> None:
