@@ -87,7 +87,7 @@ def on_two(function: Callable[..., Any], *arguments: Any, **settings: Any) -> li
 def output_of(function: Callable[..., int], *arguments: Any, folder: str) -> tuple[int, str, str]:
     """Calls a function in a process of its own, and returns its exit code and what it has written to each stream."""
     with tempfile.TemporaryDirectory() as place:
-        process, receive = started(redirected, function, arguments, folder, place)
+        process, receive = started(redirected, function, arguments, folder, place, environment=dict(os.environ))
         code: int = result_of(process, receive)
         process.join()
         out, err = (Path(place, name).read_text(encoding="utf-8") for name in ("out", "err"))

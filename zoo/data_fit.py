@@ -299,9 +299,10 @@ def _has_batch(datamodule: Any, size: int) -> bool:
         return datamodule.num_images - datamodule.held_out("val") - datamodule.held_out("test") >= size
     if not isinstance(datamodule, TextFile):
         return True
+    datamodule.batch_size = size
     try:
-        return len(datamodule.training_source(size)) >= size
-    except ValueError:  # too short for so many streams
+        return len(datamodule.train_dataloader()) > 0
+    except ValueError:  # too short for so many windows or streams
         return False
 
 

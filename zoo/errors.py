@@ -10,11 +10,8 @@ class ZooError(ValueError):
     """
 
     def __str__(self) -> str:
-        return printable(super().__str__())
+        return printable(Exception.__str__(self))  # that of a KeyError would be the quoted repr of the sentence
 
 
 class UnknownNameError(ZooError, KeyError):
     """A name that the zoo does not have; also a ``KeyError``, as for any look-up by name."""
-
-    def __str__(self) -> str:
-        return printable(Exception.__str__(self))  # KeyError would show the quoted repr of the sentence

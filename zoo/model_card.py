@@ -156,6 +156,9 @@ def _reference(card: Card) -> str:
 
 def _training(card: Card) -> str:
     lines = [f"- Data: {markdown(card.data or 'not recorded')}{_shape(card)}"]
+    if card.datamodule is not None:
+        arguments = code_span(json.dumps(dict(card.datamodule["arguments"])))
+        lines.append(f"- Datamodule: {markdown(card.datamodule['class'])} with {arguments}")
     if card.recipe is not None:
         lines.append("- Recipe: " + code_span(f"python -m zoo train {shlex.join([card.recipe, *card.overrides])}"))
     if card.batches is not None:

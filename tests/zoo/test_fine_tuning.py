@@ -19,6 +19,12 @@ from zoo.class_change import with_classes
 from zoo.data import datamodule_of
 
 
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keeps what is remembered of one's own data out of the user's cache."""
+    monkeypatch.setenv("GENERATIVE_ZOO_CACHE", str(tmp_path / "cache"))
+
+
 def test_fine_tune(trained: Path) -> None:
     images = trained / "images-of-mine"
     images.mkdir()
@@ -116,10 +122,7 @@ def test_methods_with_nothing_to_average_and_long_warm_ups_are_fine_tuned(method
 
 
 @pytest.mark.filterwarnings("ignore:Samples were not compared")
-def test_what_is_held_out_is_said_and_measured(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("GENERATIVE_ZOO_CACHE", str(tmp_path / "cache"))
+def test_what_is_held_out_is_said_and_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     image_folder(tmp_path / "pets")
     zoo.save(VAE.for_data(images_spec("RBM"), likelihood="bernoulli", hidden=4, latent_dim=2), tmp_path / "start")
     assert "24 of 30" in fine_tuned("./start", "--hold-out", "0.2").notes
@@ -132,9 +135,8 @@ def test_what_is_held_out_is_said_and_measured(
 
 @pytest.mark.filterwarnings("ignore:Samples were not compared")
 def test_a_model_that_was_trained_on_everything_is_measured_on_that_and_says_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("GENERATIVE_ZOO_CACHE", str(tmp_path / "cache"))
     image_folder(tmp_path / "pets")
     zoo.save(VAE.for_data(images_spec("RBM"), likelihood="bernoulli", hidden=4, latent_dim=2), tmp_path / "start")
     fine_tuned("./start")

@@ -146,6 +146,12 @@ def test_data_that_have_changed_are_not_taken_for_those_of_training(
         assert main(["evaluate", name, "--data-dir", data]) == 0
 
 
+def test_the_model_card_says_how_the_data_were_read(trained: Path) -> None:
+    (line,) = (line for line in (trained / IMAGES / "README.md").read_text().splitlines() if "Datamodule" in line)
+    assert "ImageFolder" in line
+    assert '"image_size": 8' in line
+
+
 @pytest.mark.parametrize("name", [TEXT, IMAGES])
 def test_another_machine_asks_for_the_data(
     name: str, trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -39,6 +39,7 @@ def edit_everything(folder: Path, text: str) -> None:
         batches=1,
         curve=[{text: 1.0}],
         versions={text: text},
+        datamodule={"class": text, "arguments": {text: text}, "digest": None},
     )
 
 
