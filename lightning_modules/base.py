@@ -8,7 +8,6 @@ overridden freely.
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -20,11 +19,12 @@ from lightning_modules.parts.batches import read_batch
 from lightning_modules.parts.noise import Noise
 from lightning_modules.parts.sampling import CHUNK, check_labels, evaluating
 from lightning_modules.parts.schedules import Schedule
-from lightning_modules.runtime.checkpoint_io import write_atomically
+from lightning_modules.runtime.checkpoint_io import hyperparameters_of, readable, write_atomically
 from lightning_modules.runtime.distributed import broadcast_buffers, gather_objects, raise_together, rank
 from lightning_modules.runtime.flags import planned_batches, refuse_unsupported_flags, refuse_unsupported_strategy
 from lightning_modules.runtime.held_out import HeldOutModule
 from lightning_modules.runtime.random_states import RandomStates
+from lightning_modules.runtime.resuming import METHOD, check_fits
 from lightning_modules.runtime.tracking_state import resume_run, save_run_id
 
 Method = TypeVar("Method", bound="ZooModule")
@@ -111,12 +111,11 @@ class ZooModule(HeldOutModule, ABC):
     def load_from_checkpoint(  # type: ignore[override]
         cls: type[Method], checkpoint_path: Any, **settings: Any
     ) -> Method:
-        """Loads as Lightning does, and also accepts hyperparameters under their former names."""
-        if cls.renamed_hyperparameters and isinstance(checkpoint_path, (str, Path)) and Path(checkpoint_path).is_file():
-            former = torch.load(checkpoint_path, map_location="cpu", weights_only=True).get("hyper_parameters", {})
+        """Loads as Lightning does, also hyperparameters under former names, after the checks of ``checkpoint_io``."""
+        with readable(checkpoint_path):
+            former = hyperparameters_of(checkpoint_path)
             renamed = {key: value for key, value in cls.current_names(former).items() if key not in former}
-            settings = {**renamed, **settings}
-        return super().load_from_checkpoint(checkpoint_path, **settings)
+            return super().load_from_checkpoint(checkpoint_path, **{**renamed, **settings})
 
     @classmethod
     def check_kind(cls, spec: DataSpec) -> None:
@@ -234,8 +233,9 @@ class ZooModule(HeldOutModule, ABC):
     on_test_batch_start = on_validation_batch_start
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restores the data spec unless a datamodule has set one, and the state of this process; resumes tracking."""
+        """Adds the names of the class and of the tracked run, the data spec and the states of all processes."""
         broadcast_buffers(self)
+        checkpoint[METHOD] = type(self).__name__
         checkpoint["data_spec"] = self.data_spec.to_json() if self.has_data_spec else None
         save_run_id(self.trainer, checkpoint)
         if own := self.rank_state():
@@ -243,6 +243,7 @@ class ZooModule(HeldOutModule, ABC):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restores the data spec, unless a datamodule has set one, and the state of this process; resumes tracking."""
+        check_fits(self, checkpoint, self._trainer)
         resume_run(self._trainer, checkpoint)
         if not self.has_data_spec and checkpoint.get("data_spec") is not None:
             self.data_spec = DataSpec.from_json(checkpoint["data_spec"])
