@@ -25,7 +25,8 @@ from lightning_modules.runtime.flags import planned_batches, refuse_unsupported_
 from lightning_modules.runtime.held_out import HeldOutModule
 from lightning_modules.runtime.random_states import RandomStates
 from lightning_modules.runtime.resuming import METHOD, check_fits
-from lightning_modules.runtime.tracking_state import resume_run, save_run_id
+from lightning_modules.runtime.run_folder import PlainNames
+from lightning_modules.runtime.tracking_state import join_run, resume_run, save_run_id
 
 Method = TypeVar("Method", bound="ZooModule")
 
@@ -189,9 +190,9 @@ class ZooModule(HeldOutModule, ABC):
         return read_batch(batch, self.batch_fields)
 
     def configure_callbacks(self) -> Sequence[Callback]:
-        """Attaches the callback that exact resume needs, so that a bare ``Trainer.fit`` has it."""
+        """Attaches the callbacks that exact resume needs, so that a bare ``Trainer.fit`` has them."""
         refuse_unsupported_flags(self.trainer, self)  # here, because Lightning refuses them right after this hook
-        return [RandomStates()]
+        return [RandomStates(), PlainNames()]
 
     def setup(self, stage: str) -> None:
         """Takes the data spec from the trainer's datamodule."""
@@ -199,7 +200,9 @@ class ZooModule(HeldOutModule, ABC):
         if spec is not None:
             self.check_data(spec)
             self.data_spec = spec
-        if stage == "fit" and not self.automatic_optimization:
+        if stage != "fit":
+            join_run(self.trainer)
+        elif not self.automatic_optimization:
             refuse_unsupported_strategy(self.trainer, num_optimizers=2)
             # The warning advises to keep the weights from before each step; here those from after it are wanted.
             warnings.filterwarnings("ignore", "Using ModelCheckpoint with manual optimization", UserWarning)

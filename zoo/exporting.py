@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from lightning_modules.runtime.checkpoint_io import DamagedCheckpoint, UnusableCheckpoint, readable
+from lightning_modules.runtime.resuming import METHOD
 from zoo.cards import Card
 from zoo.errors import ZooError
 from zoo.loading import build, compare_layouts, layout, set_data_spec
@@ -23,7 +25,7 @@ def export(
         ckpt: File written by Lightning.
         folder: Folder of the checkpoint; an existing checkpoint there is replaced.
         name: Name in the card; the folder's by default.
-        method: Class of the module; files written by a LightningCLI run contain it.
+        method: Class of the module; files of this library contain it.
         recipe: Name of the recipe that trained it.
 
     Raises:
@@ -31,7 +33,7 @@ def export(
     """
     checkpoint = _read(ckpt)
     hyperparameters = checkpoint.get("hyper_parameters", {})
-    method = method or str(hyperparameters.get("_class_path", "")).rpartition(".")[2]
+    method = method or str(checkpoint.get(METHOD) or hyperparameters.get("_class_path", "")).rpartition(".")[2]
     if not method:
         raise ZooError(f"{ckpt} does not name its method; give it, as in --method WGANGP.")
     plain = {key: value for key, value in hyperparameters.items() if key not in CLI_KEYS}
@@ -64,7 +66,10 @@ def _read(ckpt: Path) -> dict[str, Any]:
     if not ckpt.is_file():
         raise ZooError(f"There is no file {ckpt}.")
     try:
-        checkpoint = torch.load(ckpt, map_location="cpu", weights_only=True)
+        with readable(ckpt):
+            checkpoint = torch.load(ckpt, map_location="cpu", weights_only=True)
+    except (DamagedCheckpoint, UnusableCheckpoint) as error:
+        raise ZooError(f"{error} No code in it was run.") from error
     except (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError) as error:
         raise ZooError(
             f"{ckpt} is not a Lightning checkpoint of plain tensors and numbers: it is damaged, another kind of file, "

@@ -16,7 +16,8 @@ from PIL import Image
 
 from lightning_modules.callbacks import EMA
 from lightning_modules.runtime import tracking
-from lightning_modules.runtime.tracking import MetricsTable, Tracking, flatten, has_key
+from lightning_modules.runtime.metrics_table import MetricsTable
+from lightning_modules.runtime.tracking import Tracking, flatten, has_key
 from tests.read_wandb import read
 from tests.training import TinyData, build
 
@@ -107,7 +108,7 @@ def test_disabled_writes_the_same_folder_without_w_and_b(monkeypatch: pytest.Mon
     assert torch.load("runs/tiny/checkpoints/last.ckpt", weights_only=True)["run_id"] is None
 
     run(Tracking("tiny", mode="disabled"))
-    assert len(rows("runs/tiny/metrics.csv")) == len(rows("runs/tiny/metrics-1.csv"))
+    assert len(rows("runs/tiny/metrics.csv")) == len(rows("runs/tiny/earlier-1/metrics.csv"))
     run(Tracking("tiny", mode="disabled"), steps=8, ckpt_path="runs/tiny/checkpoints/last.ckpt")
     assert [row["step"] for row in rows("runs/tiny/metrics.csv") if row["train/generator"]] == ["1", "3", "5", "7"]
 
