@@ -22,6 +22,7 @@ CHECKPOINTS, TABLE, HYPERPARAMETERS, CONFIG, ORIGIN = (
     "run.json",
 )
 EARLIER = "earlier"
+LAST_CHECKPOINT = "last.ckpt"
 IMAGES = "step-*.png"  # what callbacks that render write into folders of their own
 
 
@@ -55,7 +56,7 @@ def set_aside(folder: Path, more: Sequence[str] = ()) -> Path | None:
 def newest_checkpoints(folder: Path) -> list[Path]:
     """Returns the checkpoints of the run in a folder, the file that was written last first."""
     files = (folder / CHECKPOINTS).glob("*.ckpt") if folder.is_dir() else ()
-    return sorted(files, key=lambda path: (path.stat().st_mtime_ns, path.name == "last.ckpt"), reverse=True)
+    return sorted(files, key=lambda path: (path.stat().st_mtime_ns, path.name == LAST_CHECKPOINT), reverse=True)
 
 
 def checkpoints_dir_of(trainer: Trainer) -> Path:
