@@ -28,7 +28,7 @@ from lightning_modules.metrics.sample_evaluation import evaluate_classes, evalua
 from lightning_modules.rendering.modules import rendered_as
 from zoo.cards import Card, card
 from zoo.data import SPLIT, datamodule_of, images_of, recipe_datamodule
-from zoo.errors import ZooError
+from zoo.errors import UsageError, ZooError
 from zoo.loading import load_classifier, load_folder
 from zoo.paths import checkpoint_names
 from zoo.recipe import extractor_of
@@ -221,18 +221,38 @@ def evaluate(
 
     Raises:
         ZooError: If it cannot be measured; the message names what is missing.
+        UsageError: If an argument would have no effect on this checkpoint.
     """
     module = load_folder(card.path, card.name, device=device)
     if not module.has_data_spec:
         raise ZooError(f"{card.name} cannot be measured: its data are not recorded.")
+    chosen = [e for e in EVALUATIONS.values() if e.applies(module) and not (samples_only and e.needs_data)]
+    _refuse_unused(card, module, chosen, num_samples=num_samples, extractor=extractor, data_dir=data_dir, speed=speed)
     request = Request(card, module, num_samples, extractor, data_dir, seed, device)
     values: dict[str, float] = {}
-    for evaluation in EVALUATIONS.values():
-        if evaluation.applies(module) and not (samples_only and evaluation.needs_data):
-            values |= evaluation.measure(request)
-    if speed and isinstance(module, GenerativeModule):
+    for evaluation in chosen:
+        values |= evaluation.measure(request)
+    if speed:
         values |= sampling_speed(request)
     return values
+
+
+def _refuse_unused(card: Card, module: Any, chosen: list[Evaluation], **given: Any) -> None:
+    """Raises ``UsageError`` for an argument that was given and that no chosen evaluation uses."""
+    measured = {evaluation.measure for evaluation in chosen}
+    of_data = any(evaluation.needs_data for evaluation in chosen) or samples_of_images in measured
+    used = {
+        "extractor": bool(measured & {samples_of_images, classes}),
+        "num_samples": bool(measured & {samples_of_images, points, sequences}),
+        "data_dir": of_data and module.data_spec.kind != "points",
+        "speed": isinstance(module, GenerativeModule),
+    }
+    for name, is_used in used.items():
+        if given[name] not in (None, False) and not is_used:
+            raise UsageError(
+                f"--{name.replace('_', '-')} has no effect on the evaluation of {card.name}, a {card.method} of "
+                f"{card.data}: leave it out."
+            )
 
 
 def run_test(module: LightningModule, datamodule: LightningDataModule, device: str) -> dict[str, float]:

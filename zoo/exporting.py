@@ -56,7 +56,7 @@ def export(
         recipe=recipe,
         batches=batches,
         planned_batches=record.planned,
-        metrics={key: value for key, value in (record.rows or [{}])[-1].items() if key != "batches"},
+        metrics=record.last_metrics(),
         training=record.cost(module, batches or 0) if record.examples else None,
         curve=record.curve(),
     )

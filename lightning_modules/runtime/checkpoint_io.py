@@ -25,6 +25,8 @@ from lightning.fabric.utilities.types import _PATH
 from lightning.pytorch import Trainer
 from lightning.pytorch.plugins import TorchCheckpointIO
 
+from lightning_modules.parts.files import naming
+
 ALWAYS_IN_A_CHECKPOINT = ("state_dict", "global_step", "pytorch-lightning_version")
 
 
@@ -63,15 +65,13 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = target.with_name(f".{target.name}.partial")
         try:
-            with partial.open("wb") as file:
+            with naming(target), partial.open("wb") as file:
                 torch.save(checkpoint, file)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(partial, target)
-        except BaseException as error:
+        except BaseException:
             partial.unlink(missing_ok=True)
-            if isinstance(error, OSError) and error.errno is not None and error.filename is None:
-                error.filename = str(target)  # a failed write does not know its file
             raise
         _flush_folder(target.parent)
 

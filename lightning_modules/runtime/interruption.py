@@ -10,9 +10,8 @@ one would cost a message per step. The run can be resumed from its last periodic
 
 import os
 import signal
-import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -34,11 +33,21 @@ class Interrupted(BaseException):
         signum: The signal's number; a program that ends with it returns 128 + the number to its shell.
         checkpoint: The file that the training resumes from, or ``None`` if none was saved.
         batches: Number of batches that the checkpoint was trained on.
+
+    Attributes:
+        command: The command that resumes the training; ``None`` if there is none.
     """
 
     def __init__(self, signum: int, checkpoint: Path | None = None, batches: int | None = None) -> None:
         super().__init__(signal.Signals(signum).name)
         self.signum, self.checkpoint, self.batches = signum, checkpoint, batches
+        self.command: str | None = None
+
+    def report(self) -> str:
+        """Returns what was saved, and how the training goes on, in a line."""
+        saved = "" if self.checkpoint is None else f" Saved {self.checkpoint} after {self.batches:,} batches."
+        resumed = "Nothing was saved." if self.command is None and not saved else ""
+        return f"Interrupted.{saved} {resumed if self.command is None else f'To go on: {self.command}'}".rstrip()
 
     @property
     def exit_code(self) -> int:
@@ -113,7 +122,7 @@ class SaveOnInterrupt(Checkpoint):
         if self._stage == "validation":
             self.training, self._stage = True, ""
             # A validation that was begun twice leaves counters as if it were not over; see ``_validate_again``.
-            total = trainer.fit_loop.epoch_loop.val_loop.batch_progress.total
+            total: Any = trainer.fit_loop.epoch_loop.val_loop.batch_progress.total
             total.processed = total.completed = total.started = total.ready
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
@@ -143,11 +152,14 @@ def _validate_again(fit_loop: dict[str, Any]) -> None:
 
 
 @contextmanager
-def interruptible(trainer: Trainer) -> Iterator[SaveOnInterrupt]:
+def interruptible(
+    trainer: Trainer, resumed_by: Callable[[], str | None] = lambda: None
+) -> Iterator[SaveOnInterrupt]:
     """Handles Ctrl-C and SIGTERM in the block, which trains with a trainer.
 
     Args:
         trainer: It gets a ``SaveOnInterrupt`` callback.
+        resumed_by: Returns the command that resumes the training, or ``None`` if it cannot be resumed.
 
     Raises:
         Interrupted: For either signal, where Lightning would exit with code 1, or go on.
@@ -158,16 +170,24 @@ def interruptible(trainer: Trainer) -> Iterator[SaveOnInterrupt]:
     if threading.current_thread() is threading.main_thread():
         former = {signum: signal.signal(signum, callback.note) for signum in SIGNALS}
     try:
-        yield callback
-    except KeyboardInterrupt as error:
-        raise Interrupted(callback.received or signal.SIGINT) from error
-    except SIGTERMException as error:
-        raise Interrupted(signal.SIGTERM) from error
-    except SystemExit as error:
-        if trainer.interrupted:
-            raise Interrupted(callback.received or signal.SIGINT) from error
+        with _as_interrupted(trainer, callback):
+            yield callback
+    except Interrupted as stop:
+        stop.command = resumed_by()
         raise
     finally:
         for signum, handler in former.items():
             signal.signal(signum, handler)
-        sys.stdout.flush()
+
+
+@contextmanager
+def _as_interrupted(trainer: Trainer, callback: SaveOnInterrupt) -> Iterator[None]:
+    """Raises ``Interrupted`` for all that Lightning may make of a signal."""
+    try:
+        yield
+    except (KeyboardInterrupt, SIGTERMException, SystemExit) as error:
+        if type(error) is SystemExit and not trainer.interrupted:
+            raise
+        default = signal.SIGTERM if isinstance(error, SIGTERMException) else signal.SIGINT
+        raise Interrupted(callback.received or default) from error
+

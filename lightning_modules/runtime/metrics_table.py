@@ -1,10 +1,12 @@
 """A table of metrics in a CSV file that survives a kill at any moment, and continues where a run is resumed."""
 
 import csv
-import os
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from lightning_modules.parts.files import naming, replace_file
 
 STEP = "step"
 TEST = "test/"
@@ -40,25 +42,15 @@ class MetricsTable:
             _, rows = self._read()
             self._columns = [*self._columns, *new]
             self._write(rows)
-        try:
-            with self.path.open("a", newline="") as file:
-                csv.DictWriter(file, self._columns).writerow(row)
-        except OSError as error:
-            error.filename = error.filename or str(self.path)
-            raise
+        with naming(self.path), self.path.open("a", newline="", encoding="utf-8") as file:
+            csv.DictWriter(file, self._columns).writerow(row)
 
     def _write(self, rows: list[dict[str, str]]) -> None:
-        partial = self.path.with_suffix(".csv.partial")
-        try:
-            with partial.open("w", newline="") as file:
-                writer = csv.DictWriter(file, self._columns)
-                writer.writeheader()
-                writer.writerows(rows)
-            os.replace(partial, self.path)
-        except OSError as error:
-            partial.unlink(missing_ok=True)
-            error.filename = error.filename or str(self.path)
-            raise
+        content = io.StringIO(newline="")
+        writer = csv.DictWriter(content, self._columns)
+        writer.writeheader()
+        writer.writerows(rows)
+        replace_file(self.path, content.getvalue().encode())
 
     def _end_the_line(self) -> bool:
         """Removes what follows the last complete line; returns whether there was anything."""
@@ -68,15 +60,13 @@ class MetricsTable:
         complete = content[: content.rfind(b"\n") + 1].replace(b"\0", b"")  # a power failure may leave zeros
         if complete == content:
             return False
-        partial = self.path.with_suffix(".csv.partial")
-        partial.write_bytes(complete)
-        os.replace(partial, self.path)
+        replace_file(self.path, complete)
         return True
 
     def _read(self) -> tuple[list[str], list[dict[str, str]]]:
         if not self.path.is_file():
             return [], []
-        with self.path.open(newline="", errors="replace") as file:
+        with self.path.open(newline="", encoding="utf-8", errors="replace") as file:
             reader = csv.DictReader(file)
             columns = list(reader.fieldnames or [])
             return columns, [{key: row[key] or "" for key in columns} for row in reader]

@@ -5,7 +5,6 @@ from. The runs before are kept whole, each in a folder ``earlier-1``, ``earlier-
 """
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -14,19 +13,14 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from lightning_modules.runtime.tracking_state import open_run
 
-CHECKPOINTS, TABLE, HYPERPARAMETERS, CONFIG, ORIGIN = (
-    "checkpoints",
-    "metrics.csv",
-    "hyperparameters.json",
-    "config.yaml",
-    "run.json",
-)
+CHECKPOINTS, TABLE, HYPERPARAMETERS = "checkpoints", "metrics.csv", "hyperparameters.json"
+CONFIG, ORIGIN, RESULT = "config.yaml", "run.json", "zoo"  # of runs of the command line
 EARLIER = "earlier"
 LAST_CHECKPOINT = "last.ckpt"
 IMAGES = "step-*.png"  # what callbacks that render write into folders of their own
 
 
-def set_aside(folder: Path, more: Sequence[str] = ()) -> Path | None:
+def set_aside(folder: Path) -> Path | None:
     """Moves the run in a folder to a folder ``earlier-<n>`` in it, and says so.
 
     Only files and folders that a run writes are moved, because the folder may be one of the user's that holds other
@@ -34,13 +28,11 @@ def set_aside(folder: Path, more: Sequence[str] = ()) -> Path | None:
 
     Args:
         folder: Folder of the run.
-        more: Further names to move, if they exist.
 
     Returns:
         The folder that the earlier run was moved to, or ``None`` if there was none.
     """
     found = _parts(folder)
-    found += [folder / name for name in more if (folder / name).exists()]
     if not found:
         return None
     number = 1
@@ -101,8 +93,9 @@ def keep_plain_name(trainer: Trainer) -> None:
 
 def _parts(folder: Path) -> list[Path]:
     """Returns what a run has written into its folder; nothing unless it has got as far as a table or a checkpoint."""
-    if not ((folder / TABLE).is_file() or any((folder / CHECKPOINTS).glob("*.ckpt"))):
+    result = [folder / RESULT] if (folder / RESULT / "config.json").is_file() else []
+    if not (result or (folder / TABLE).is_file() or any((folder / CHECKPOINTS).glob("*.ckpt"))):
         return []
     names = (CHECKPOINTS, TABLE, HYPERPARAMETERS, CONFIG, ORIGIN)
     images = sorted({path.parent for path in folder.glob(f"*/{IMAGES}")})
-    return [path for path in (folder / name for name in names) if path.exists()] + images
+    return [path for path in (folder / name for name in names) if path.exists()] + images + result

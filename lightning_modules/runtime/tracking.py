@@ -21,6 +21,7 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
+from lightning_modules.parts.files import replace_file
 from lightning_modules.runtime.metrics_table import MetricsTable
 from lightning_modules.runtime.run_folder import EARLIER, HYPERPARAMETERS, TABLE, set_aside
 
@@ -206,7 +207,7 @@ class Tracking(Logger):
 
     def _write_config(self) -> None:
         path = self._folder / HYPERPARAMETERS
-        path.write_text(json.dumps(self._config, indent=2, default=str) + "\n")
+        replace_file(path, (json.dumps(self._config, indent=2, default=str) + "\n").encode())
         if self._wandb is not None and self._config:
             self._wandb.log_hyperparams(self._config)
 

@@ -52,7 +52,7 @@ def resume_run(trainer: Trainer | None, checkpoint: dict[str, Any]) -> None:
     if trainer is None:
         return
     training = trainer.state.fn == TrainerFn.FITTING  # an evaluation of an earlier checkpoint removes nothing
-    place = {"batches": checkpoint.get("global_step"), "path": trainer.ckpt_path} if training else {}
+    place: dict[str, Any] = {"batches": checkpoint.get("global_step"), "path": trainer.ckpt_path} if training else {}
     for logger in trainer.loggers:
         if isinstance(logger, ResumableLogger):
             logger.resume(checkpoint.get("run_id"), **place)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from lightning_modules import FAMILIES, METHODS
 from tests.packaging.readme_tables import EQUATIONS, HEADINGS, README, ROOT, paper, written
-from zoo.__main__ import build_parser
+from zoo.arguments import build_parser
 
 TEXT = README.read_text(encoding="utf-8")
 PYTHON = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)

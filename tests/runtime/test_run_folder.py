@@ -136,15 +136,16 @@ def test_only_what_a_run_writes_is_moved() -> None:
     folder = Path("mine")
     for name in ("checkpoints", "samples", "photos", "zoo", "wandb"):
         (folder / name).mkdir(parents=True)
-    assert set_aside(folder, ["zoo"]) == folder / "earlier-1"
-    assert names("mine") == {"checkpoints", "samples", "photos", "wandb", "earlier-1"}
     assert set_aside(folder) is None, "no run has got as far as a checkpoint"
     (folder / LAST).touch()
     for file in ("thesis.tex", "train.py", "samples/step-00000001.png", "photos/cat.png"):
         (folder / file).touch()
-    set_aside(folder)
-    assert names("mine/earlier-2") == {"checkpoints", "samples"}
-    assert names("mine") == {"photos", "wandb", "thesis.tex", "train.py", "earlier-1", "earlier-2"}
+    assert set_aside(folder) == folder / "earlier-1"
+    assert names("mine/earlier-1") == {"checkpoints", "samples"}
+    assert names("mine") == {"photos", "zoo", "wandb", "thesis.tex", "train.py", "earlier-1"}
+    (folder / "zoo/config.json").touch()
+    assert set_aside(folder) == folder / "earlier-2", "a finished checkpoint is the result of a run"
+    assert names("mine/earlier-2") == {"zoo"}
     assert set_aside(Path("nowhere")) is None
 
 

@@ -17,7 +17,8 @@ import zoo
 import zoo.cli
 from lightning_modules import SNGAN, WGANGP
 from tests.zoo.running import RECIPE, ROOT, fails, run
-from zoo.__main__ import build_parser, main
+from zoo.__main__ import main
+from zoo.arguments import build_parser
 from zoo.cli import train
 from zoo.paths import recipe_names
 
