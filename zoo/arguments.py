@@ -1,7 +1,6 @@
 """The arguments of ``python -m zoo``: commands, options, and what values they take."""
 
 import argparse
-import math
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NoReturn
 
@@ -138,7 +137,7 @@ def build_parser() -> Parser:
     sampling.add_argument(
         "--temperature", type=number, help="below 1 for more typical, less varied samples, if the method supports it"
     )
-    sampling.add_argument("--top-k", type=positive, help="sample each symbol among the k most likely")
+    sampling.add_argument("--top-k", type=whole, help="sample each symbol among the k most likely")
     sampling.add_argument(
         "--top-p", type=number, help="sample each symbol among the fewest most likely with total probability p"
     )
@@ -224,20 +223,22 @@ def positive(text: str) -> int:
     return _whole(1, MAX_COUNT, text)
 
 
+def whole(text: str) -> int:
+    """Returns a whole number, which the method checks; raises ``ArgumentTypeError`` for anything else."""
+    return _whole(-MAX_COUNT, MAX_COUNT, text)
+
+
 def seed(text: str) -> int:
     """Returns a seed; raises ``ArgumentTypeError`` for anything else."""
     return _whole(0, MAX_SEED, text)
 
 
 def number(text: str) -> float:
-    """Returns a finite number; raises ``ArgumentTypeError`` for anything else."""
+    """Returns a number, which the method checks; raises ``ArgumentTypeError`` for anything else."""
     try:
-        value = float(text)
+        return float(text)
     except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number, such as 0.8")
-    return value
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number, such as 0.8") from None
 
 
 def labels(text: str) -> list[int]:

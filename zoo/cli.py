@@ -287,6 +287,7 @@ def effective(overrides: Sequence[str]) -> list[str]:
 def quiet() -> None:
     """Silences messages that users cannot act upon."""
     warnings.filterwarnings("ignore", ".*LeafSpec.* is deprecated")  # Lightning calling torch
+    warnings.filterwarnings("ignore", "The dirpath has changed")  # a run that is resumed in another folder
     warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")  # the earlier run is moved
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):
         logging.getLogger(name).addFilter(_is_no_advertisement)
