@@ -3,7 +3,6 @@
 import atexit
 import logging
 import re
-import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
@@ -24,7 +23,7 @@ from zoo.errors import ZooError
 from zoo.paths import recipes_dir
 from zoo.record import TrainingRecord, held_out_measures
 from zoo.runs import RUNS, Origin, checkpoint_to_resume, find_run, resume_command
-from zoo.saving import check_target, save
+from zoo.saving import announce_replacement, check_target, save
 from zoo.train_options import check_options
 
 WITHOUT_EFFECT = re.compile(
@@ -118,6 +117,7 @@ class RunFiles(SaveConfigCallback):
     """
 
     origin: Origin | None = None
+    save_to: Path | None = None
     folder: Path | None = None
 
     def resume_command(self) -> str | None:
@@ -136,8 +136,10 @@ class RunFiles(SaveConfigCallback):
             set_aside(folder)
         super().setup(trainer, pl_module, "fit")
         self.folder = folder
-        if trainer.is_global_zero and self.origin is not None and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+        if trainer.is_global_zero and self.origin is not None:
             self.origin.write(folder)
+        if trainer.is_global_zero and self.save_to is not None:
+            announce_replacement(self.save_to)  # after an earlier run was moved, with the checkpoint that it made
 
 
 def _current_file(recipe: Path) -> str:
@@ -192,12 +194,13 @@ def train(
     run_dir = Path(cli.trainer.default_root_dir)
     save_to = save_to or run_dir / RESULT
     _check_resumed(cli.config["ckpt_path"], run_dir)
-    _check_result(cli, run_dir, save_to)
+    _check_result(run_dir, save_to)
     record = TrainingRecord()
     cli.trainer.callbacks.insert(0, record)  # type: ignore[attr-defined]  # before those that write checkpoints
-    files = next(c for c in cli.trainer.callbacks if isinstance(c, RunFiles))  # type: ignore[attr-defined]
-    files.origin = origin
-    with interruptible(cli.trainer, files.resume_command):
+    files = [c for c in cli.trainer.callbacks if isinstance(c, RunFiles)]  # type: ignore[attr-defined]
+    for callback in files:  # none with fast_dev_run
+        callback.origin, callback.save_to = origin, save_to
+    with interruptible(cli.trainer, lambda: next((callback.resume_command() for callback in files), None)):
         cli.fit()
     if not cli.trainer.is_global_zero or cli.trainer.fast_dev_run:  # type: ignore[attr-defined]
         return None
@@ -262,14 +265,11 @@ def _check_resumed(checkpoint: str | None, run_dir: Path) -> None:
     raise ZooError(f"There is no checkpoint {checkpoint} to resume from.{hint}")
 
 
-def _check_result(cli: ZooCLI, run_dir: Path, save_to: Path) -> None:
-    """Checks that the checkpoint can be saved, and says so if it will replace one."""
+def _check_result(run_dir: Path, save_to: Path) -> None:
+    """Checks that the checkpoint can be saved, so that the training does not fail at its end."""
     check_target(save_to)
     if run_dir.resolve().is_relative_to(save_to.expanduser().resolve()):
         raise ZooError(f"The checkpoint cannot be saved to {save_to}: the run writes its logs there. Choose another.")
-    moved = save_to == run_dir / RESULT and cli.config["ckpt_path"] is None  # aside, with the run that it belongs to
-    if (save_to / CONFIG_FILE).is_file() and not moved and cli.trainer.is_global_zero:
-        print(f"The checkpoint in {save_to} will be replaced at the end of this training.", file=sys.stderr)
 
 
 def effective(overrides: Sequence[str]) -> list[str]:

@@ -1,6 +1,5 @@
 """Continues the training of a checkpoint on a folder of images."""
 
-import sys
 from pathlib import Path
 
 from lightning.pytorch import Trainer, seed_everything
@@ -12,12 +11,12 @@ from lightning_modules.callbacks.ema import EMA
 from lightning_modules.callbacks.samples import SampleGrid
 from lightning_modules.runtime.interruption import interruptible
 from lightning_modules.runtime.tracking import Tracking
-from zoo.cards import CONFIG_FILE, Card
+from zoo.cards import Card
 from zoo.cli import quiet
 from zoo.errors import ZooError
 from zoo.loading import build, load_folder
 from zoo.runs import checkpoint_to_resume
-from zoo.saving import check_target, save
+from zoo.saving import announce_replacement, check_target, save
 
 HALF_LIFE_IMAGES = 10_000
 NUM_GRIDS = 10
@@ -60,8 +59,7 @@ def fine_tune(
     check_target(out)
     run_dir = out.with_name(f"{out.name}-run")
     ckpt_path = checkpoint_to_resume(run_dir) if resume else None
-    if (out / CONFIG_FILE).is_file():
-        print(f"The checkpoint in {out} will be replaced at the end of this training.", file=sys.stderr)
+    announce_replacement(out)
     module = load_folder(card.path, card.name, weights="raw")
     if not isinstance(module, GenerativeModule) or not module.has_data_spec or module.data_spec.kind != "image":
         raise ZooError(f"{card.name} does not sample images, so it cannot be fine-tuned on a folder of images.")

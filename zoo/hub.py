@@ -30,6 +30,10 @@ def find(name: str | Path) -> tuple[str | None, Path]:
     if text and Path(text).expanduser().is_dir():
         folder = Path(text).expanduser()
         return None, folder
+    if text.endswith(".ckpt"):
+        raise UnknownNameError(
+            f"{text!r} is a training's checkpoint. Make one of the zoo of it: python -m zoo export {text} FOLDER"
+        )
     if isinstance(name, str) and HUB_ID.fullmatch(text) and not NAME.fullmatch(text):
         return _download(text)
     if not NAME.fullmatch(text):

@@ -6,6 +6,7 @@ import os
 import platform
 import re
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -245,6 +246,12 @@ def check_target(folder: str | Path) -> None:
     home = next(parent for parent in folder.resolve().parents if parent.exists())
     if not home.is_dir() or not os.access(home, os.W_OK | os.X_OK):
         raise ZooError(f"{folder} cannot be created: {home} is not a writable folder. Choose another folder.")
+
+
+def announce_replacement(folder: str | Path) -> None:
+    """Says on the error stream that a checkpoint will be replaced, if there is one."""
+    if (Path(folder).expanduser() / CONFIG_FILE).is_file():
+        print(f"The checkpoint in {folder} will be replaced at the end of this training.", file=sys.stderr)
 
 
 @contextmanager

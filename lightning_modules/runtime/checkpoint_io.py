@@ -166,7 +166,7 @@ def _check_file(path: Path) -> None:
                 f"{path} is a safetensors file: it holds weights, but no optimizers and no state of a run to resume. "
                 "Weights are loaded with zoo.load or load_state_dict."
             )
-        raise DamagedCheckpoint(_damaged(path))
+        raise DamagedCheckpoint(f"{_damaged(path)} (It may also be something else than a checkpoint.)")
     try:
         with zipfile.ZipFile(path) as file:
             # All zero: written under torch.serialization.set_crc32_options(False), without checksums.

@@ -64,6 +64,11 @@ class PlainNames(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts the record of the run, which moves an earlier run aside, and keeps the name of the last checkpoint."""
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]
+            for callback in trainer.checkpoint_callbacks:
+                if isinstance(callback, ModelCheckpoint):
+                    callback.save_last = False  # Lightning would save it at the end, although it says that it does not
+            return
         open_run(trainer)
         keep_plain_name(trainer)
 

@@ -24,7 +24,7 @@ class ResumableLogger(Protocol):
 def save_run_id(trainer: Trainer, checkpoint: dict[str, Any]) -> None:
     """Adds the id of the run to a checkpoint, if a logger has one."""
     for logger in trainer.loggers:
-        if isinstance(logger, ResumableLogger):
+        if isinstance(logger, ResumableLogger) and isinstance(logger.run_id, str | None):
             checkpoint["run_id"] = logger.run_id
 
 

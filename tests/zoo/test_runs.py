@@ -255,8 +255,7 @@ def test_fine_tuning_without_a_run_cannot_be_resumed(trained: Path, capsys: pyte
     assert "tuned-run" in fails(arguments, capsys)
 
 
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_process_that_is_sent_a_signal_ends_with_its_code(signum: int, code: int, tmp_path: Path) -> None:
+def test_a_process_that_is_sent_ctrl_c_ends_with_130(tmp_path: Path) -> None:
     """It waits for what happens: the first checkpoint, the end of the process."""
     process = subprocess.Popen(
         [sys.executable, "-m", "zoo", "train", "tiny.yaml", "--trainer.max_steps", "1000000", *FAST],
@@ -269,15 +268,24 @@ def test_a_process_that_is_sent_a_signal_ends_with_its_code(signum: int, code: i
         while not Path("runs/tiny", LAST).is_file():
             assert process.poll() is None, "it ended by itself"
             time.sleep(0.05)
-        process.send_signal(signum)
+        process.send_signal(signal.SIGINT)
         _, error = process.communicate()
     finally:
         process.kill()
         process.wait()
-    assert process.returncode == code, error
+    assert process.returncode == 130, error
     assert any(line.startswith("Interrupted") for line in error.splitlines())
     assert "Traceback" not in error
     assert not (tmp_path / "runs/tiny/zoo").exists()
     config = yaml.safe_load(Path("runs/tiny/config.yaml").read_text())
     assert config["trainer"]["max_steps"] == 1_000_000
     assert json.loads(Path("runs/tiny/run.json").read_text())["name"] == "tiny"
+
+
+def test_a_fast_dev_run_writes_and_moves_nothing() -> None:
+    train("tiny.yaml")
+    before = names("runs/tiny")
+    for logger in ([], ["--trainer.logger", "false"]):
+        train("tiny.yaml", "--trainer.fast_dev_run", "true", *logger)
+        assert names("runs/tiny") == before
+    assert names("runs/tiny/checkpoints") == {"last.ckpt"}
