@@ -1,5 +1,6 @@
 """The commands of ``python -m zoo``, with parsed arguments. Slow imports are inside the functions."""
 
+import os
 import re
 import shlex
 import sys
@@ -166,7 +167,8 @@ def _trained(training: Callable[[], Card | None], again: str | None = None) -> i
     except Interrupted as stop:
         if stop.checkpoint is not None:
             stop.command = stop.command or again
-        print(stop.report(), file=sys.stderr)
+        if os.environ.get("LOCAL_RANK", "0") == "0":  # of several processes, one says it
+            print(stop.report(), file=sys.stderr)
         return stop.exit_code
     if saved is not None:
         print(f"Saved {saved.path}: zoo.load({str(saved.path)!r}) or python -m zoo sample {saved.path}")
