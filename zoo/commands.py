@@ -112,6 +112,7 @@ def evaluate(arguments: Namespace) -> None:
         device=arguments.device,
         samples_only=arguments.samples_only,
         speed=arguments.speed,
+        refuse_unused=True,
     )
     if not metrics:
         without = " without its data: leave out --samples-only" if arguments.samples_only else ""

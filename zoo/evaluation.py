@@ -4,7 +4,7 @@ import logging
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -201,6 +201,7 @@ def evaluate(
     device: str = "cpu",
     samples_only: bool = False,
     speed: bool = False,
+    refuse_unused: bool = False,
 ) -> dict[str, float]:
     """Measures a checkpoint against the test split of its data: all of ``EVALUATIONS`` that apply.
 
@@ -215,44 +216,46 @@ def evaluate(
         device: Device of the computation.
         samples_only: Whether to leave out evaluations that need the data.
         speed: Whether to measure also the seconds per sample, which depend on this machine.
+        refuse_unused: Whether arguments without an effect are an error.
 
     Returns:
         Values by names that contain the protocol.
 
     Raises:
         ZooError: If it cannot be measured; the message names what is missing.
-        UsageError: If an argument would have no effect on this checkpoint.
+        UsageError: If ``refuse_unused``, and an argument was given that no evaluation of this checkpoint uses.
     """
     module = load_folder(card.path, card.name, device=device)
     if not module.has_data_spec:
         raise ZooError(f"{card.name} cannot be measured: its data are not recorded.")
-    chosen = [e for e in EVALUATIONS.values() if e.applies(module) and not (samples_only and e.needs_data)]
-    _refuse_unused(card, module, chosen, num_samples=num_samples, extractor=extractor, data_dir=data_dir, speed=speed)
+    chosen = {
+        name: evaluation
+        for name, evaluation in EVALUATIONS.items()
+        if evaluation.applies(module) and not (samples_only and evaluation.needs_data)
+    }
+    if refuse_unused:
+        given = {"num-samples": num_samples, "extractor": extractor, "data-dir": data_dir}
+        _refuse_unused(card, module, chosen, {name for name, value in given.items() if value is not None})
     request = Request(card, module, num_samples, extractor, data_dir, seed, device)
     values: dict[str, float] = {}
-    for evaluation in chosen:
+    for evaluation in chosen.values():
         values |= evaluation.measure(request)
-    if speed:
+    if speed and isinstance(module, GenerativeModule):
         values |= sampling_speed(request)
     return values
 
 
-def _refuse_unused(card: Card, module: Any, chosen: list[Evaluation], **given: Any) -> None:
+def _refuse_unused(card: Card, module: Any, chosen: Mapping[str, Evaluation], given: set[str]) -> None:
     """Raises ``UsageError`` for an argument that was given and that no chosen evaluation uses."""
-    measured = {evaluation.measure for evaluation in chosen}
-    of_data = any(evaluation.needs_data for evaluation in chosen) or samples_of_images in measured
+    of_data = "images" in chosen or any(evaluation.needs_data for evaluation in chosen.values())
     used = {
-        "extractor": bool(measured & {samples_of_images, classes}),
-        "num_samples": bool(measured & {samples_of_images, points, sequences}),
-        "data_dir": of_data and module.data_spec.kind != "points",
-        "speed": isinstance(module, GenerativeModule),
+        "extractor": bool({"images", "classes"} & chosen.keys()),
+        "num-samples": bool({"images", "points", "sequences"} & chosen.keys()),
+        "data-dir": of_data and module.data_spec.kind != "points",
     }
-    for name, is_used in used.items():
-        if given[name] not in (None, False) and not is_used:
-            raise UsageError(
-                f"--{name.replace('_', '-')} has no effect on the evaluation of {card.name}, a {card.method} of "
-                f"{card.data}: leave it out."
-            )
+    if unused := [name for name in sorted(given) if not used[name]]:
+        what = f"{card.name}, a {card.method} of {card.data}"
+        raise UsageError(f"--{unused[0]} has no effect on the evaluation of {what}: leave it out.")
 
 
 def run_test(module: LightningModule, datamodule: LightningDataModule, device: str) -> dict[str, float]:

@@ -273,8 +273,6 @@ def test_views_refuse_what_they_do_not_use(capsys: pytest.CaptureFixture[str]) -
     zoo.save(NCE.for_data(Ring().spec), "nce")
     for arguments, option in ((["--data-dir", "."], "--data-dir"), (["--num", "3"], "--num")):
         assert option in usage(["draw", "nce", "energy", *arguments], capsys)
-    zoo.save(WGANGP(width=2), "gan")
-    assert "speed" in usage(["evaluate", "classifier.fashion_mnist", "--samples-only", "--speed"], capsys)
 
 
 @pytest.mark.parametrize("length", [0, -1])
