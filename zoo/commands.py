@@ -11,7 +11,7 @@ from pathlib import Path
 from zoo.cards import Card, card
 from zoo.errors import UsageError, ZooError
 from zoo.listing import columns
-from zoo.paths import recipe_path
+from zoo.paths import recipe_names, recipe_path
 
 
 def train(arguments: Namespace) -> int:
@@ -128,6 +128,9 @@ def evaluate(arguments: Namespace) -> None:
 
 def export(arguments: Namespace) -> None:
     """Converts a Lightning checkpoint to a checkpoint of the zoo."""
+    if arguments.recipe is not None and arguments.recipe not in recipe_names():
+        recipe_path(arguments.recipe)  # says which there are
+        raise UsageError(f"--recipe {arguments.recipe} is a file; a card names recipes of the zoo only.")
     from zoo.exporting import export
 
     saved = export(

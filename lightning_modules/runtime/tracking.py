@@ -23,7 +23,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
 from lightning_modules.parts.files import replace_file
 from lightning_modules.runtime.metrics_table import MetricsTable
-from lightning_modules.runtime.run_folder import EARLIER, HYPERPARAMETERS, TABLE, set_aside
+from lightning_modules.runtime.run_folder import HYPERPARAMETERS, TABLE, set_aside
 
 INIT_TIMEOUT_SECONDS = 20
 
@@ -171,7 +171,8 @@ class Tracking(Logger):
         Args:
             run_id: W&B's id of that run; ``None`` if it had none.
             batches: Batches that the checkpoint was trained on: rows of the table after them are removed.
-            path: The checkpoint's file; if it lies in ``earlier-<n>``, that run becomes the newest.
+            path: The checkpoint's file; if it is another run's, such as ``earlier-1/checkpoints/last.ckpt``, this run
+                continues a copy of its table, and the run that is here is moved aside.
         """
         if self._table is None:
             self._resumed = True
@@ -185,11 +186,11 @@ class Tracking(Logger):
                 Tracking._open_one.close()
             Tracking._open_one = self
             self._folder.mkdir(parents=True, exist_ok=True)
-            earlier = self._earlier()
-            if not self._resumed or earlier is not None:
+            other = self._other_run()
+            if not self._resumed or other is not None:
                 set_aside(self._folder)
-            if earlier is not None and (earlier / TABLE).is_file():
-                shutil.copyfile(earlier / TABLE, self._folder / TABLE)
+            if other is not None:
+                shutil.copyfile(other / TABLE, self._folder / TABLE)
             self._table = MetricsTable(self._folder / TABLE, self._batches)
             self._wandb = self._open_wandb()
             if self._wandb is not None:
@@ -197,13 +198,12 @@ class Tracking(Logger):
             self._write_config()
         return self._table
 
-    def _earlier(self) -> Path | None:
-        """Returns the folder of the earlier run that is resumed, or ``None`` if the newest one is."""
+    def _other_run(self) -> Path | None:
+        """Returns the folder of the run that is resumed if it is another than this one, such as ``earlier-1``."""
         if self._resumed_from is None:
             return None
-        inside = (parent for parent in self._resumed_from.resolve().parents if parent.parent == self._folder.resolve())
-        folder = next(inside, None)
-        return folder if folder is not None and folder.name.startswith(f"{EARLIER}-") else None
+        folder = self._resumed_from.resolve().parent.parent  # of <folder>/checkpoints/last.ckpt
+        return folder if (folder / TABLE).is_file() and folder != self._folder.resolve() else None
 
     def _write_config(self) -> None:
         path = self._folder / HYPERPARAMETERS

@@ -67,17 +67,18 @@ def last(name: str) -> dict[str, Any]:
     return states(file)
 
 
-@pytest.mark.parametrize("signum", BOTH)
 @pytest.mark.parametrize(
-    ("hook", "batches"),
+    ("hook", "batches", "signum"),
     [
-        ("on_train_batch_start", 5),  # the first of an epoch
-        ("on_train_batch_start", 6),
-        ("on_train_batch_end", 4),  # a validation is due
-        ("on_train_epoch_end", 5),
-        ("on_validation_start", 4),
-        ("on_validation_batch_end", 8),
-        ("on_validation_epoch_end", 8),
+        ("on_train_batch_start", 5, signal.SIGINT),  # the first of an epoch
+        ("on_train_batch_start", 6, signal.SIGINT),
+        ("on_train_batch_start", 6, signal.SIGTERM),
+        ("on_train_batch_end", 4, signal.SIGTERM),  # a validation is due
+        ("on_train_epoch_end", 5, signal.SIGTERM),
+        ("on_validation_start", 4, signal.SIGINT),
+        ("on_validation_batch_end", 8, signal.SIGINT),
+        ("on_validation_batch_end", 8, signal.SIGTERM),
+        ("on_validation_epoch_end", 8, signal.SIGTERM),
     ],
 )
 def test_an_interrupted_run_resumes_to_the_uninterrupted_one(hook: str, batches: int, signum: int) -> None:

@@ -50,6 +50,9 @@ def fit(
     return module
 
 
+pytestmark = pytest.mark.filterwarnings("ignore:The dirpath has changed:UserWarning")
+
+
 @pytest.fixture(autouse=True)
 def without_w_and_b(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_MODE", "disabled")
@@ -107,6 +110,16 @@ def test_an_earlier_run_can_be_continued_and_is_the_newest_then() -> None:
     assert steps_of() == [0, 1, 2, 3, 4, 5]
     assert steps_of("runs/tiny/earlier-1") == [0, 1, 2, 3]
     assert steps_of("runs/tiny/earlier-2") == [0, 1]
+
+
+def test_a_run_that_continues_another_touches_neither() -> None:
+    fit(4)
+    fit(5, logger=Tracking("other", mode="disabled"))
+    fit(6, logger=Tracking("other", mode="disabled"), ckpt_path="runs/tiny/" + LAST)
+    assert steps_of("runs/other") == [0, 1, 2, 3, 4, 5]
+    assert steps_of("runs/tiny") == [0, 1, 2, 3]
+    assert steps_of("runs/other/earlier-1") == [0, 1, 2, 3, 4]
+    assert batches("runs/other/earlier-1/" + LAST) == 4
 
 
 @pytest.mark.parametrize("start", ["step=2.ckpt", "copy.ckpt", "elsewhere/last.ckpt"])

@@ -187,6 +187,7 @@ def test_commands_and_options_that_do_not_exist(
         (["evaluate", "sngan.fashion_mnist", "--judge", "clasifier.fashion_mnist"], "classifier.fashion_mnist"),
         (["fine-tune", "sngan.fashion_mnits", "--data", "."], "sngan.fashion_mnist"),
         (["list", "wgan_gp.ring"], "wgan_gp.ring8"),
+        (["export", "x.ckpt", "x", "--recipe", "wgan_pg.ring8"], "wgan_gp.ring8"),
     ],
 )
 def test_names_that_do_not_exist(arguments: list[str], near: str, capsys: pytest.CaptureFixture[str]) -> None:
