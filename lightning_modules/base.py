@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import torch
-from lightning.fabric.utilities.cloud_io import _load as pl_load
 from lightning.pytorch import Callback
 from torch import Generator, Tensor, nn
 
@@ -21,12 +20,14 @@ from lightning_modules.parts.sampling import CHUNK, check_labels, evaluating
 from lightning_modules.parts.schedules import Schedule
 from lightning_modules.runtime.checked_batches import CheckedModule
 from lightning_modules.runtime.checked_calls import ChecksCalls
-from lightning_modules.runtime.checkpoint_io import write_atomically
+from lightning_modules.runtime.checkpoint_io import hyperparameters_of, readable, write_atomically
 from lightning_modules.runtime.distributed import broadcast_buffers, gather_objects, rank
 from lightning_modules.runtime.flags import planned_batches, refuse_unsupported_flags, refuse_unsupported_strategy
 from lightning_modules.runtime.prediction import PredictsSamples
 from lightning_modules.runtime.random_states import RandomStates
-from lightning_modules.runtime.tracking_state import resume_run, save_run_id
+from lightning_modules.runtime.resuming import METHOD, check_fits
+from lightning_modules.runtime.run_folder import PlainNames
+from lightning_modules.runtime.tracking_state import join_run, resume_run, save_run_id
 from lightning_modules.runtime.training_data import TrainingData
 
 Method = TypeVar("Method", bound="ZooModule")
@@ -108,15 +109,12 @@ class ZooModule(CheckedModule, ABC):
     def load_from_checkpoint(  # type: ignore[override]
         cls: type[Method], checkpoint_path: Any, **settings: Any
     ) -> Method:
-        """Loads as Lightning does, and also accepts hyperparameters under their former names."""
-        if cls.renamed_hyperparameters:
-            checkpoint = pl_load(checkpoint_path, map_location="cpu", weights_only=settings.get("weights_only"))
-            if hasattr(checkpoint_path, "seek"):
-                checkpoint_path.seek(0)
-            former = checkpoint.get("hyper_parameters", {})
+        """Loads as Lightning does, also hyperparameters under former names, after the checks of ``checkpoint_io``."""
+        with readable(checkpoint_path):
+            renames = cls.renamed_hyperparameters
+            former = hyperparameters_of(checkpoint_path, settings.get("weights_only")) if renames else {}
             renamed = {key: value for key, value in cls.current_names(former).items() if key not in former}
-            settings = {**renamed, **cls.current_names(settings)}
-        return super().load_from_checkpoint(checkpoint_path, **settings)
+            return super().load_from_checkpoint(checkpoint_path, **{**renamed, **cls.current_names(settings)})
 
     @classmethod
     def check_kind(cls, spec: DataSpec) -> None:
@@ -156,7 +154,7 @@ class ZooModule(CheckedModule, ABC):
     def configure_callbacks(self) -> Sequence[Callback]:
         """Attaches the callbacks that exact resume needs, so that a bare ``Trainer.fit`` has them."""
         refuse_unsupported_flags(self.trainer, self)  # here, because Lightning refuses them right after this hook
-        return [RandomStates(), TrainingData()]
+        return [RandomStates(), TrainingData(), PlainNames()]
 
     def setup(self, stage: str) -> None:
         """Takes the data spec from the trainer's datamodule."""
@@ -165,7 +163,9 @@ class ZooModule(CheckedModule, ABC):
         if spec is not None:
             self.check_data(spec)
             self.data_spec = spec
-        if stage == "fit" and not self.automatic_optimization:
+        if stage != "fit":
+            join_run(self.trainer)
+        elif not self.automatic_optimization:
             refuse_unsupported_strategy(self.trainer, num_optimizers=2)
             # The warning advises to keep the weights from before each step; here those from after it are wanted.
             warnings.filterwarnings("ignore", "Using ModelCheckpoint with manual optimization", UserWarning)
@@ -185,8 +185,9 @@ class ZooModule(CheckedModule, ABC):
             )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds the data spec, the id of the tracked run, and the states of all processes."""
+        """Adds the names of the class and of the tracked run, the data spec, and the states of all processes."""
         broadcast_buffers(self)
+        checkpoint[METHOD] = type(self).__name__
         checkpoint["data_spec"] = self.data_spec.to_json() if self.has_data_spec else None
         save_run_id(self.trainer, checkpoint)
         if own := self.rank_state():
@@ -194,6 +195,7 @@ class ZooModule(CheckedModule, ABC):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restores the data spec, unless a datamodule has set one, and the state of this process; resumes tracking."""
+        check_fits(self, checkpoint, self._trainer)
         resume_run(self._trainer, checkpoint)
         if not self.has_data_spec and checkpoint.get("data_spec") is not None:
             self.data_spec = DataSpec.from_json(checkpoint["data_spec"])

@@ -13,7 +13,6 @@ from typing import Any
 from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined]
 
 BLOCK, HEADER, RECORD_HEADER, FULL, LAST = 32768, 7, 7, 1, 4
-FLUSH_SECONDS = 20
 
 
 def records(path: Path) -> list[Record]:
@@ -40,9 +39,7 @@ def read(folder: Path) -> dict[str, Any]:
     A process of its own writes the file, and may still do so when ``wandb.finish()`` has returned.
     """
     (path,) = folder.glob("*.wandb")
-    end = time.monotonic() + FLUSH_SECONDS
     while not any(record.HasField("exit") for record in records(path)):
-        assert time.monotonic() < end, f"{path} has no end"
         time.sleep(0.05)
     run: dict[str, Any] = {"config": {}, "history": [], "artifacts": [], "files": folder / "files"}
     for record in records(path):

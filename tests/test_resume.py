@@ -108,7 +108,8 @@ def test_killed_run_resumes_to_the_uninterrupted_one(interruption: dict[str, int
 def test_an_interrupted_write_leaves_the_checkpoint_before() -> None:
     """Not killed but failed: a full disk, Ctrl-C."""
     writer = AtomicCheckpointIO()
-    writer.save_checkpoint({"step": 1}, "run/last.ckpt")
+    first = {"state_dict": {}, "global_step": 1, "pytorch-lightning_version": "2.6"}
+    writer.save_checkpoint(first, "run/last.ckpt")
 
     class Failing:
         def __reduce__(self) -> Any:
@@ -116,7 +117,7 @@ def test_an_interrupted_write_leaves_the_checkpoint_before() -> None:
 
     with pytest.raises(OSError, match="No space left"):
         writer.save_checkpoint({"step": 2, "weights": torch.zeros(10_000), "next": Failing()}, "run/last.ckpt")
-    assert writer.load_checkpoint("run/last.ckpt") == {"step": 1}
+    assert writer.load_checkpoint("run/last.ckpt") == first
     assert [path.name for path in Path("run").iterdir()] == ["last.ckpt"]
 
 

@@ -1,75 +1,51 @@
 """The commands of ``python -m zoo``, with parsed arguments. Slow imports are inside the functions."""
 
+import os
 import re
 import shlex
 import sys
 from argparse import Namespace
-from collections.abc import Mapping, Sequence
-from fnmatch import fnmatch
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from zoo.cards import Card, card, names
-from zoo.errors import ZooError
-from zoo.escaping import printable
-from zoo.paths import checkpoint_names, recipe_names, recipe_path
-
-HEADINGS = (
-    "fid",
-    "accuracy",
-    "modes",
-    "bits_per_dim",
-    "nats_per_step",
-    "nll",
-)  # a list shows one value: the first of these that was measured
-COUNT = "10k"  # number of samples of the FIDs to show; values for other numbers cannot be compared with them
+from zoo.cards import Card, card
+from zoo.errors import UsageError, ZooError
+from zoo.listing import columns
+from zoo.paths import recipe_names, recipe_path
 
 
-def list_(arguments: Namespace) -> None:
-    """Prints a line for each checkpoint, and for each recipe without one."""
-    rows = [_listed(name) for name in names(arguments.pattern)]
-    without = [name for name in recipe_names() if name not in checkpoint_names()]
-    rows += [_listed_recipe(name) for name in without if fnmatch(name, arguments.pattern)]
-    if not rows:
-        raise ZooError(f"Nothing in the zoo matches {arguments.pattern!r}.")
-    print(_columns([("NAME", "METHOD", "DATA", "MEASURED"), *sorted(rows)]))
+def train(arguments: Namespace) -> int:
+    """Trains a recipe, with LightningCLI's overrides, or prints its help."""
+    if arguments.recipe is None:
+        if not arguments.help:
+            raise UsageError("Name a recipe: python -m zoo train RECIPE. `python -m zoo list` has them.")
+        from zoo.arguments import build_parser
 
-
-def show(arguments: Namespace) -> None:
-    """Prints the facts about one checkpoint."""
-    shown = card(arguments.name)
-    planned = "" if shown.planned_batches is None else f" of {shown.planned_batches:,} planned"
-    rows = [
-        ("name", shown.name),
-        ("method", shown.method),
-        ("data", shown.data or "not recorded"),
-        ("parameters", f"{shown.parameters:,} " + _pairs({key: f"{n:,}" for key, n in shown.networks.items()})),
-        ("weights", "last step, average (default)" if shown.averaged else "last step"),
-        ("recipe", "none" if shown.recipe is None else shlex.join([shown.recipe, *shown.overrides])),
-        ("batches", "not recorded" if shown.batches is None else f"{shown.batches:,}{planned}"),
-        ("hyperparameters", _pairs(shown.hyperparameters)),
-        ("versions", _pairs(shown.versions)),
-        ("sha256", shown.sha256),
-        ("path", str(shown.path)),
-        *((name, f"{value:.4g}") for name, value in shown.metrics.items()),
-    ]
-    print(_columns(rows))
-    if shown.notes:
-        print(f"\n{_terminal(shown.notes, keep=chr(10))}")
-
-
-def train(arguments: Namespace) -> None:
-    """Trains a recipe, with LightningCLI's overrides."""
+        build_parser().subcommand("train").print_help()
+        return 0
     recipe = recipe_path(arguments.recipe)
+    if arguments.help:
+        from zoo.train_options import recipe_help
+
+        print(recipe_help(recipe, arguments.overrides))
+        return 0
     from zoo.cli import train
 
-    saved = train(recipe, arguments.overrides, None if arguments.save_to is None else Path(arguments.save_to))
-    if saved is not None:
-        print(f"Saved {saved.path}: zoo.load({str(saved.path)!r}) or python -m zoo sample {saved.path}")
+    return _trained(lambda: train(recipe, arguments.overrides, _folder(arguments.save_to)))
+
+
+def resume(arguments: Namespace) -> int:
+    """Continues the newest run of a recipe."""
+    from zoo.cli import resume
+
+    return _trained(lambda: resume(arguments.name, arguments.overrides, _folder(arguments.save_to)))
 
 
 def sample(arguments: Namespace) -> None:
     """Samples, or continues a prefix, and writes the result; text is also printed."""
+    if arguments.data_dir is not None and arguments.prime is None:
+        raise UsageError("--data-dir is where the data for --prime are; without --prime no data are read.")
+    _check_data_dir(arguments.data_dir)
     shown = card(arguments.name)
     from lightning_modules.rendering.modules import rendered_as
     from lightning_modules.rendering.renderers import BETWEEN_TEXTS
@@ -90,15 +66,17 @@ def sample(arguments: Namespace) -> None:
         settings={name: value for name, value in settings.items() if value is not None},
         data_dir=arguments.data_dir,
     )
+    for path in paths:  # before anything is printed: the reader of a pipe may close it
+        write(rendering, path)
     if rendering.texts:
         print(_printable(BETWEEN_TEXTS.join(rendering.texts)))
     for path in paths:
-        write(rendering, path)
         print(f"Wrote {path}")
 
 
 def draw(arguments: Namespace) -> None:
     """Renders a view of a checkpoint, as PNG or GIF file."""
+    _check_data_dir(arguments.data_dir)
     shown = card(arguments.name)
     import torch
 
@@ -107,6 +85,10 @@ def draw(arguments: Namespace) -> None:
 
     module = load(arguments.name)
     view = check_view(module, shown.name, arguments.view)
+    if view.gather is None and arguments.data_dir is not None:
+        raise UsageError(f"The view {arguments.view} needs no data: leave out --data-dir.")
+    if not view.counted and arguments.num is not None:
+        raise UsageError(f"The view {arguments.view} is one image: leave out --num.")
     request = Request(module, arguments.num or view.num, torch.Generator().manual_seed(arguments.seed))
     if view.gather is not None:
         request = view.gather(request, shown, arguments.data_dir)
@@ -117,6 +99,7 @@ def draw(arguments: Namespace) -> None:
 
 def evaluate(arguments: Namespace) -> None:
     """Measures a checkpoint, and with ``--write`` adds the metrics to its card."""
+    _check_data_dir(arguments.data_dir)
     shown = card(arguments.name)
     from zoo.evaluation import evaluate
 
@@ -129,20 +112,25 @@ def evaluate(arguments: Namespace) -> None:
         device=arguments.device,
         samples_only=arguments.samples_only,
         speed=arguments.speed,
+        refuse_unused=True,
     )
     if not metrics:
         without = " without its data: leave out --samples-only" if arguments.samples_only else ""
         raise ZooError(f"Nothing can be measured of {shown.name}{without}.")
-    print(_columns([(name, f"{value:.5g}", _meaning(name)) for name, value in metrics.items()]))
     if arguments.write:
         from zoo.saving import update_metrics
 
         update_metrics(shown.path, metrics)
+    print(columns([(name, f"{value:.5g}", _meaning(name)) for name, value in metrics.items()]))
+    if arguments.write:
         print(f"Wrote {shown.path / 'config.json'} and README.md")
 
 
 def export(arguments: Namespace) -> None:
     """Converts a Lightning checkpoint to a checkpoint of the zoo."""
+    if arguments.recipe is not None and arguments.recipe not in recipe_names():
+        recipe_path(arguments.recipe)  # says which there are
+        raise UsageError(f"--recipe {arguments.recipe} is a file; a card names recipes of the zoo only.")
     from zoo.exporting import export
 
     saved = export(
@@ -155,22 +143,51 @@ def export(arguments: Namespace) -> None:
     print(f"Saved {saved.path} ({saved.method}{', with averaged weights' if saved.averaged else ''})")
 
 
-def fine_tune(arguments: Namespace) -> None:
+def fine_tune(arguments: Namespace) -> int:
     """Continues the training of a checkpoint on a folder of images."""
     shown = card(arguments.name)
     from zoo.fine_tuning import fine_tune
 
-    saved = fine_tune(
-        shown,
-        arguments.data,
-        Path(arguments.out or Path("runs") / "fine-tune" / _file_name(shown)),
-        steps=arguments.steps,
-        batch_size=arguments.batch_size,
-        seed=arguments.seed,
-        hold_out=arguments.hold_out,
+    return _trained(
+        lambda: fine_tune(
+            shown,
+            arguments.data,
+            Path(arguments.out or Path("runs") / "fine-tune" / _file_name(shown)),
+            steps=arguments.steps,
+            batch_size=arguments.batch_size,
+            seed=arguments.seed,
+            hold_out=arguments.hold_out,
+            resume=arguments.resume,
+        ),
+        again=shlex.join(["python", "-m", "zoo", *dict.fromkeys([*arguments.words, "--resume"])]),
     )
+
+
+def _trained(training: Callable[[], Card | None], again: str | None = None) -> int:
+    """Runs a training and says what was saved; returns the exit code. ``again`` resumes it, if it does not say how."""
+    from lightning_modules.runtime.interruption import Interrupted
+
+    try:
+        saved = training()
+    except Interrupted as stop:
+        if stop.checkpoint is not None:
+            stop.command = stop.command or again
+        if os.environ.get("LOCAL_RANK", "0") == "0":  # of several processes, one says it
+            print(stop.report(), file=sys.stderr)
+        return stop.exit_code
     if saved is not None:
         print(f"Saved {saved.path}: zoo.load({str(saved.path)!r}) or python -m zoo sample {saved.path}")
+    return 0
+
+
+def _folder(name: str | None) -> Path | None:
+    return None if name is None else Path(name)
+
+
+def _check_data_dir(data_dir: str | None) -> None:
+    """Raises ``UsageError`` for data that do not exist; they would be looked for elsewhere."""
+    if data_dir is not None and not Path(data_dir).expanduser().exists():
+        raise UsageError(f"--data-dir {data_dir} does not exist. Without --data-dir the data are searched.")
 
 
 def _meaning(metric: str) -> str:
@@ -193,53 +210,9 @@ def _meaning(metric: str) -> str:
     return f"{units[name]}, estimate: see its standard error"
 
 
-def _listed(name: str) -> tuple[str, ...]:
-    try:
-        found = card(name)
-    except ZooError as error:
-        return name, "damaged", "", str(error)
-    heading = min(found.metrics, key=_rank, default=None)
-    measured = "not measured" if heading is None else f"{heading} {found.metrics[heading]:.4g}"
-    return name, found.method, found.data or "", measured
-
-
-def _rank(metric: str) -> tuple[bool, bool, int, bool]:
-    """Sorts names such as ``test/fid-fashion_mnist-10k``: a heading first, then the test split, then 10k samples."""
-    split, _, rest = metric.rpartition("/")
-    name, *protocol = rest.split("-")
-    place = HEADINGS.index(name) if name in HEADINGS else len(HEADINGS)
-    return place == len(HEADINGS), split != "test", place, protocol[-1:] != [COUNT]
-
-
-def _listed_recipe(name: str) -> tuple[str, ...]:
-    import yaml
-
-    recipe = yaml.safe_load(recipe_path(name).read_text(encoding="utf-8"))
-    method, data = (recipe[part]["class_path"].rpartition(".")[2] for part in ("model", "data"))
-    return name, method, data, f"recipe only: python -m zoo train {name}"
-
-
-def _columns(rows: Sequence[tuple[str, ...]]) -> str:
-    rows = [tuple(map(_terminal, row)) for row in rows]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )
-
-
-def _pairs(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key}={value}" for key, value in values.items())
-
-
 def _file_name(shown: Card) -> str:
     # The name may be a Hub id or come from an untrusted config: no part of it may become a folder.
     return re.sub(r"[^\w.-]", "_", shown.name).lstrip(".") or "checkpoint"
-
-
-def _terminal(text: str, keep: str = "") -> str:
-    """Returns a stranger's text as the terminal can show it, without characters that would control it."""
-    encoding = sys.stdout.encoding or "utf-8"
-    return printable(text, keep).encode(encoding, errors="backslashreplace").decode(encoding)
 
 
 def _printable(text: str) -> str:

@@ -60,3 +60,9 @@ if __name__ == "__main__":
         main(sys.argv[1:])
     except (FileNotFoundError, ZooError) as error:
         sys.exit(f"error: {error}")
+    except BaseException as stop:
+        loaded = sys.modules.get("lightning_modules.runtime.interruption")  # after the first words are printed
+        if loaded is None or not isinstance(stop, loaded.Interrupted):
+            raise
+        print(stop.report(), file=sys.stderr)
+        sys.exit(stop.exit_code)

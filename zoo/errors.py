@@ -15,3 +15,9 @@ class ZooError(ValueError):
 
 class UnknownNameError(ZooError, KeyError):
     """A name that the zoo does not have; also a ``KeyError``, as for any look-up by name."""
+
+    __str__ = Exception.__str__  # KeyError would show the quoted repr of the sentence
+
+
+class UsageError(ZooError):
+    """Arguments of the command line that do not exist or do not fit together."""

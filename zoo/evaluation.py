@@ -4,7 +4,7 @@ import logging
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -32,7 +32,7 @@ from lightning_modules.rendering.modules import rendered_as
 from zoo.cards import Card, card
 from zoo.data import SPLIT, as_images, datamodule_of, recipe_datamodule
 from zoo.data_record import is_own
-from zoo.errors import ZooError
+from zoo.errors import UsageError, ZooError
 from zoo.loading import load_classifier, load_folder
 from zoo.paths import checkpoint_names
 from zoo.recipe import extractor_of
@@ -244,6 +244,7 @@ def evaluate(
     device: str = "cpu",
     samples_only: bool = False,
     speed: bool = False,
+    refuse_unused: bool = False,
 ) -> dict[str, float]:
     """Measures a checkpoint against the test split of its data: all of ``EVALUATIONS`` that apply.
 
@@ -258,25 +259,34 @@ def evaluate(
         device: Device of the computation.
         samples_only: Whether to leave out evaluations that need the data.
         speed: Whether to measure also the seconds per sample, which depend on this machine.
+        refuse_unused: Whether arguments without an effect are an error.
 
     Returns:
         Values by names that contain the protocol.
 
     Raises:
         ZooError: If it cannot be measured; the message names what is missing.
+        UsageError: If ``refuse_unused``, and an argument was given that no evaluation of this checkpoint uses.
     """
     module = load_folder(card.path, card.name, device=device)
     if not module.has_data_spec:
         raise ZooError(f"{card.name} cannot be measured: its data are not recorded.")
+    chosen = {
+        name: evaluation
+        for name, evaluation in EVALUATIONS.items()
+        if evaluation.applies(module) and not (samples_only and evaluation.needs_data)
+    }
+    if refuse_unused:
+        given = {"num-samples": num_samples, "extractor": extractor, "data-dir": data_dir}
+        _refuse_unused(card, module, chosen, {name for name, value in given.items() if value is not None})
     request = Request(card, module, num_samples, extractor, data_dir, seed, device, samples_only)
     values: dict[str, float] = {}
     missing: NoExtractor | None = None
-    for evaluation in EVALUATIONS.values():
-        if evaluation.applies(module) and not (samples_only and evaluation.needs_data):
-            try:
-                values |= evaluation.measure(request)
-            except NoExtractor as error:  # of own images there is none; other metrics do not need it
-                missing = error
+    for evaluation in chosen.values():
+        try:
+            values |= evaluation.measure(request)
+        except NoExtractor as error:  # of own images there is none; other metrics do not need it
+            missing = error
     if missing is not None and not values:
         raise missing
     if missing is not None:
@@ -287,6 +297,19 @@ def evaluate(
         warnings.warn(f"{card.name} was trained on all of its images: these are measured, as train/.", stacklevel=2)
         return {name.replace(f"{SPLIT}/", "train/", 1): value for name, value in values.items()}
     return values
+
+
+def _refuse_unused(card: Card, module: Any, chosen: Mapping[str, Evaluation], given: set[str]) -> None:
+    """Raises ``UsageError`` for an argument that was given and that no chosen evaluation uses."""
+    of_data = "images" in chosen or any(evaluation.needs_data for evaluation in chosen.values())
+    used = {
+        "extractor": bool({"images", "classes"} & chosen.keys()),
+        "num-samples": bool({"images", "points", "sequences"} & chosen.keys()),
+        "data-dir": of_data and module.data_spec.kind != "points",
+    }
+    if unused := [name for name in sorted(given) if not used[name]]:
+        what = f"{card.name}, a {card.method} of {card.data}"
+        raise UsageError(f"--{unused[0]} has no effect on the evaluation of {what}: leave it out.")
 
 
 def run_test(module: LightningModule, datamodule: LightningDataModule, device: str) -> dict[str, float]:

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 
 from datamodules import LOCATIONS
+from lightning_modules.runtime.checkpoint_io import DamagedCheckpoint, UnusableCheckpoint, readable
+from lightning_modules.runtime.resuming import METHOD
 from zoo.cards import Card, not_plain
 from zoo.data_record import CLI_KEYS, plain_arguments
 from zoo.errors import ZooError
@@ -25,7 +27,7 @@ def export(
         ckpt: File written by Lightning.
         folder: Folder of the checkpoint; an existing checkpoint there is replaced.
         name: Name in the card; the folder's by default.
-        method: Class of the module; files written by a LightningCLI run contain it.
+        method: Class of the module; files of this library contain it.
         recipe: Name of the recipe that trained it.
 
     Raises:
@@ -33,7 +35,7 @@ def export(
     """
     checkpoint = _read(ckpt)
     hyperparameters = checkpoint.get("hyper_parameters", {})
-    method = method or str(hyperparameters.get("_class_path", "")).rpartition(".")[2]
+    method = method or str(checkpoint.get(METHOD) or hyperparameters.get("_class_path", "")).rpartition(".")[2]
     if not method:
         raise ZooError(f"{ckpt} does not name its method; give it, as in --method WGANGP.")
     plain = {key: value for key, value in hyperparameters.items() if key not in CLI_KEYS}
@@ -57,7 +59,7 @@ def export(
         recipe=recipe,
         batches=batches,
         planned_batches=record.planned,
-        metrics={key: value for key, value in (record.rows or [{}])[-1].items() if key != "batches"},
+        metrics=record.last_metrics(),
         training=record.cost(module, batches or 0) if record.examples else None,
         curve=record.curve(),
     )
@@ -79,7 +81,10 @@ def _read(ckpt: Path) -> dict[str, Any]:
     if not ckpt.is_file():
         raise ZooError(f"There is no file {ckpt}.")
     try:
-        checkpoint = torch.load(ckpt, map_location="cpu", weights_only=True)
+        with readable(ckpt):
+            checkpoint = torch.load(ckpt, map_location="cpu", weights_only=True)
+    except (DamagedCheckpoint, UnusableCheckpoint) as error:
+        raise ZooError(f"{error} No code in it was run.") from error
     except (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError) as error:
         raise ZooError(
             f"{ckpt} is not a Lightning checkpoint of plain tensors and numbers: it is damaged, another kind of file, "

@@ -12,15 +12,17 @@ from lightning_modules.base import GenerativeModule
 from lightning_modules.callbacks.ema import EMA
 from lightning_modules.callbacks.samples import SampleGrid
 from lightning_modules.parts.capabilities import SupportsAveraging
+from lightning_modules.runtime.interruption import interruptible
 from lightning_modules.runtime.tracking import Tracking
 from zoo.cards import Card
 from zoo.class_change import with_classes
-from zoo.cli import interruptible, quiet
+from zoo.cli import quiet
 from zoo.data_fit import name_after
 from zoo.errors import ZooError
 from zoo.escaping import printable
 from zoo.loading import build, load_folder
-from zoo.saving import check_target, save
+from zoo.runs import checkpoint_to_resume
+from zoo.saving import announce_replacement, check_target, save
 
 HALF_LIFE_IMAGES = 10_000
 NUM_GRIDS = 10
@@ -35,13 +37,14 @@ def fine_tune(
     batch_size: int = 64,
     seed: int = 0,
     hold_out: float = 0.0,
+    resume: bool = False,
 ) -> Card | None:
     """Continues the training of a checkpoint of images on a folder of images, and saves the result in ``out``.
 
     Training starts from the weights of the last step, with new optimizers, because checkpoints of the zoo do not hold
-    their states, and with a new average. Losses, grids of samples and training checkpoints are written to the folder
-    ``<out>-run``. A class-conditional model gets the classes of the folder, with new embeddings for those that it was
-    not trained on.
+    their states, and with a new average. Losses, grids of samples, and checkpoints from which this fine-tuning can be
+    resumed, are written to the folder ``<out>-run``. A class-conditional model gets the classes of the folder, with new
+    embeddings for those that it was not trained on.
 
     Args:
         card: The checkpoint to start from.
@@ -52,23 +55,25 @@ def fine_tune(
         seed: Seed of all random numbers, and of the choice of the images that are held out.
         hold_out: Fraction of the images to keep out of the training, in [0, 1), on which ``evaluate`` measures. With 0,
             all are trained on.
+        resume: Whether to continue the fine-tuning in ``<out>-run`` from its last checkpoint.
 
     Returns:
         The card of the new checkpoint, or ``None`` on processes other than the first.
 
     Raises:
-        ZooError: If the checkpoint does not sample images, ``out`` cannot hold a checkpoint, or the folder has no
-            classes for a class-conditional model.
+        ZooError: If the checkpoint does not sample images, ``out`` cannot hold a checkpoint, the folder has no classes
+            for a class-conditional model, or there is nothing to resume from.
         ValueError: If ``hold_out`` is out of range, or the folder cannot be used.
-        KeyboardInterrupt: If the training was stopped by Ctrl-C; nothing is saved then.
+        Interrupted: If the training was stopped by Ctrl-C or SIGTERM; it can be resumed then.
     """
     quiet()
     check_target(out)
+    run_dir = out.with_name(f"{out.name}-run")
+    ckpt_path = checkpoint_to_resume(run_dir) if resume else None
     module = with_schedule(_model_of_images(card), steps)
-    print(
-        f"Starting from the weights of {printable(card.name)} with new optimizers: checkpoints of the zoo do not hold "
-        "their state."
-    )
+    announce_replacement(out)
+    start = f"the weights of {printable(card.name)} with new optimizers: checkpoints of the zoo do not hold their state"
+    print(f"Resuming from {ckpt_path}." if resume else f"Starting from {start}.")
     seed_everything(seed, verbose=False)
     datamodule = folder_for(module.data_spec, data_dir, batch_size=batch_size, seed=seed, hold_out=hold_out)
     if module.num_classes is not None:
@@ -79,13 +84,13 @@ def fine_tune(
         accelerator="auto",
         devices=1,
         callbacks=_callbacks(module, steps),
-        logger=Tracking(name=f"{out.name}-run", save_dir=str(out.parent)),
+        logger=Tracking(name=run_dir.name, save_dir=str(run_dir.parent)),
         log_every_n_steps=min(50, steps),
         enable_model_summary=False,
         limit_val_batches=0,
     )
     with interruptible(trainer):
-        trainer.fit(module.train(), datamodule)
+        trainer.fit(module.train(), datamodule, ckpt_path=ckpt_path, weights_only=True)
     if not trainer.is_global_zero:
         return None
     return save(
@@ -166,5 +171,5 @@ def _callbacks(module: GenerativeModule, steps: int) -> list[Callback]:
     return [
         *averages,
         SampleGrid(every_n_batches=every),
-        ModelCheckpoint(every_n_train_steps=every, save_top_k=1, save_last=True),
+        ModelCheckpoint(every_n_train_steps=every, save_top_k=0, save_last=True),
     ]

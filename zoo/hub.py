@@ -1,11 +1,10 @@
 """Finds the folder of a checkpoint by name: the zoo's own checkpoints, local folders and the Hugging Face Hub."""
 
 import re
-from difflib import get_close_matches
 from pathlib import Path
 
 from zoo.errors import UnknownNameError, ZooError
-from zoo.paths import NAME, checkpoint_names, checkpoints_dir, listed, recipe_names
+from zoo.paths import NAME, checkpoint_names, checkpoints_dir, did_you_mean, listed, recipe_names
 
 HUB_ID = re.compile(r"(?:hf://)?(?P<repo>\w[\w.-]*/\w[\w.-]*)(?:@(?P<revision>\w[\w./-]*))?")
 SAMPLES = [f"samples.{kind}" for kind in ("png", "txt", "mid", "svg", "gif")]
@@ -31,18 +30,22 @@ def find(name: str | Path) -> tuple[str | None, Path]:
     if text and Path(text).expanduser().is_dir():
         folder = Path(text).expanduser()
         return None, folder
+    if text.endswith(".ckpt"):
+        raise UnknownNameError(
+            f"{text!r} is a training's checkpoint. Make one of the zoo of it: python -m zoo export {text} FOLDER"
+        )
     if isinstance(name, str) and HUB_ID.fullmatch(text) and not NAME.fullmatch(text):
         return _download(text)
     if not NAME.fullmatch(text):
         raise UnknownNameError(
             f"{text!r} is neither a name of the zoo, nor an existing folder, nor an id of the Hub (owner/repo)."
+            + did_you_mean(text, checkpoint_names())
         )
     if text in recipe_names():
         raise UnknownNameError(
             f"{text!r} has a recipe but no checkpoint here. Make one with: python -m zoo train {text}"
         )
-    near = get_close_matches(text, checkpoint_names(), n=3, cutoff=0.5)
-    hint = f" Did you mean {' or '.join(near)}?" if near else ""
+    hint = did_you_mean(text, checkpoint_names())
     raise UnknownNameError(f"{text!r} is not in the zoo.{hint} It has: {listed(checkpoint_names())}.")
 
 

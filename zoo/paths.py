@@ -1,6 +1,8 @@
 """Locations of checkpoints and recipes: inside the wheel, or at the top of a checkout."""
 
 import re
+from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import Path
 
 from zoo.errors import UnknownNameError, ZooError
@@ -42,13 +44,28 @@ def recipe_path(name: str) -> Path:
     if name.endswith((".yaml", ".yml")):
         path = Path(name).expanduser()
         if not path.is_file():
-            raise ZooError(f"There is no recipe file {name!r}.")
+            near = did_you_mean(path.name, [other.name for other in path.parent.glob("*.y*ml")])
+            raise ZooError(f"There is no recipe file {name!r}.{near or did_you_mean(path.stem, recipe_names())}")
         return path
     if name not in recipe_names():
-        raise UnknownNameError(f"The zoo has no recipe {name!r}. It has: {listed(recipe_names())}.")
+        hint = did_you_mean(name, recipe_names())
+        raise UnknownNameError(f"The zoo has no recipe {name!r}.{hint} It has: {listed(recipe_names())}.")
     return recipes_dir() / f"{name}.yaml"
 
 
 def listed(names: list[str]) -> str:
     """Joins names for an error message."""
     return ", ".join(names) if names else "none yet"
+
+
+def did_you_mean(name: str, known: Iterable[str], prefix: str = "") -> str:
+    """Returns ``" Did you mean a or b?"`` with the known names that are nearest to one that was mistyped, or ``""``.
+
+    Args:
+        name: What was given.
+        known: The names that there are.
+        prefix: Put before each name, such as ``"--"``.
+    """
+    names = {each.lower(): each for each in known}
+    near = [prefix + names[each] for each in get_close_matches(name.lower(), names, n=3, cutoff=0.6)]
+    return f" Did you mean {' or '.join(near)}?" if near else ""

@@ -44,6 +44,15 @@ class TrainingRecord(Callback):
         step = -(-len(self.rows) // MAX_ROWS) or 1
         return self.rows[::-1][::step][::-1]
 
+    @property
+    def has_trained(self) -> bool:
+        """Whether this process has trained, which a run that is resumed at its end does not."""
+        return self._since is not None
+
+    def last_metrics(self) -> dict[str, float]:
+        """Returns the metrics of the last validation, which may have been before the run was resumed."""
+        return {key: value for key, value in (self.rows or [{}])[-1].items() if key != "batches"}
+
     def cost(self, module: LightningModule, batches: int) -> dict[str, float]:
         """Returns the examples seen, the minutes and, for a game, the generator's steps."""
         values: dict[str, float] = {"examples": self.examples, "minutes": round(self._elapsed() / 60, 1)}

@@ -9,6 +9,7 @@ import torch
 from torch import Generator
 
 from datamodules.sequences.vocabulary import encode
+from lightning_modules.parts.files import replace_file
 from lightning_modules.rendering.modules import (
     render_continuations,
     render_held_out_continuations,
@@ -102,8 +103,7 @@ def targets(card: Card, renderer: Renderer, out: str | None, name: str) -> list[
 
 def write(rendering: Rendering, path: Path) -> None:
     """Writes the file of a rendering in the format of its extension, and creates missing folders."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(rendering.content(path.suffix.lower()))
+    replace_file(path, rendering.content(path.suffix.lower()))
 
 
 def _check_text(card: Card, module: Any) -> None:

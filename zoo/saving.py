@@ -6,6 +6,7 @@ import os
 import platform
 import re
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from torch import Tensor
 import lightning_modules
 from lightning_modules.base import GenerativeModule, ZooModule
 from lightning_modules.callbacks.ema import EMA
+from lightning_modules.parts.files import replace_file
 from lightning_modules.rendering.modules import render_samples
 from lightning_modules.rendering.renderers import BETWEEN_TEXTS, renderer_of
 from lightning_modules.runtime.flags import planned_batches
@@ -140,14 +142,14 @@ def save_state(
     if reason := not_plain(card.to_json()):
         raise ZooError(f"The config of the checkpoint would not be valid JSON: {reason}")
     with _replacing(folder) as temporary:
-        _write_file(temporary / WEIGHTS_FILE, to_bytes(state, metadata={"format": "pt"}))
+        replace_file(temporary / WEIGHTS_FILE, to_bytes(state, metadata={"format": "pt"}))
         card = replace(card, sha256=file_digest(temporary / WEIGHTS_FILE))
         _write_config(temporary, card)
         loaded = load_folder(temporary)
         if samples and isinstance(loaded, GenerativeModule) and (renderer := renderer_of(loaded)) is not None:
             rendering = render_samples(loaded)
             for extension in renderer.extensions:
-                _write_file(temporary / f"samples{extension}", rendering.content(extension))
+                replace_file(temporary / f"samples{extension}", rendering.content(extension))
         _write_readme(temporary, card)
     return read_card(folder)
 
@@ -260,6 +262,12 @@ def check_target(folder: str | Path) -> None:
         raise ZooError(f"{folder} cannot be created: {home} is not a writable folder. Choose another folder.")
 
 
+def announce_replacement(folder: str | Path) -> None:
+    """Says on the error stream that a checkpoint will be replaced, if there is one."""
+    if (Path(folder).expanduser() / CONFIG_FILE).is_file():
+        print(f"The checkpoint in {folder} will be replaced at the end of this training.", file=sys.stderr)
+
+
 @contextmanager
 def _replacing(folder: Path) -> Iterator[Path]:
     """Yields an empty folder that replaces ``folder`` when the block ends without an error.
@@ -311,7 +319,7 @@ def _recover(folder: Path) -> None:
 
 
 def _write_config(folder: Path, card: Card) -> None:
-    _write_file(folder / CONFIG_FILE, (json.dumps(card.to_json(), indent=2, allow_nan=False) + "\n").encode())
+    replace_file(folder / CONFIG_FILE, (json.dumps(card.to_json(), indent=2, allow_nan=False) + "\n").encode())
 
 
 def _write_readme(folder: Path, card: Card) -> None:
@@ -320,17 +328,7 @@ def _write_readme(folder: Path, card: Card) -> None:
     if "samples.txt" in samples:
         content = checked_file(folder, "samples.txt", MAX_TEXT_BYTES).read_bytes()
         quoted = content.decode(errors="replace").split(BETWEEN_TEXTS)[0]
-    _write_file(folder / README_FILE, readme(card, samples=samples, quoted=quoted).encode())
-
-
-def _write_file(path: Path, content: bytes) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        partial.write_bytes(content)
-        _sync(partial)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    replace_file(folder / README_FILE, readme(card, samples=samples, quoted=quoted).encode())
 
 
 def _sync(path: Path) -> None:

@@ -10,6 +10,7 @@ import torch
 from PIL.Image import Image
 from torch import Generator, Tensor
 
+from lightning_modules.parts.files import replace_file
 from lightning_modules.parts.interpolation import spherical_interpolation
 from lightning_modules.rendering.curves import draw_curves
 from lightning_modules.rendering.images import image_grid, save_png
@@ -162,6 +163,7 @@ class View:
         gather: Adds the data that it shows to the request, or ``None``.
         num: Default number of rows or images.
         frames: Renders the frames of an animation, or ``None``.
+        counted: Whether it has rows or images to count.
     """
 
     draw: Callable[[Request], Image]
@@ -170,6 +172,7 @@ class View:
     gather: Callable[[Request, Card, str | None], Request] | None = None
     num: int = 8
     frames: Callable[[Request], list[Image]] | None = None
+    counted: bool = True
 
 
 VIEWS = {
@@ -183,7 +186,7 @@ VIEWS = {
     ),
     "filters": View(filters, ("filters",), num=100),
     "fantasies": View(fantasies, ("fantasy_particles",), num=100),
-    "energy": View(energy, ("energy",), kinds=("points",)),
+    "energy": View(energy, ("energy",), kinds=("points",), counted=False),
 }
 
 
@@ -207,8 +210,7 @@ def write_view(view: View, request: Request, path: Path) -> None:
     if path.suffix.lower() != ".gif" or view.frames is None:
         formats = ".png" if view.frames is None else ".png or .gif"
         raise ZooError(f"--out {path} ends in {path.suffix or 'nothing'!r}, but this view is written as {formats}.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(gif(view.frames(request), MILLISECONDS))
+    replace_file(path, gif(view.frames(request), MILLISECONDS))
 
 
 def check_view(module: Any, name: str, view: str) -> View:

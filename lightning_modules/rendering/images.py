@@ -1,5 +1,6 @@
 """Grids of images, and common parts of all renderings: colours, padding, files."""
 
+import io
 import math
 from pathlib import Path
 
@@ -7,6 +8,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.utils import make_grid
 
+from lightning_modules.parts.files import replace_file
 from lightning_modules.parts.quantization import to_uint8
 
 PADDING = 2
@@ -40,5 +42,6 @@ def image_grid(
 
 def save_png(image: Image.Image, path: str | Path) -> None:
     """Writes an image as PNG, and creates missing folders."""
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    image.save(path, format="PNG")
+    content = io.BytesIO()
+    image.save(content, format="PNG")
+    replace_file(path, content.getvalue())

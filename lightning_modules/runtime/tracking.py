@@ -6,9 +6,9 @@ else as an offline run that ``wandb sync`` uploads later. It never prompts, and 
 seconds.
 """
 
-import csv
 import json
 import os
+import shutil
 from argparse import Namespace
 from collections.abc import Mapping
 from netrc import NetrcParseError, netrc
@@ -21,6 +21,10 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
+from lightning_modules.parts.files import replace_file
+from lightning_modules.runtime.metrics_table import MetricsTable
+from lightning_modules.runtime.run_folder import HYPERPARAMETERS, TABLE, set_aside
+
 INIT_TIMEOUT_SECONDS = 20
 
 
@@ -28,8 +32,9 @@ class Tracking(Logger):
     """Writes a run to ``<save_dir>/<name>/`` and to Weights & Biases.
 
     The folder holds ``metrics.csv`` (one row per log call), ``hyperparameters.json``, ``wandb/`` and, by
-    Lightning's default, ``checkpoints/`` and the images of callbacks. A resumed run appends to the same
-    files and continues the same W&B run; a new run of the same name renames the old table and starts its own.
+    Lightning's default, ``checkpoints/`` and the images of callbacks. A resumed run continues the same files, from the
+    batch of its checkpoint on, and the same W&B run. A new run of the same name first moves the earlier run into a
+    folder ``earlier-1`` inside, so that the plain names are those of the newest.
 
     Successive runs in one process are separate: opening a run closes the previous one.
 
@@ -73,6 +78,8 @@ class Tracking(Logger):
         self._folder = Path(save_dir) / name
         self._config: dict[str, Any] = {}
         self._resumed = False
+        self._batches: int | None = None
+        self._resumed_from: Path | None = None
         self._table: MetricsTable | None = None
         self._wandb: WandbLogger | None = None
 
@@ -156,16 +163,21 @@ class Tracking(Logger):
         if self._wandb is not None:
             self._wandb.experiment.finish()
         self._wandb = self._table = None
-        self._resumed = True  # later records belong to the same run
+        self._resumed, self._batches, self._resumed_from = True, None, None  # later records belong to the same run
 
-    def resume(self, run_id: str | None) -> None:
+    def resume(self, run_id: str | None, batches: int | None = None, path: Any = None) -> None:
         """Continues the run that a checkpoint was written by.
 
         Args:
             run_id: W&B's id of that run; ``None`` if it had none.
+            batches: Batches that the checkpoint was trained on: rows of the table after them are removed.
+            path: The checkpoint's file; if it is another run's, such as ``earlier-1/checkpoints/last.ckpt``, this run
+                continues a copy of its table, and the run that is here is moved aside.
         """
         if self._table is None:
             self._resumed = True
+            self._batches = batches
+            self._resumed_from = None if path is None else Path(path)
             self.run_id = run_id or self.run_id
 
     def _open(self) -> "MetricsTable":
@@ -174,19 +186,28 @@ class Tracking(Logger):
                 Tracking._open_one.close()
             Tracking._open_one = self
             self._folder.mkdir(parents=True, exist_ok=True)
-            path = self._folder / "metrics.csv"
-            if path.is_file() and not self._resumed:
-                _set_aside(path)
-            self._table = MetricsTable(path)
+            other = self._other_run()
+            if not self._resumed or other is not None:
+                set_aside(self._folder)
+            if other is not None:
+                shutil.copyfile(other / TABLE, self._folder / TABLE)
+            self._table = MetricsTable(self._folder / TABLE, self._batches)
             self._wandb = self._open_wandb()
             if self._wandb is not None:
                 self.run_id = self._wandb.version
             self._write_config()
         return self._table
 
+    def _other_run(self) -> Path | None:
+        """Returns the folder of the run that is resumed if it is another than this one, such as ``earlier-1``."""
+        if self._resumed_from is None:
+            return None
+        folder = self._resumed_from.resolve().parent.parent  # of <folder>/checkpoints/last.ckpt
+        return folder if (folder / TABLE).is_file() and folder != self._folder.resolve() else None
+
     def _write_config(self) -> None:
-        path = self._folder / "hyperparameters.json"
-        path.write_text(json.dumps(self._config, indent=2, default=str) + "\n")
+        path = self._folder / HYPERPARAMETERS
+        replace_file(path, (json.dumps(self._config, indent=2, default=str) + "\n").encode())
         if self._wandb is not None and self._config:
             self._wandb.log_hyperparams(self._config)
 
@@ -230,39 +251,6 @@ class Tracking(Logger):
         return WandbLogger(experiment=run, save_dir=str(self._folder), log_model=self.log_checkpoint)
 
 
-class MetricsTable:
-    """A CSV file to which rows are appended, and columns where a row has new ones.
-
-    Args:
-        path: The file; existing rows are kept.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._columns = self._read()[0]
-
-    def append(self, row: Mapping[str, Any]) -> None:
-        """Writes one row; missing cells stay empty."""
-        if new := [column for column in row if column not in self._columns]:
-            _, rows = self._read()
-            self._columns = [*self._columns, *new]
-            partial = self.path.with_suffix(".csv.partial")
-            with partial.open("w", newline="") as file:
-                writer = csv.DictWriter(file, self._columns)
-                writer.writeheader()
-                writer.writerows(rows)
-            os.replace(partial, self.path)
-        with self.path.open("a", newline="") as file:
-            csv.DictWriter(file, self._columns).writerow(row)
-
-    def _read(self) -> tuple[list[str], list[dict[str, str]]]:
-        if not self.path.is_file():
-            return [], []
-        with self.path.open(newline="") as file:
-            reader = csv.DictReader(file)
-            return list(reader.fieldnames or []), list(reader)
-
-
 def has_key() -> bool:
     """Returns whether W&B finds an API key in the environment or in ``.netrc``.
 
@@ -297,9 +285,3 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
             flat[f"{prefix}{key}"] = value
     return flat
 
-
-def _set_aside(path: Path) -> None:
-    number = 1
-    while (aside := path.with_name(f"{path.stem}-{number}{path.suffix}")).exists():
-        number += 1
-    os.replace(path, aside)

@@ -15,7 +15,7 @@ def measure(processes: int, batch_size: int = 64) -> tuple[dict[str, float], int
     data = MarkovSource(length=24, val_size=600, test_size=600, batch_size=batch_size, order=1)
     seed_everything(3, verbose=False)
     model = TeacherForcing.for_data(data.spec, width=8)
-    strategy = DDPStrategy(process_group_backend="gloo", timeout=timedelta(seconds=60)) if processes > 1 else "auto"
+    strategy = DDPStrategy(process_group_backend="gloo", timeout=timedelta(seconds=280)) if processes > 1 else "auto"
     trainer = Trainer(
         accelerator="cpu",
         devices=processes,

@@ -45,7 +45,7 @@ def measured(processes: int, out: str, callbacks: Sequence[Callback]) -> dict[st
     """Returns what this process has logged in a validation and a test."""
     strategy: Any = "auto"
     if processes > 1:
-        strategy = DDPStrategy(process_group_backend="gloo", timeout=timedelta(seconds=60))
+        strategy = DDPStrategy(process_group_backend="gloo", timeout=timedelta(seconds=280))
     trainer = quiet_trainer(callbacks, devices=processes, strategy=strategy, default_root_dir=f"{out}-logs")
     values: dict[str, Tensor] = {}
     trainer.validate(StandInModel(), StandInData(), verbose=False)

@@ -22,7 +22,7 @@ def imported_by(statement: str) -> set[str]:
     script = (
         f"import sys; sys.path.insert(0, {str(ROOT)!r}); {statement}; import json; print(json.dumps(list(sys.modules)))"
     )
-    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=True)
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     return set(json.loads(result.stdout))
 
 

@@ -49,7 +49,10 @@ EQUATIONS = {
     "SNGAN": r"$\overline W = W / \sigma(W)$ (1.42-1.44)",
     "ComposedGAN": "any game, penalty and constraint of the others",
 }
-"""The equation that a method is about, with its number in the text if it has one there."""
+"""The equation that a method is about, with its number in the text if it has one there.
+
+A method that is not here is shown with the first line of its class's docstring.
+"""
 STEP = {"tokens": "character", "piano_roll": "frame", "strokes": "stroke", "video": "frame"}
 KINDS = {"exact": "exact", "exact_windows_256": "exact, windows of 256", "exact_pixels": "exact"} | {
     "grid": "by quadrature",
@@ -69,13 +72,19 @@ def table() -> str:
         lines.append(f"| **{HEADINGS[family]}**" + " |" * 8)
         for method in methods:
             name, file = method.__name__, Path(inspect.getfile(method)).relative_to(ROOT)
-            start = f"[`{name}`]({file}) | {EQUATIONS.get(name, '')} | {paper(method)}"
+            start = f"[`{name}`]({file}) | {equation(method)} | {paper(method)}"
             for card in [card for card in cards if card.method == name]:
                 lines.append(f"| {start} | [`{card.name}`](checkpoints/{card.name}) | {' | '.join(numbers(card))} |")
                 start = " | | "
             if not any(card.method == name for card in cards):
                 lines.append(f"| {start} |" + " |" * 5)
     return "\n".join(lines)
+
+
+def equation(method: type) -> str:
+    """The equation of a method, or else what its class says that it is."""
+    own = (method.__doc__ or "").partition("\n")[0].strip().rstrip(".").replace("|", "\\|")
+    return EQUATIONS.get(method.__name__, "" if method.__name__ == "Classifier" else own)
 
 
 def paper(method: type) -> str:

@@ -22,7 +22,7 @@ def test_demo_leaves_what_it_promises(tmp_path: Path) -> None:
     environment |= {"HOME": str(tmp_path), "NETRC": str(tmp_path / "none")}
     environment.setdefault("XDG_CACHE_HOME", str(Path.home() / ".cache"))
     command = [sys.executable, "-m", "zoo.demo", *short, "--trainer.accelerator=cpu", "--trainer.log_every_n_steps=1"]
-    ran = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=250)
+    ran = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
 
     run = tmp_path / "runs/demo"

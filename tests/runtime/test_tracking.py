@@ -10,13 +10,15 @@ from typing import Any
 
 import pytest
 import torch
+import wandb
 from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 from PIL import Image
 
 from lightning_modules.callbacks import EMA
 from lightning_modules.runtime import tracking
-from lightning_modules.runtime.tracking import MetricsTable, Tracking, flatten, has_key
+from lightning_modules.runtime.metrics_table import MetricsTable
+from lightning_modules.runtime.tracking import Tracking, flatten, has_key
 from tests.read_wandb import read
 from tests.training import TinyData, build
 
@@ -107,7 +109,7 @@ def test_disabled_writes_the_same_folder_without_w_and_b(monkeypatch: pytest.Mon
     assert torch.load("runs/tiny/checkpoints/last.ckpt", weights_only=True)["run_id"] is None
 
     run(Tracking("tiny", mode="disabled"))
-    assert len(rows("runs/tiny/metrics.csv")) == len(rows("runs/tiny/metrics-1.csv"))
+    assert len(rows("runs/tiny/metrics.csv")) == len(rows("runs/tiny/earlier-1/metrics.csv"))
     run(Tracking("tiny", mode="disabled"), steps=8, ckpt_path="runs/tiny/checkpoints/last.ckpt")
     assert [row["step"] for row in rows("runs/tiny/metrics.csv") if row["train/generator"]] == ["1", "3", "5", "7"]
 
@@ -149,11 +151,17 @@ def test_without_a_network_it_goes_offline_within_the_limit(
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     monkeypatch.setattr(tracking, "INIT_TIMEOUT_SECONDS", 2)
-    start = time.monotonic()
+    start, limits = wandb.init, []
+
+    def init(**settings: Any) -> Any:
+        limits.append((settings["mode"], settings["settings"].init_timeout))
+        return start(**settings)
+
+    monkeypatch.setattr(wandb, "init", init)
     logger = Tracking("tiny")
     logger.log_metrics({"a": 1.0}, step=0)
     logger.close()
-    assert time.monotonic() - start < 30
+    assert limits == [("online", 2), ("offline", 2)]
     (line,) = [message for message in caplog.messages if "W&B" in message]
     (folder,) = Path("runs/tiny/wandb").glob("offline-run-*")
     assert f"wandb sync {folder.resolve()}" in line
@@ -183,11 +191,13 @@ def test_checkpoints_become_artifacts_on_request_only() -> None:
 
 
 def test_runs_that_follow_one_another_are_separate() -> None:
-    """Also where they take turns. (W&B names folders by the second, hence the pause.)"""
+    """Also where they take turns. (W&B names folders by the second, hence the wait for the next.)"""
     first, second = Tracking("first"), Tracking("second")
     first.log_metrics({"a": 1.0}, step=0)
     second.log_metrics({"b": 2.0}, step=0)
-    time.sleep(1.1)
+    started = int(time.time())
+    while int(time.time()) == started:
+        time.sleep(0.01)
     first.log_metrics({"a": 3.0}, step=1)
     first.close()
     assert first.run_id != second.run_id
@@ -198,7 +208,7 @@ def test_runs_that_follow_one_another_are_separate() -> None:
 
 def test_nothing_is_opened_by_importing_or_building() -> None:
     program = "import sys, lightning_modules.runtime.tracking as t; t.Tracking('x'); assert 'wandb' not in sys.modules"
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=240, cwd=Path(__file__).parents[2])
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=Path(__file__).parents[2])
     assert not Path("runs").exists()
 
 

@@ -1,5 +1,7 @@
 """A recipe that trains in a second, and the command run as a user would run it."""
 
+import os
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -46,6 +48,15 @@ def run(folder: Path, *arguments: str, code: int = 0) -> Done:
     assert returned == code, stdout + stderr
     assert "Traceback" not in stderr
     return Done(stdout, stderr)
+
+
+def into_closed_pipe(arguments: list[str]) -> int:
+    """Runs a command in this process, whose output goes to a pipe that nobody reads."""
+    read, write = os.pipe()
+    os.close(read)
+    os.dup2(write, 1)
+    with os.fdopen(1, "w", encoding="utf-8", closefd=False) as sys.stdout:
+        return main(arguments)
 
 
 def fails(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:

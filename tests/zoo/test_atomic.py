@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -22,7 +21,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize(
-    "step", ["to_bytes", "file_digest", "load_folder", "render_samples", "_write_file", "readme", "_sync"]
+    "step", ["to_bytes", "file_digest", "load_folder", "render_samples", "replace_file", "readme", "_sync"]
 )
 @pytest.mark.parametrize("existing", [True, False])
 def test_failures_leave_no_trace(
@@ -121,10 +120,11 @@ def test_killed_in_the_middle(tmp_path: Path, registered: None) -> None:
     try:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
-        time.sleep(0.33)
+        while not [*target.parent.glob(".tiny.saving-*")]:  # it is saving
+            assert process.poll() is None, "it ended by itself"
     finally:
         process.send_signal(signal.SIGKILL)
-        process.communicate(timeout=60)
+        process.communicate()
     found = target if target.exists() else next(target.parent.glob(".tiny.*/old"))
     state = zoo.load(str(found)).state_dict()
     assert all(torch.isfinite(value).all() for value in state.values())

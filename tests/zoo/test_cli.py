@@ -1,12 +1,7 @@
 """Training, listing and sampling by the command, run as a user would run it, and what all commands say of failures."""
 
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -16,8 +11,9 @@ from PIL import Image
 import zoo
 import zoo.cli
 from lightning_modules import SNGAN, WGANGP
-from tests.zoo.running import RECIPE, ROOT, fails, run
-from zoo.__main__ import build_parser, main
+from tests.zoo.running import RECIPE, fails, run
+from zoo.__main__ import main
+from zoo.arguments import build_parser
 from zoo.cli import train
 from zoo.paths import recipe_names
 
@@ -212,30 +208,6 @@ def test_unknown_overrides_are_bad_usage(
         main(["train", "tiny.yaml", "--model.colour", "red"])
     assert caught.value.code == 2
     assert "colour" in capsys.readouterr().err
-
-
-def test_ctrl_c_is_130(tmp_path: Path) -> None:
-    (tmp_path / "tiny.yaml").write_text(RECIPE)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "zoo", "train", "tiny.yaml", "--trainer.max_steps", "1000000"],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        text=True,
-    )
-    try:
-        for _ in range(600):
-            if [*tmp_path.glob("runs/tiny/checkpoints/*.ckpt")]:
-                break
-            time.sleep(0.1)
-        process.send_signal(signal.SIGINT)
-        _, error = process.communicate(timeout=60)
-    finally:
-        process.kill()
-    assert process.returncode == 130, error
-    assert any("nterrupted" in line for line in error.splitlines())  # W&B may have a last word of its own
-    assert not (tmp_path / "runs/tiny/zoo").exists()
 
 
 @pytest.mark.parametrize("name", zoo.cli.BATCH_LIMITS)

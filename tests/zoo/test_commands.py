@@ -6,7 +6,8 @@ import pytest
 
 import zoo
 from tests.packaging.readme_tables import numbers
-from zoo.commands import _meaning, _rank
+from zoo.commands import _meaning
+from zoo.listing import _rank
 
 
 @pytest.mark.parametrize(

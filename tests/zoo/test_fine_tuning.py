@@ -1,7 +1,6 @@
 """Continuing the training of a checkpoint on a folder of images."""
 
 import re
-import signal
 from pathlib import Path
 
 import pytest
@@ -57,26 +56,6 @@ def test_fine_tune_refuses_a_target_before_it_trains(
     Path("thesis.tex").touch()
     monkeypatch.setattr(zoo.fine_tuning, "load_folder", lambda *_, **__: pytest.fail("it continued"))
     assert "thesis.tex" in fails(["fine-tune", str(classified), "--data", ".", "--out", "thesis.tex"], capsys)
-
-
-def test_ctrl_c_in_fine_tuning_is_130(
-    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def interrupted(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    (tmp_path / "images").mkdir()
-    Image.new("RGB", (30, 30)).save(tmp_path / "images/0.png")
-    Image.new("RGB", (30, 30)).save(tmp_path / "images/1.png")
-    monkeypatch.setattr(WGANGP, "training_step", interrupted)
-    handler = signal.getsignal(signal.SIGINT)
-    try:  # Lightning ignores the signal from here on
-        code = main(["fine-tune", str(trained / "runs/tiny/zoo"), "--data", "images", "--batch-size", "2"])
-    finally:
-        signal.signal(signal.SIGINT, handler)
-    assert code == 130
-    assert "nterrupted" in capsys.readouterr().err.splitlines()[-1]
-    assert not (tmp_path / "runs/fine-tune/tiny").exists()
 
 
 def test_fine_tune_needs_a_model_of_images(

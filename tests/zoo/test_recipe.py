@@ -125,5 +125,5 @@ def test_the_recipes_of_the_zoo() -> None:
 def test_the_module_prints_the_order() -> None:
     """``make checkpoints`` reads it."""
     root = Path(__file__).parents[2]
-    ran = subprocess.run([sys.executable, "-m", "zoo.recipe"], cwd=root, capture_output=True, text=True, timeout=60)
+    ran = subprocess.run([sys.executable, "-m", "zoo.recipe"], cwd=root, capture_output=True, text=True)
     assert ran.stdout.split() == training_order()

@@ -1,0 +1,37 @@
+"""Files that are complete or absent, and errors that name them."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def naming(path: str | Path) -> Iterator[None]:
+    """Adds the path to an ``OSError`` of the block that has none: a failed write does not know its file."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)
+        raise
+
+
+def replace_file(path: str | Path, content: bytes) -> None:
+    """Writes a file, and creates missing folders; on any failure an older file is kept, and none is left half written.
+
+    Raises:
+        OSError: If the disk is full or the folder cannot be written to; the error names the file.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with naming(path):
+            with partial.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,193 @@
+"""Ctrl-C and SIGTERM in a training: the batch is finished, a checkpoint is saved, and the run ends.
+
+A checkpoint in the middle of a batch could not be resumed exactly: one player has stepped and the other has not. So a
+signal only leaves a note while batches are trained, and the training stops at the end of the batch. A second signal
+stops at once, without a checkpoint.
+
+NOTE: With several processes nothing is saved, because a checkpoint needs all of them at the same batch, and to agree on
+one would cost a message per step. The run can be resumed from its last periodic checkpoint.
+"""
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.plugins.environments import SLURMEnvironment
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from lightning_modules.runtime.run_folder import LAST_CHECKPOINT, checkpoints_dir_of
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interrupted(BaseException):
+    """A training was stopped by a signal.
+
+    Args:
+        signum: The signal's number; a program that ends with it returns 128 + the number to its shell.
+        checkpoint: The file that the training resumes from, or ``None`` if none was saved.
+        batches: Number of batches that the checkpoint was trained on.
+
+    Attributes:
+        command: The command that resumes the training; ``None`` if there is none.
+    """
+
+    def __init__(self, signum: int, checkpoint: Path | None = None, batches: int | None = None) -> None:
+        super().__init__(signal.Signals(signum).name)
+        self.signum, self.checkpoint, self.batches = signum, checkpoint, batches
+        self.command: str | None = None
+
+    def report(self) -> str:
+        """Returns what was saved, and how the training goes on, in a line."""
+        saved = "" if self.checkpoint is None else f" Saved {self.checkpoint} after {self.batches:,} batches."
+        resumed = "Nothing was saved." if self.command is None and not saved else ""
+        return f"Interrupted.{saved} {resumed if self.command is None else f'To go on: {self.command}'}".rstrip()
+
+    @property
+    def exit_code(self) -> int:
+        """130 for Ctrl-C and 143 for SIGTERM."""
+        return 128 + self.signum
+
+
+class SaveOnInterrupt(Checkpoint):
+    """Saves a checkpoint when a signal has been noted by ``interruptible``, at the end of the batch, and stops.
+
+    As a ``Checkpoint`` it comes after all other callbacks, whose states are therefore those after the batch. During a
+    validation, which changes no state of the training, it saves at once; the resumed run validates from the start.
+    """
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self.training = False
+        self._stop: Interrupted | None = None
+        self._stage, self._processes = "", 1
+
+    def note(self, signum: int, frame: Any) -> None:
+        """Handles a signal.
+
+        Raises:
+            Interrupted: Unless batches are being trained and this is the first signal.
+            KeyboardInterrupt: Instead, if there are several processes.
+        """
+        waits, self.received = self.training and self.received is None, signum
+        if waits:
+            # Not print: the signal may have come in the middle of another print.
+            os.write(2, b"\nStopping after this batch, to save a checkpoint. The same signal again stops at once.\n")
+        elif self._processes > 1:
+            raise KeyboardInterrupt  # for which Lightning ends the processes that it has started
+        else:
+            raise Interrupted(signum)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """From here on signals wait for the end of a batch, unless there are several processes."""
+        self._processes = trainer.world_size
+        self.training = self._processes == 1 and not trainer.fast_dev_run  # type: ignore[attr-defined]
+        if threading.current_thread() is threading.main_thread() and not SLURMEnvironment.detect():
+            signal.signal(signal.SIGTERM, self.note)  # in place of Lightning's, which saves nothing
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Saves if a signal has been noted; the training stops at the next hook, when the batch has been logged too."""
+        if self.received is not None and self.training:
+            self._stop = self._saved(trainer, self.received)
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Stops."""
+        if self._stop is not None:
+            raise self._stop
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stops, if no further batch starts in this epoch."""
+        if self._stop is not None:
+            raise self._stop
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """A signal that came before stops here, and one in the validation at once; it has to be repeated then."""
+        if self.training or self._stop is not None:
+            self.training, self._stage = False, "validation"
+            if self.received is not None:
+                raise Interrupted(self.received)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Signals wait again."""
+        if self._stage == "validation":
+            self.training, self._stage = True, ""
+            # A validation that was begun twice leaves counters as if it were not over; see ``_validate_again``.
+            total: Any = trainer.fit_loop.epoch_loop.val_loop.batch_progress.total
+            total.processed = total.completed = total.started = total.ready
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Saves if a signal has interrupted a validation."""
+        self.training = False
+        if isinstance(exception, Interrupted) and self._stage == "validation":
+            saved = self._saved(trainer, exception.signum)
+            exception.checkpoint, exception.batches = saved.checkpoint, saved.batches
+
+    def _saved(self, trainer: Trainer, signum: int) -> Interrupted:
+        path = checkpoints_dir_of(trainer) / LAST_CHECKPOINT
+        checkpoint = trainer._checkpoint_connector.dump_checkpoint()
+        if self._stage == "validation":
+            _validate_again(checkpoint["loops"]["fit_loop"])
+        trainer.strategy.save_checkpoint(checkpoint, path)
+        return Interrupted(signum, path, trainer.global_step)
+
+
+def _validate_again(fit_loop: dict[str, Any]) -> None:
+    """Changes the counters of a validation that was interrupted to those of one that has just begun.
+
+    Lightning would continue it with the next batch, and then report the mean of the rest.
+    """
+    progress = fit_loop["epoch_loop.val_loop.batch_progress"]
+    none = {"ready": 0, "completed": 0, "started": 0, "processed": 0}
+    progress.update(total={**none, "ready": 1, "started": 1}, current=none, is_last_batch=False)
+
+
+@contextmanager
+def interruptible(
+    trainer: Trainer, resumed_by: Callable[[], str | None] = lambda: None
+) -> Iterator[SaveOnInterrupt]:
+    """Handles Ctrl-C and SIGTERM in the block, which trains with a trainer.
+
+    Args:
+        trainer: It gets a ``SaveOnInterrupt`` callback.
+        resumed_by: Returns the command that resumes the training, or ``None`` if it cannot be resumed.
+
+    Raises:
+        Interrupted: For either signal, where Lightning would exit with code 1, or go on.
+    """
+    callback = SaveOnInterrupt()
+    trainer.callbacks.append(callback)  # type: ignore[attr-defined]
+    former: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        former = {signum: signal.signal(signum, callback.note) for signum in SIGNALS}
+    try:
+        with _as_interrupted(trainer, callback):
+            yield callback
+    except Interrupted as stop:
+        stop.command = resumed_by()
+        raise
+    finally:
+        for signum, handler in former.items():
+            signal.signal(signum, handler)
+
+
+@contextmanager
+def _as_interrupted(trainer: Trainer, callback: SaveOnInterrupt) -> Iterator[None]:
+    """Raises ``Interrupted`` for all that Lightning may make of a signal."""
+    try:
+        yield
+    except (KeyboardInterrupt, SIGTERMException, SystemExit) as error:
+        if type(error) is SystemExit and not trainer.interrupted:
+            raise
+        default = signal.SIGTERM if isinstance(error, SIGTERMException) else signal.SIGINT
+        raise Interrupted(callback.received or default) from error
+
