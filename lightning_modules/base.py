@@ -111,8 +111,7 @@ class ZooModule(CheckedModule, ABC):
     ) -> Method:
         """Loads as Lightning does, also hyperparameters under former names, after the checks of ``checkpoint_io``."""
         with readable(checkpoint_path):
-            renames = cls.renamed_hyperparameters
-            former = hyperparameters_of(checkpoint_path, settings.get("weights_only")) if renames else {}
+            former = hyperparameters_of(checkpoint_path, settings.get("weights_only"))
             renamed = {key: value for key, value in cls.current_names(former).items() if key not in former}
             return super().load_from_checkpoint(checkpoint_path, **{**renamed, **cls.current_names(settings)})
 
