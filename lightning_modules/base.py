@@ -22,7 +22,7 @@ from lightning_modules.parts.sampling import CHUNK, check_labels, evaluating
 from lightning_modules.parts.schedules import Schedule
 from lightning_modules.runtime.checkpoint_io import write_atomically
 from lightning_modules.runtime.distributed import broadcast_buffers, gather_objects, raise_together, rank
-from lightning_modules.runtime.flags import planned_batches, refuse_unsupported_flags, refuse_unsupported_strategy
+from lightning_modules.runtime.flags import refuse_unsupported_flags, refuse_unsupported_strategy
 from lightning_modules.runtime.held_out import HeldOutModule
 from lightning_modules.runtime.random_states import RandomStates
 from lightning_modules.runtime.tracking_state import resume_run, save_run_id
@@ -208,19 +208,6 @@ class ZooModule(HeldOutModule, ABC):
         warnings.filterwarnings("ignore", "You have overridden `on_before_batch_transfer`", UserWarning)
         write_atomically(self.trainer)
 
-    def on_fit_start(self) -> None:
-        """Refuses a run that continues after the learning rate has reached zero.
-
-        Raises:
-            ValueError: If the planned number of batches is beyond the end of the learning-rate schedule.
-        """
-        end = self.lr_schedule.end
-        if end is not None and (planned := planned_batches(self.trainer)) is not None and planned > end:
-            raise ValueError(
-                f"The run is planned for {planned} batches, which is beyond decay_steps={end}, where the learning rate "
-                f"reaches zero; set decay_steps={planned} (--model.decay_steps), or null."
-            )
-
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Checks the first batch of every epoch."""
         if batch_idx == 0:
@@ -234,7 +221,8 @@ class ZooModule(HeldOutModule, ABC):
     on_test_batch_start = on_validation_batch_start
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restores the data spec unless a datamodule has set one, and the state of this process; resumes tracking."""
+        """Adds the data spec, the state of every process, and the id of the tracked run."""
+        super().on_save_checkpoint(checkpoint)
         broadcast_buffers(self)
         checkpoint["data_spec"] = self.data_spec.to_json() if self.has_data_spec else None
         save_run_id(self.trainer, checkpoint)
@@ -243,6 +231,8 @@ class ZooModule(HeldOutModule, ABC):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restores the data spec, unless a datamodule has set one, and the state of this process; resumes tracking."""
+        checkpoint["hyper_parameters"] = self.current_names(checkpoint.get("hyper_parameters", {}))
+        super().on_load_checkpoint(checkpoint)
         resume_run(self._trainer, checkpoint)
         if not self.has_data_spec and checkpoint.get("data_spec") is not None:
             self.data_spec = DataSpec.from_json(checkpoint["data_spec"])

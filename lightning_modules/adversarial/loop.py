@@ -163,6 +163,7 @@ class AdversarialModule(GenerativeModule):
 
     def on_train_start(self) -> None:
         """Puts restored gradients into place, which Lightning clears after it has loaded a checkpoint."""
+        super().on_train_start()
         parameters = dict(self.discriminator.named_parameters())
         for name, gradient in self.restored_gradients.items():
             parameters[name].grad = gradient.to(self.device)

@@ -151,6 +151,7 @@ class NCE(MeasuredNCE):
 
     def on_train_start(self) -> None:
         """Sets the noise density to evaluation mode, because it is not trained."""
+        super().on_train_start()
         self.noise_density.eval()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:

@@ -1,9 +1,10 @@
-"""Refuses flags of the Trainer that a method does not support, and names what to use instead."""
+"""Flags of the Trainer: refuses those that a method does not support, and follows the length of the run from them."""
 
 import math
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
+from lightning.pytorch.utilities import rank_zero_info
 
 
 def refuse_unsupported_flags(trainer: Trainer, module: LightningModule) -> None:
@@ -73,3 +74,45 @@ def planned_batches(trainer: Trainer) -> int | None:
         return None
     planned = trainer.estimated_stepping_batches
     return int(planned) if math.isfinite(planned) and planned >= 0 else None  # -1 for data without a length
+
+
+def check_length(trainer: Trainer, end: int | None) -> None:
+    """Refuses a run that would continue after the learning rate has reached zero.
+
+    Args:
+        trainer: The trainer that is about to train.
+        end: Number of batches after which the learning rate is zero, or ``None``.
+
+    Raises:
+        ValueError: If the run is planned, or its least length set, beyond the end, or a resumed run has reached it.
+    """
+    if end is None:
+        return
+    planned = max(planned_batches(trainer) or 0, _least_batches(trainer))
+    reached = trainer.global_step
+    if planned > end:
+        raise ValueError(
+            f"The run is planned for {planned} batches, which is beyond decay_steps={end}, where the learning rate "
+            f"reaches zero; set decay_steps={planned} (--model.decay_steps), or null."
+        )
+    if reached >= end:
+        raise ValueError(
+            f"The run has reached decay_steps={end} after {reached} batches, where the learning rate is zero; set "
+            "decay_steps to its new length (--model.decay_steps), or null."
+        )
+
+
+def stop_at_end(trainer: Trainer, end: int) -> None:
+    """Stops a run whose learning rate has reached zero after ``end`` batches, unless it ends there by itself."""
+    if planned_batches(trainer) != end and not trainer.should_stop:
+        trainer.should_stop = True
+        rank_zero_info(
+            f"Training stops after {trainer.global_step} batches: the learning rate has reached zero at "
+            f"decay_steps={end}. Set decay_steps to train longer."
+        )
+
+
+def _least_batches(trainer: Trainer) -> int:
+    epochs, batches = trainer.min_epochs or 0, trainer.num_training_batches
+    whole = math.ceil(batches / trainer.accumulate_grad_batches) * epochs if math.isfinite(batches) else 0
+    return max(trainer.min_steps or 0, whole)

@@ -6,20 +6,30 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule
 from lightning.pytorch.core.optimizer import LightningOptimizer
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from torch.optim import Optimizer
 
 from lightning_modules.parts.schedules import Constant, Schedule
 from lightning_modules.runtime.distributed import all_reduce_gradients, without_gradient_sync
+from lightning_modules.runtime.flags import check_length, stop_at_end
+from lightning_modules.runtime.loss_log import LossLoggingModule
+from lightning_modules.runtime.optimizer_settings import (
+    BatchSchedule,
+    Settings,
+    apply_settings,
+    check_same_optimizers,
+    settings_of,
+)
+from lightning_modules.runtime.resuming import changed_hyperparameters, check_weights_fit, is_resuming
 
 
 class NonFiniteLoss(FloatingPointError):
     """A loss became NaN or infinite; the message names the step, the term and the last good checkpoint."""
 
 
-class OptimizedModule(LightningModule):
+class OptimizedModule(LossLoggingModule):
     """Abstract: a ``training_step`` returns ``objective(terms)``, or under manual optimization calls ``descend``.
 
     Args:
@@ -35,25 +45,93 @@ class OptimizedModule(LightningModule):
             raise ValueError(f"clip_norm={clip_norm} must be positive, or null for no bound.")
         self.clip_norm, self.lr_schedule = clip_norm, lr_schedule or Constant()
         self.objective_terms: dict[str, Tensor] = {}
+        self.configured_settings: Settings | None = None
+        self.changes: list[str] = []
+        self._resumed: dict[str, Any] | None = None
 
-    @property
-    def batches_trained(self) -> int:
-        """Number of completed batches; unlike ``global_step`` it does not change within a training step."""
-        return self.trainer.fit_loop.epoch_loop._batches_that_stepped
+    # The run: its length, and how it continues
+
+    def on_fit_start(self) -> None:
+        """Refuses a run that continues after the learning rate has reached zero, or with other optimizers."""
+        if self.trainer.ckpt_path is None:  # otherwise the Trainer's estimate would read data before their position
+            check_length(self.trainer, self.lr_schedule.end)
+        elif self._resumed and self._resumed["optimizer_settings"] and self.configured_settings:
+            check_same_optimizers(self._resumed["optimizer_settings"], self.configured_settings)
+
+    def on_train_start(self) -> None:
+        """Refuses a resumed run as a new one, and gives its optimizers the settings that the method has now."""
+        check_length(self.trainer, self.lr_schedule.end)
+        if self._resumed is not None and self.configured_settings is not None:
+            self._use_own_settings(self._resumed, self.configured_settings)
+        self._resumed = None
+        for scheduler in [config.scheduler for config in self.trainer.lr_scheduler_configs]:
+            if isinstance(scheduler, BatchSchedule):
+                scheduler.move_to(self.trainer.global_step)
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Stops a run of unknown length, such as one limited by time, where the learning rate reaches zero."""
+        end = self.lr_schedule.end
+        if end is not None and self.trainer.global_step >= end:
+            stop_at_end(self.trainer, end)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds the method, the settings of its optimizers, and what resumed runs have changed."""
+        super().on_save_checkpoint(checkpoint)
+        own = {"method": type(self).__name__, "optimizer_settings": self.configured_settings, "changes": self.changes}
+        checkpoint.update(own)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Compares a run to resume with the module, and says which hyperparameters have changed.
+
+        Raises:
+            ValueError: If the weights do not fit the module.
+        """
+        super().on_load_checkpoint(checkpoint)
+        self.changes = list(checkpoint.get("changes", []))
+        if not is_resuming(self._trainer):
+            return
+        changed = changed_hyperparameters(self, checkpoint)
+        check_weights_fit(self, checkpoint, changed)
+        self._resumed = {key: checkpoint.get(key) for key in ("optimizer_settings", "lr_schedulers", "global_step")}
+        self._resumed["changed"] = bool(changed)
+        if changed:
+            values = {key: f"{now} (was {before})" for key, (before, now) in changed.items()}
+            self._say_changed(checkpoint["global_step"], values)
+
+    def _use_own_settings(self, resumed: dict[str, Any], configured: Settings) -> None:
+        former = resumed["optimizer_settings"]
+        if former is not None or resumed["changed"]:  # former versions did not write settings
+            applied = apply_settings(self.trainer.optimizers, configured, former)
+            if applied and not resumed["changed"]:  # by a module that was built directly, without hyperparameters
+                self._say_changed(resumed["global_step"], applied)
+        if resumed["lr_schedulers"] and self.lr_schedule == Constant():
+            for group in [group for optimizer in self.trainer.optimizers for group in optimizer.param_groups]:
+                group["lr"] = group["initial_lr"]
+
+    def _say_changed(self, batches: int, values: Mapping[str, Any]) -> None:
+        listed = ", ".join(f"{key}={value}" for key, value in values.items())
+        self.changes.append(f"Resumed after {batches} batches with {listed}.")
+        rank_zero_info(self.changes[-1])
 
     # One optimizer, stepped by Lightning
 
     def scheduled(self, optimizer: Optimizer) -> Any:
         """Returns what ``configure_optimizers`` returns for one optimizer under the learning-rate schedule."""
+        self.configured_settings = settings_of([optimizer])
         if self.lr_schedule == Constant():
             return optimizer
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self.lr_schedule)
+        schedule = BatchSchedule(optimizer, self.lr_factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def lr_factor(self, step: int) -> float:
+        """Returns the factor of the learning rate after ``step`` batches."""
+        return self.lr_schedule(step)
 
     def objective(self, terms: Mapping[str, Tensor]) -> Tensor:
         """Returns the sum of ``terms``, the loss of a ``training_step`` under automatic optimization, and logs them."""
         self.objective_terms = {name: value.detach() for name, value in terms.items()}
         self.log_losses(terms)
+        self.publish_losses()
         return functools.reduce(torch.add, terms.values())
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
@@ -77,8 +155,7 @@ class OptimizedModule(LightningModule):
 
         A scheduler object would count the steps of its own optimizer, which may not make one per batch.
         """
-        for group in [group for optimizer in optimizers for group in optimizer.param_groups]:
-            group["initial_lr"] = group["lr"]
+        self.configured_settings = settings_of(optimizers)
         return list(optimizers)
 
     @contextmanager
@@ -97,6 +174,7 @@ class OptimizedModule(LightningModule):
         for group in [group for optimizer in scheduled for group in optimizer.param_groups]:
             group["lr"] = group["initial_lr"] * factor
         yield
+        self.publish_losses()
         count_start()
         count_end()
 
@@ -182,19 +260,6 @@ class OptimizedModule(LightningModule):
             + (f"the last checkpoint is {saved}." if saved else "no checkpoint was written yet.")
             + " A lower learning rate is the usual remedy."
         )
-
-    def log_losses(self, terms: Mapping[str, Tensor], *, equal_everywhere: bool = False) -> None:
-        """Logs scalars under ``train/``, averaged over processes, every ``log_every_n_steps`` batches.
-
-        ``self.log`` takes half a millisecond per key, also on batches whose values the logger then drops.
-
-        Args:
-            terms: Name to scalar.
-            equal_everywhere: Whether the values are means over all processes already.
-        """
-        if (self.batches_trained + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
-            values = {f"train/{name}": value.detach() for name, value in terms.items()}
-            self.log_dict(values, sync_dist=not equal_everywhere)
 
 
 def do_nothing() -> None:
