@@ -130,7 +130,7 @@ def save_state(
         batches=batches or None,
         planned_batches=(planned_batches or None) if batches else None,
         training=dict(training or {}),
-        notes=notes or "",
+        notes=" ".join(filter(None, [notes, *module.changes])),
         curve=tuple(dict(row) for row in curve),
         versions=library_versions(),
     )

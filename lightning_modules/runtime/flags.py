@@ -8,15 +8,20 @@ from lightning.pytorch.utilities import rank_zero_info
 
 
 def refuse_unsupported_flags(trainer: Trainer, module: LightningModule) -> None:
-    """Refuses flags that Lightning does not support under manual optimization; the method has its own settings.
+    """Refuses flags that would have no effect, and those that Lightning does not support under manual optimization.
 
     Args:
         trainer: The trainer that is about to run.
         module: The module that it runs.
 
     Raises:
-        ValueError: Naming the flag and the hyperparameter that does the same.
+        ValueError: Naming the flag and, where there is one, the hyperparameter that does the same.
     """
+    if trainer.gradient_clip_algorithm == "value" and not trainer.gradient_clip_val:
+        raise ValueError(
+            "Trainer(gradient_clip_algorithm='value') has no effect without a bound: give gradient_clip_val, too. The "
+            "clip_norm of a method bounds the norm."
+        )
     if module.automatic_optimization:
         return
     name = type(module).__name__

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
+from lightning.pytorch.plugins import MixedPrecision
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from torch.optim import Optimizer
@@ -147,6 +148,32 @@ class OptimizedModule(LossLoggingModule):
             self.stop_as_not_finite(self.objective_terms | norm)
         if norm and self.clip_norm is not None and not self.trainer.gradient_clip_val:
             clip_gradients(parameters, self.clip_norm, norm["gradient_norm"])
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: int | float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clips as the Trainer was told to, by value or norm; Lightning itself refuses fused optimizers in bfloat16.
+
+        Raises:
+            ValueError: If gradients are scaled, under 16-bit precision, and the fused optimizer scales them back.
+        """
+        plugin = self.trainer.precision_plugin
+        if not gradient_clip_val or not isinstance(plugin, MixedPrecision) or not optimizer.defaults.get("fused"):
+            super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
+            return
+        if plugin.scaler is not None:
+            raise ValueError(
+                f"Trainer(gradient_clip_val={gradient_clip_val}) cannot be applied under precision="
+                f"{self.trainer.precision!r}, where gradients are scaled: use 'bf16-mixed', or do not clip."
+            )
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        if gradient_clip_algorithm == "value":
+            torch.nn.utils.clip_grad_value_(parameters, gradient_clip_val)
+        else:
+            torch.nn.utils.clip_grad_norm_(parameters, gradient_clip_val)
 
     # Several optimizers, stepped by the method
 
