@@ -212,7 +212,9 @@ def _identity(module: ZooModule) -> tuple[str, dict[str, Any]]:
 def _averaged_state(module: LightningModule, trainer: Trainer | None) -> dict[str, Tensor]:
     callbacks = [] if trainer is None else trainer.callbacks  # type: ignore[attr-defined]
     average = next((callback for callback in callbacks if isinstance(callback, EMA)), None)
-    return {} if average is None else average.averaged_state_dict(module)
+    if average is None or average.images == 0:  # as after processes that were spawned, which keep their averages
+        return {}
+    return average.averaged_state_dict(module)
 
 
 def _check_rebuilds(method: str, hyperparameters: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:
