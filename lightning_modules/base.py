@@ -22,7 +22,7 @@ from lightning_modules.parts.sampling import CHUNK, check_labels, evaluating
 from lightning_modules.parts.schedules import Schedule
 from lightning_modules.runtime.checkpoint_io import write_atomically
 from lightning_modules.runtime.distributed import broadcast_buffers, gather_objects, raise_together, rank
-from lightning_modules.runtime.flags import refuse_unsupported_flags, refuse_unsupported_strategy
+from lightning_modules.runtime.flags import refuse_half_precision, refuse_unsupported_flags, refuse_unsupported_strategy
 from lightning_modules.runtime.held_out import HeldOutModule
 from lightning_modules.runtime.random_states import RandomStates
 from lightning_modules.runtime.tracking_state import resume_run, save_run_id
@@ -151,6 +151,10 @@ class ZooModule(HeldOutModule, ABC):
         """Hook: returns a further reason why data do not fit, or ``None``; it follows the class name in the message."""
         return None
 
+    def half_precision_problem(self) -> str | None:
+        """Hook: returns why weights and data of 16 bits (``precision="bf16-true"``) do not suffice, as a sentence."""
+        return None
+
     def batch_problem(self, batch: Batch) -> str | None:
         """Hook: returns a further reason why a batch does not fit, as a sentence, such as a value of probability 0."""
         return None
@@ -200,6 +204,8 @@ class ZooModule(HeldOutModule, ABC):
         if spec is not None:
             self.check_data(spec)
             self.data_spec = spec
+        if stage == "fit":
+            refuse_half_precision(self.trainer, self, self.half_precision_problem())
         if stage == "fit" and not self.automatic_optimization:
             refuse_unsupported_strategy(self.trainer, num_optimizers=2)
             # The warning advises to keep the weights from before each step; here those from after it are wanted.

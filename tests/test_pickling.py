@@ -89,5 +89,5 @@ def test_it_is_sent_to_processes_that_are_started_anew() -> None:
     assert any(not torch.equal(a, b) for a, b in zip(before, module.parameters(), strict=True))
     assert state_of(module)
     # The averages stay in those processes: the weights of the last step are not taken for them.
-    assert average.images == 0
+    assert not average.is_started
     assert not zoo.save(module, "saved", samples=False).averaged

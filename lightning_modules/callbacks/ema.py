@@ -57,6 +57,11 @@ class EMA(Callback):
         self._averages: dict[str, Tensor] = {}
         self._swapped = False
 
+    @property
+    def is_started(self) -> bool:
+        """Whether there are averages: not before training, nor after processes that were spawned, which keep theirs."""
+        return bool(self._averages)
+
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuses a module that does not name the networks to average.
 

@@ -71,6 +71,28 @@ def refuse_unsupported_strategy(trainer: Trainer, num_optimizers: int) -> None:
     )
 
 
+def refuse_half_precision(trainer: Trainer, module: LightningModule, problem: str | None) -> None:
+    """Refuses weights and data of 16 bits where they do not suffice; mixed precision keeps both in float32.
+
+    Args:
+        trainer: The trainer that is about to fit.
+        module: The module that it trains.
+        problem: Why 16 bits do not suffice for the method, as a sentence, or ``None``.
+
+    Raises:
+        ValueError: Naming the precision and others that suffice.
+    """
+    if str(trainer.precision) not in ("16-true", "bf16-true"):
+        return
+    if len(module.hparams.get("step_shape") or ()) == 3:
+        problem = "16 bits do not represent the 256 grey values of a frame."
+    if problem is not None:
+        raise ValueError(
+            f"precision={trainer.precision!r} does not suffice for {type(module).__name__}: {problem} "
+            "Use 'bf16-mixed' or '32-true'."
+        )
+
+
 def planned_batches(trainer: Trainer) -> int | None:
     """Returns the number of batches that follows from the trainer's steps or epochs; ``None`` if neither is limited."""
     if trainer.max_steps != -1 and (trainer.max_epochs is None or trainer.max_epochs == -1):
