@@ -18,6 +18,7 @@ from zoo.cards import Card
 from zoo.compatibility import current_config, current_overrides
 from zoo.errors import ZooError
 from zoo.paths import recipes_dir
+from zoo.precision import RecipeTrainer, precision_of_run
 from zoo.record import TrainingRecord, held_out_measures
 from zoo.saving import check_target, save
 
@@ -47,6 +48,7 @@ class ZooCLI(LightningCLI):
             super().__init__(
                 ZooModule,
                 LightningDataModule,
+                trainer_class=RecipeTrainer,
                 subclass_mode_model=True,
                 subclass_mode_data=True,
                 seed_everything_default=0,
@@ -71,6 +73,11 @@ class ZooCLI(LightningCLI):
                 "trainer.plugins": [{"class_path": "lightning_modules.runtime.checkpoint_io.AtomicCheckpointIO"}],
             }
         )
+
+    def before_instantiate_classes(self) -> None:
+        """Settles the precision, so that the record of the run has it."""
+        trainer = self.config["trainer"]
+        trainer["precision"] = precision_of_run(trainer["precision"], self.config["ckpt_path"], trainer["accelerator"])
 
     def fit(self) -> None:
         """Trains, from the start or from ``--ckpt_path``."""

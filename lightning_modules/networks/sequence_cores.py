@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lightning_modules.networks.bfloat16 import lacks_bfloat16
+
 State = tuple[Tensor, ...]
 
 
@@ -48,7 +50,12 @@ class Recurrent(nn.Module):
         """Returns features and the state after the last step."""
         lstm = isinstance(self.layers, nn.LSTM)
         given = None if state is None else state if lstm else state[0]
-        features, after = self.layers(x, given)
+        if lstm and lacks_bfloat16(x):  # where torch has no such LSTM at all
+            with torch.autocast("cpu", enabled=False):
+                given = None if state is None else tuple(tensor.float() for tensor in state)
+                features, after = self.layers(x.float(), given)
+        else:
+            features, after = self.layers(x, given)
         return self.dropout(features), after if lstm else (after,)
 
     def keep_rows(self, state: State, rows: Tensor) -> State:

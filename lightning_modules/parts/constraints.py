@@ -29,7 +29,7 @@ def _allow_pickling(layer: nn.Module) -> None:
 
 def _reduced(layer: nn.Module, protocol: object) -> tuple[Any, ...]:
     original = type(layer).__mro__[1]
-    return _blank, (original,), nn.Module.__getstate__(layer), None, None, _filled  # type: ignore[attr-defined]
+    return _blank, (original,), nn.Module.__getstate__(layer), None, None, _filled
 
 
 def _blank(original: type[nn.Module]) -> nn.Module:

@@ -76,10 +76,10 @@ class OptimizedModule(LossLoggingModule):
             stop_at_end(self.trainer, end)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds the method, the settings of its optimizers, and what resumed runs have changed."""
+        """Adds method, precision, the settings of the optimizers, and what resumed runs have changed."""
         super().on_save_checkpoint(checkpoint)
-        own = {"method": type(self).__name__, "optimizer_settings": self.configured_settings, "changes": self.changes}
-        checkpoint.update(own)
+        checkpoint["method"], checkpoint["precision"] = type(self).__name__, str(self.trainer.precision)
+        checkpoint["optimizer_settings"], checkpoint["changes"] = self.configured_settings, self.changes
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Compares a run to resume with the module, and says which hyperparameters have changed.
@@ -95,6 +95,9 @@ class OptimizedModule(LossLoggingModule):
         check_weights_fit(self, checkpoint, changed)
         self._resumed = {key: checkpoint.get(key) for key in ("optimizer_settings", "lr_schedulers", "global_step")}
         self._resumed["changed"] = bool(changed)
+        began, now = checkpoint.get("precision", "unknown"), str(self.trainer.precision)
+        if began not in (now, "unknown"):
+            self._say_changed(checkpoint["global_step"], {"precision": f"{now} (was {began})"})
         if changed:
             values = {key: f"{now} (was {before})" for key, (before, now) in changed.items()}
             self._say_changed(checkpoint["global_step"], values)
