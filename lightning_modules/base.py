@@ -18,7 +18,7 @@ from torch import Generator, Tensor, nn
 from datamodules.spec import Batch, DataSpec
 from lightning_modules.parts.batches import read_batch
 from lightning_modules.parts.noise import Noise
-from lightning_modules.parts.sampling import CHUNK, check_labels, evaluating
+from lightning_modules.parts.sampling import CHUNK, check_labels, evaluating, given_condition
 from lightning_modules.parts.schedules import Schedule
 from lightning_modules.runtime.checkpoint_io import write_atomically
 from lightning_modules.runtime.distributed import broadcast_buffers, gather_objects, raise_together, rank
@@ -334,7 +334,7 @@ class GenerativeModule(ZooModule):
         else:
             conditions = check_labels(labels, len(z), self.class_probabilities).split(CHUNK)
         with evaluating(self):
-            return torch.cat([read(network(*pair)) for pair in zip(chunks, conditions, strict=True)])
+            return torch.cat([read(given_condition(network, *pair)) for pair in zip(chunks, conditions, strict=True)])
 
 
 def as_json(value: Any) -> Any:
