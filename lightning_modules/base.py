@@ -8,7 +8,6 @@ overridden freely.
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -23,7 +22,7 @@ from lightning_modules.parts.schedules import Schedule
 from lightning_modules.runtime.checkpoint_io import write_atomically
 from lightning_modules.runtime.distributed import broadcast_buffers, gather_objects, raise_together, rank
 from lightning_modules.runtime.flags import refuse_half_precision, refuse_unsupported_flags, refuse_unsupported_strategy
-from lightning_modules.runtime.held_out import HeldOutModule
+from lightning_modules.runtime.loaded import LoadedModule
 from lightning_modules.runtime.random_states import RandomStates
 from lightning_modules.runtime.tracking_state import resume_run, save_run_id
 
@@ -34,7 +33,7 @@ class MissingDataSpec(ValueError):
     """The data spec of a module was requested, but neither a datamodule nor a checkpoint has provided one."""
 
 
-class ZooModule(HeldOutModule, ABC):
+class ZooModule(LoadedModule, ABC):
     """Abstract: base of everything that trains on a datamodule. It defines no networks and no loss.
 
     Hyperparameters are plain JSON values, so that a module can be rebuilt from its checkpoint alone. Every random
@@ -53,8 +52,6 @@ class ZooModule(HeldOutModule, ABC):
     """Range of the images that the method models; it is compared with the range of the data before training."""
     batch_fields: tuple[str, ...] = ("x", "labels")
     """Fields of ``Batch`` in the order in which a loader of plain tuples yields them."""
-    renamed_hyperparameters: Mapping[str, str] = {}
-    """Maps former names of hyperparameters to current ones, so that old checkpoints and configs can be read."""
 
     def __init__(
         self, num_classes: int | None = None, lr_schedule: Schedule | None = None, clip_norm: float | None = None
@@ -101,22 +98,6 @@ class ZooModule(HeldOutModule, ABC):
         module.check_data(spec)
         module.data_spec = spec
         return module
-
-    @classmethod
-    def current_names(cls, hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns hyperparameters with former names replaced by current ones."""
-        return {cls.renamed_hyperparameters.get(key, key): value for key, value in hyperparameters.items()}
-
-    @classmethod
-    def load_from_checkpoint(  # type: ignore[override]
-        cls: type[Method], checkpoint_path: Any, **settings: Any
-    ) -> Method:
-        """Loads as Lightning does, and also accepts hyperparameters under their former names."""
-        if cls.renamed_hyperparameters and isinstance(checkpoint_path, (str, Path)) and Path(checkpoint_path).is_file():
-            former = torch.load(checkpoint_path, map_location="cpu", weights_only=True).get("hyper_parameters", {})
-            renamed = {key: value for key, value in cls.current_names(former).items() if key not in former}
-            settings = {**renamed, **settings}
-        return super().load_from_checkpoint(checkpoint_path, **settings)
 
     @classmethod
     def check_kind(cls, spec: DataSpec) -> None:
@@ -237,7 +218,6 @@ class ZooModule(HeldOutModule, ABC):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restores the data spec, unless a datamodule has set one, and the state of this process; resumes tracking."""
-        checkpoint["hyper_parameters"] = self.current_names(checkpoint.get("hyper_parameters", {}))
         super().on_load_checkpoint(checkpoint)
         resume_run(self._trainer, checkpoint)
         if not self.has_data_spec and checkpoint.get("data_spec") is not None:
