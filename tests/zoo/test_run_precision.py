@@ -1,5 +1,6 @@
 """Recipes are trained in bfloat16 where the machine has units for it, and a resumed run keeps its precision."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 import zoo
 from lightning_modules import TeacherForcing
 from lightning_modules.networks.bfloat16 import has_bfloat16_units
+from lightning_modules.networks.sequence_cores import CausalTransformer, ConvLSTM, Recurrent
 from tests.processes import result_of, started
 from tests.standins import quiet_trainer
 from tests.training import TinyData, train
@@ -175,3 +177,25 @@ def test_recurrent_networks_are_trained_in_bfloat16_also_without_units() -> None
     units, loss = result_of(*started(trained_in_bfloat16, environment=AVX2))
     assert not units
     assert 0 < loss < 10
+
+
+CORES: dict[str, Callable[[], Any]] = {
+    "lstm": lambda: Recurrent("lstm", 4, 8),
+    "gru": lambda: Recurrent("gru", 4, 8),
+    "transformer": lambda: CausalTransformer(4, 8, 1),
+    "conv_lstm": lambda: ConvLSTM(1, 4),
+}
+
+
+@pytest.mark.parametrize("name", CORES)
+@pytest.mark.parametrize("began_in_bfloat16", [True, False])
+def test_a_carried_state_goes_into_another_precision(name: str, began_in_bfloat16: bool) -> None:
+    """In streams a resumed run takes along the state of its last batch."""
+    core = CORES[name]()
+    x = torch.randn(2, 3, 1, 8, 8) if isinstance(core, ConvLSTM) else torch.randn(2, 3, 4)
+    expected, _ = core(x, core(x)[1])
+    with torch.autocast("cpu", torch.bfloat16, enabled=began_in_bfloat16):
+        _, state = core(x)
+    with torch.autocast("cpu", torch.bfloat16, enabled=not began_in_bfloat16):
+        found, _ = core(x, state)
+    torch.testing.assert_close(found.float(), expected, rtol=0.1, atol=0.05)
