@@ -48,9 +48,11 @@ def check_weights_fit(module: LightningModule, checkpoint: Mapping[str, Any], ch
     if written_by is not None and written_by != name:
         raise ValueError(f"The checkpoint is of a {written_by}, not of a {name}: resume it with the former.")
     own: Mapping[str, Tensor] = module.state_dict()
-    saved: Mapping[str, Tensor] = checkpoint["state_dict"]
+    saved: Mapping[str, Tensor] | None = checkpoint.get("state_dict")  # a sharded checkpoint has none
+    if saved is None or not module.strict_loading:
+        return
     wrong = [key for key in own.keys() | saved.keys() if _shape(own.get(key)) != _shape(saved.get(key))]
-    if not wrong or not module.strict_loading:
+    if not wrong:
         return
     if changes:
         listed = " and ".join(f"{key}={before} (now {now})" for key, (before, now) in changes.items())
