@@ -108,7 +108,7 @@ class OptimizedModule(LossLoggingModule):
             applied = apply_settings(self.trainer.optimizers, configured, former)
             if applied and not resumed["changed"]:  # by a module that was built directly, without hyperparameters
                 self._say_changed(resumed["global_step"], applied)
-        if resumed["lr_schedulers"] and self.lr_schedule == Constant():
+        if resumed["lr_schedulers"] and not self.trainer.lr_scheduler_configs:  # the schedule was left out
             for group in [group for optimizer in self.trainer.optimizers for group in optimizer.param_groups]:
                 group["lr"] = group["initial_lr"]
 

@@ -8,6 +8,8 @@ own. So the configured settings are kept in the checkpoint, and those that diffe
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import torch
+from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -81,10 +83,16 @@ def apply_settings(optimizers: Sequence[Optimizer], configured: Settings, former
         for at, (group, now) in enumerate(zip(optimizer.param_groups, own["groups"], strict=True)):
             restored = {**group, "lr": group.get("initial_lr", group["lr"])}
             before: Mapping[str, Any] = restored if former is None else former[position]["groups"][at]
-            different = {key: value for key, value in now.items() if key not in before or before[key] != value}
+            different = {key: value for key, value in now.items() if key not in before or _differ(before[key], value)}
             group.setdefault("initial_lr", group["lr"])
             group.update(different)
             if "lr" in different:
                 group["initial_lr"] = different["lr"]
             changed |= different
     return changed
+
+
+def _differ(before: Any, now: Any) -> bool:
+    if isinstance(before, Tensor) or isinstance(now, Tensor):
+        return not torch.equal(torch.as_tensor(before), torch.as_tensor(now))
+    return bool(before != now)
