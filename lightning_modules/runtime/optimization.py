@@ -56,18 +56,19 @@ class OptimizedModule(LossLoggingModule):
         """Refuses a run that continues after the learning rate has reached zero, or with other optimizers."""
         if self.trainer.ckpt_path is None:  # otherwise the Trainer's estimate would read data before their position
             check_length(self.trainer, self.lr_schedule.end)
+            self.changes = []
         elif self._resumed and self._resumed["optimizer_settings"] and self.configured_settings:
             check_same_optimizers(self._resumed["optimizer_settings"], self.configured_settings)
 
     def on_train_start(self) -> None:
         """Refuses a resumed run as a new one, and gives its optimizers the settings that the method has now."""
         check_length(self.trainer, self.lr_schedule.end)
-        if self._resumed is not None and self.configured_settings is not None:
-            self._use_own_settings(self._resumed, self.configured_settings)
-        self._resumed = None
-        for scheduler in [config.scheduler for config in self.trainer.lr_scheduler_configs]:
-            if isinstance(scheduler, BatchSchedule):
-                scheduler.move_to(self.trainer.global_step)
+        self._set_optimizers()
+
+    def on_fit_end(self) -> None:
+        """Does the same where a resumed run had no batch left to train: what is saved then has the settings, too."""
+        if self._resumed is not None:
+            self._set_optimizers()
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Stops a run of unknown length, such as one limited by time, where the learning rate reaches zero."""
@@ -101,6 +102,14 @@ class OptimizedModule(LossLoggingModule):
         if changed:
             values = {key: f"{now} (was {before})" for key, (before, now) in changed.items()}
             self._say_changed(checkpoint["global_step"], values)
+
+    def _set_optimizers(self) -> None:
+        if self._resumed is not None and self.configured_settings is not None:
+            self._use_own_settings(self._resumed, self.configured_settings)
+        self._resumed = None
+        for scheduler in [config.scheduler for config in self.trainer.lr_scheduler_configs]:
+            if isinstance(scheduler, BatchSchedule):
+                scheduler.move_to(self.trainer.global_step)
 
     def _use_own_settings(self, resumed: dict[str, Any], configured: Settings) -> None:
         former = resumed["optimizer_settings"]

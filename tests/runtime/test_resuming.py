@@ -74,6 +74,16 @@ def test_hyperparameters_of_optimizers_are_those_given_on_resume(
     assert saved["changes"] == [line]
 
 
+@pytest.mark.parametrize("method", ["WGANGP", "VAE", "PixelCNNPlusPlus"])
+def test_the_record_is_right_also_where_nothing_is_left_to_train(method: str) -> None:
+    run(*build(method, **decaying(method, 20)), BEFORE).save_checkpoint("before.ckpt")
+    resumed = run(*build(method, **decaying(method, 20), lr=1e-6), BEFORE, ckpt_path="before.ckpt")
+    resumed.save_checkpoint("after.ckpt")
+    saved = torch.load("after.ckpt", weights_only=True)
+    assert saved["hyper_parameters"]["lr"] == 1e-6
+    assert {group["initial_lr"] for state in saved["optimizer_states"] for group in state["param_groups"]} == {1e-6}
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_nothing_is_said_or_set_where_nothing_changes(method: str, caplog: pytest.LogCaptureFixture) -> None:
     """Another rate, which a user's callback has set, is kept."""
