@@ -16,6 +16,8 @@ from lightning_modules import METHODS
 from lightning_modules.base import ZooModule
 from lightning_modules.parts.penalties import WeightedTerm, r1
 from tests.adversarial import tiny_loop
+from tests.processes import on_two
+from tests.runtime.losses_on_processes import losses_of
 from tests.standins import quiet_trainer
 from tests.training import GLOBAL_BATCH, TinyData, build, data_of
 
@@ -208,3 +210,11 @@ def test_a_trainer_that_logs_nothing_trains(method: str) -> None:
     trained_steps.fit(module, TinyData(shape, GLOBAL_BATCH))
     assert trained_steps.global_step == 2
     assert trained(method, max_steps=2, log_every_n_steps=0).global_step == 2
+
+
+@pytest.mark.parametrize(("method", "monitored"), [("WGANGP", "train/discriminator"), ("VAE", "train/reconstruction")])
+def test_monitored_losses_are_equal_on_all_processes(method: str, monitored: str) -> None:
+    (epochs, losses), other = on_two(losses_of, method, monitored)
+    assert (epochs, losses) == other
+    assert epochs == 2
+    assert monitored in losses
