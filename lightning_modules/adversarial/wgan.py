@@ -35,7 +35,7 @@ class WGAN(AdversarialModule):
         bursts: 100 critic steps before each of the first 25 generator steps and before every 500th.
         weight_clip: Bound on every weight of the discriminator after each of its steps.
         lr: Learning rate of both players.
-        discriminator_lr: Learning rate of the critic instead of ``lr``, or ``None`` (two time-scales).
+        discriminator_lr: Learning rate of the discriminator instead of ``lr``, or ``None``.
         decay_steps: Batches after which the learning rates have fallen linearly to zero, or ``None``.
         clip_norm: Largest norm of each player's gradient, or ``None``.
         accumulate_batches: Batches whose gradients are accumulated for one step of each player.
