@@ -57,7 +57,7 @@ class ZooDataModule(LightningDataModule):
         """Returns the loader of the training split, shuffled; see ``TrainingLoader``, also for errors."""
         rank, world_size = self._place()
         loader = TrainingLoader(
-            self.training_source(self.batch_size * world_size),
+            self.source("train") if (layout := self.training_layout(self.batch_size * world_size)) is None else layout,
             self.batch_size,
             self.seed,
             self.transform,
@@ -72,9 +72,13 @@ class ZooDataModule(LightningDataModule):
             self._state_to_load = None
         return loader
 
-    def training_source(self, size: int) -> Source:
-        """Returns the training examples; overridden where their layout depends on the ``size`` of a global batch."""
-        return self.source("train")
+    def training_layout(self, size: int) -> Source | None:
+        """Hook: returns the training examples if their layout depends on the ``size`` of a global batch."""
+        return None
+
+    def evaluation_batch_size(self, split: str, world_size: int) -> int | None:
+        """Hook: returns the examples per process and held-out batch where they are not ``batch_size``."""
+        return None
 
     def val_dataloader(self) -> EvaluationLoader | list[EvaluationLoader]:
         """Returns the loader of the validation split, in order; an empty list where the split is empty."""
@@ -112,8 +116,9 @@ class ZooDataModule(LightningDataModule):
         source = self.source(split)
         if len(source) == 0:
             return []
-        key = self.noise_key(split)
-        return EvaluationLoader(source, self.batch_size, key, self.transform, self.noise, *self._place())
+        rank, world_size = self._place()
+        size = self.evaluation_batch_size(split, world_size) or self.batch_size
+        return EvaluationLoader(source, size, self.noise_key(split), self.transform, self.noise, rank, world_size)
 
     def _place(self) -> tuple[int, int]:
         if self.trainer is not None:

@@ -16,8 +16,9 @@ from torch import Generator, Tensor, nn
 
 from datamodules.spec import Batch, DataSpec
 from lightning_modules.parts.batches import read_batch
+from lightning_modules.parts.conditions import given_condition
 from lightning_modules.parts.noise import Noise
-from lightning_modules.parts.sampling import CHUNK, check_labels, evaluating, given_condition
+from lightning_modules.parts.sampling import CHUNK, check_labels, evaluating
 from lightning_modules.parts.schedules import Schedule
 from lightning_modules.runtime.checkpoint_io import write_atomically
 from lightning_modules.runtime.distributed import broadcast_buffers, gather_objects, raise_together, rank
@@ -58,6 +59,7 @@ class ZooModule(LoadedModule, ABC):
     ) -> None:
         super().__init__(lr_schedule, clip_norm)
         self.noise, self.num_classes = Noise(), num_classes
+        self.restored_state: Mapping[str, Tensor] | None = None
         self._data_spec: DataSpec | None = None
 
     # Data
@@ -208,7 +210,7 @@ class ZooModule(LoadedModule, ABC):
     on_test_batch_start = on_validation_batch_start
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds the data spec, the state of every process, and the id of the tracked run."""
+        """Adds the data spec, the id of the tracked run, and the states of all processes."""
         super().on_save_checkpoint(checkpoint)
         broadcast_buffers(self)
         checkpoint["data_spec"] = self.data_spec.to_json() if self.has_data_spec else None
@@ -224,7 +226,16 @@ class ZooModule(LoadedModule, ABC):
             self.data_spec = DataSpec.from_json(checkpoint["data_spec"])
         states = checkpoint.get("rank_states", [])
         if rank() < len(states):  # another number of processes is refused when the run is resumed
-            self.load_rank_state(states[rank()])
+            self.restored_state = states[rank()]
+            self.load_rank_state(self.restored_state)
+        self.batches_before = int(checkpoint.get("global_step", 0))
+
+    def on_train_start(self) -> None:
+        """Restores the state of this process on its device: the module was on the CPU when its checkpoint was read."""
+        super().on_train_start()
+        if self.restored_state is not None:
+            self.load_rank_state({key: value.to(self.device) for key, value in self.restored_state.items()})
+        self.restored_state = None
 
     def rank_state(self) -> dict[str, Tensor]:
         """Hook: returns the state that each process keeps for itself: persistent chains, replay buffers.

@@ -9,16 +9,19 @@ from collections.abc import Callable, Iterator
 from importlib import import_module
 from typing import Any
 
-from lightning.pytorch import LightningModule
+from lightning.pytorch import LightningDataModule, LightningModule
 
+import datamodules
 import lightning_modules
+import zoo
 from lightning_modules import FAMILIES, METHODS
 from lightning_modules.adversarial.loop import AdversarialModule
 from lightning_modules.base import ZooModule
 from lightning_modules.latent.latent_variable import LatentVariableModule
 
-LIGHTNING_HOOKS = {name for name in dir(LightningModule) if not name.startswith("_")}
-"""Public methods of Lightning's own module, which it calls or which users call."""
+LIGHTNING_HOOKS = {name for base in (LightningModule, LightningDataModule) for name in dir(base) if name[0] != "_"}
+"""Public methods of Lightning's own bases, which it calls or which users call."""
+LIGHTNING_BASES = (LightningModule, LightningDataModule)
 OVERRIDDEN_FREELY = {
     "__init__",  # each class has its own hyperparameters
     "hyperparameters_for",  # families add what else the data decide
@@ -33,11 +36,13 @@ BUILT_DIRECTLY = {
 
 
 def classes_of_the_house() -> list[type]:
-    """Returns all classes that a module of the package defines."""
+    """Returns all classes that a module of the packages defines."""
     found: dict[type, None] = {}
-    for place in pkgutil.walk_packages(lightning_modules.__path__, "lightning_modules."):
-        members = vars(import_module(place.name)).values()
-        found |= {value: None for value in members if inspect.isclass(value) and value.__module__ == place.name}
+    for package in (lightning_modules, datamodules, zoo):
+        for place in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            if place.name != "zoo.__main__":
+                members = vars(import_module(place.name)).values()
+                found |= {value: None for value in members if inspect.isclass(value) and value.__module__ == place.name}
     return list(found)
 
 
@@ -92,7 +97,7 @@ def broken_rules(classes: list[type]) -> Iterator[tuple[str, str, str]]:
                 continue
             if getattr(member, "__isabstractmethod__", False) or is_hook(function):
                 continue
-            if name in LIGHTNING_HOOKS and issubclass(base, LightningModule) and calls_of_super(override) == 1:
+            if name in LIGHTNING_HOOKS and issubclass(base, LIGHTNING_BASES) and calls_of_super(override) == 1:
                 continue
             yield base.__name__, name, subclass.__name__
 

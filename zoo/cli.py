@@ -1,13 +1,11 @@
 """Training from a recipe: LightningCLI with the zoo's settings and all of its overrides."""
 
-import atexit
 import logging
 import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 
 import yaml
 from lightning.pytorch import LightningDataModule, Trainer
@@ -15,7 +13,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from lightning_modules.base import ZooModule
 from zoo.cards import Card
-from zoo.compatibility import current_config, current_overrides
+from zoo.compatibility import current_file, current_overrides
 from zoo.errors import ZooError
 from zoo.paths import recipes_dir
 from zoo.precision import RecipeTrainer, precision_of_run
@@ -55,7 +53,7 @@ class ZooCLI(LightningCLI):
                 save_config_kwargs={"overwrite": True},
                 auto_configure_optimizers=False,
                 run=False,
-                args=["--config", _current_file(recipe), *current_overrides(overrides, _method_of(recipe))],
+                args=["--config", current_file(recipe), *current_overrides(overrides, _method_of(recipe))],
             )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -85,18 +83,6 @@ class ZooCLI(LightningCLI):
         for logger in self.trainer.loggers:
             logger.log_hyperparams({part: recipe[part] for part in ("seed_everything", "model", "data", "trainer")})
         self.trainer.fit(self.model, self.datamodule, ckpt_path=self.config["ckpt_path"], weights_only=True)
-
-
-def _current_file(recipe: Path) -> str:
-    """Returns the path of a recipe, or of a copy in which former names are replaced by current ones."""
-    config = yaml.safe_load(recipe.read_text(encoding="utf-8"))
-    current = current_config(config)
-    if current == config:
-        return str(recipe)
-    with NamedTemporaryFile("w", suffix=".yaml", delete=False, encoding="utf-8") as file:
-        yaml.safe_dump(current, file, sort_keys=False)
-    atexit.register(Path(file.name).unlink, missing_ok=True)
-    return file.name
 
 
 def _method_of(recipe: Path) -> str:

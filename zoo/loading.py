@@ -237,6 +237,7 @@ def set_data_spec(module: ZooModule, values: Any, source: Path) -> None:
 
 
 def _restore(module: ZooModule, card: Card) -> None:
+    module.batches_before = card.batches or 0
     if card.data_spec is not None:
         set_data_spec(module, card.data_spec, card.path)
     statistics = card.path / STATISTICS_FOLDER

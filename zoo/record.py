@@ -48,7 +48,7 @@ class TrainingRecord(Callback):
         """Returns the examples seen, the minutes and, for a game, the generator's steps."""
         values: dict[str, float] = {"examples": self.examples, "minutes": round(self._elapsed() / 60, 1)}
         if isinstance(module, AdversarialModule):
-            values["generator_updates"] = module.schedule.generator_updates(batches)
+            values["generator_updates"] = module.generator_updates(batches)
         return values
 
     def state_dict(self) -> dict[str, Any]:

@@ -45,11 +45,10 @@ class TransposedRolls(SequenceSource):
         shifts = torch.randint(-self.most, self.most + 1, (len(self),), generator=generator)
         return TransposedRolls(self.rolls, self.most, self.seed, shifts)
 
-    def padded(self, indices: Tensor) -> Tensor:
-        """Returns the shifted rolls at ``indices``, padded to the longest; no note may leave the keyboard."""
-        rolls = super().padded(indices)
+    def changed(self, batch: Tensor, indices: Tensor) -> Tensor:
+        """Returns the shifted rolls; no note may leave the keyboard."""
         columns = (torch.arange(NUM_NOTES) - self.shifts[indices, None]) % NUM_NOTES
-        return rolls.gather(2, columns[:, None].expand_as(rolls))
+        return batch.gather(2, columns[:, None].expand_as(batch))
 
 
 class PianoRolls(SequenceDataModule):

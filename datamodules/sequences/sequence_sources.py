@@ -86,6 +86,8 @@ class SequenceSource:
         have little padding. The batches then come in random order. The examples that are left over at the end, too few
         for a batch, are chosen without regard to length.
         """
+        if (fixed := self.fixed_order()) is not None:
+            return fixed
         order = torch.randperm(len(self), generator=generator)
         if bool((self.lengths == self.lengths[0]).all()):
             return order
@@ -109,11 +111,23 @@ class SequenceSource:
         batch = self.values.index_select(0, flat).view(*positions.shape, *self.values.shape[1:])
         if not bool(inside.all()):
             batch[~inside] = self.padding
-        return batch
+        return self.changed(batch, indices)
 
     def targets(self, indices: Tensor) -> dict[str, Tensor]:
-        """Returns the lengths, int64 (n,)."""
-        return {"lengths": self.lengths[indices]}
+        """Returns the lengths, int64 (n,), and ``further_targets``."""
+        return {"lengths": self.lengths[indices], **self.further_targets(indices)}
+
+    def fixed_order(self) -> Tensor | None:
+        """Hook: returns the order of all examples in training, int64 (N,), or ``None`` for a random one."""
+        return None
+
+    def further_targets(self, indices: Tensor) -> dict[str, Tensor]:
+        """Hook: returns fields of a batch besides ``x`` and ``lengths``, by name, of the examples at ``indices``."""
+        return {}
+
+    def changed(self, batch: Tensor, indices: Tensor) -> Tensor:
+        """Hook: returns the padded sequences at ``indices`` as they are to be read, of the same shape."""
+        return batch
 
 
 class RandomWindows(SequenceSource):
@@ -179,13 +193,13 @@ class Streams(SequenceSource):
         bounds = row_bounds[:-1] + torch.cat([cuts.expand(-1, rows), row_lengths[None]])  # (num + 1, rows)
         return cls(values, bounds[:-1].flatten(), bounds.diff(dim=0).flatten(), rows)
 
-    def order(self, generator: torch.Generator, size: int) -> Tensor:
+    def fixed_order(self) -> Tensor:
         """Returns the indices in rising order: the first window of every row, then the second of every row, ..."""
         return torch.arange(len(self))
 
-    def targets(self, indices: Tensor) -> dict[str, Tensor]:
-        """Returns the lengths, int64 (n,), and whether each row continues the previous batch, bool (n,)."""
-        return {**super().targets(indices), "continues": indices >= self.rows}
+    def further_targets(self, indices: Tensor) -> dict[str, Tensor]:
+        """Returns whether each row continues the previous batch, bool (n,)."""
+        return {"continues": indices >= self.rows}
 
 
 class TrainingStreams(Streams):

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datamodules.loader import EvaluationLoader, Source
+from datamodules.loader import Source
 from datamodules.sequences.sequence_base import SequenceDataModule, to_tokens
 from datamodules.sequences.sequence_sources import RandomWindows, SequenceSource, Streams, TrainingStreams, consecutive
 from datamodules.sequences.vocabulary import BYTES, decode, encode, read_text, vocabulary_of
@@ -116,15 +116,15 @@ class TextDataModule(SequenceDataModule):
             "test": self._held_out(self.tokens["test"]),
         }
 
-    def training_source(self, size: int) -> Source:
-        """Returns windows at random places, or as many streams as a global batch has rows, ``size``.
+    def training_layout(self, size: int) -> Source | None:
+        """Returns as many streams as a global batch has rows, ``size``, unless training takes windows.
 
         Raises:
             ValueError: If the text is too short for that many streams.
         """
-        source = self.source("train")
+        self.source("train")
         if self.training == "windows":
-            return source
+            return None
         return TrainingStreams(self.tokens["train"], self.window, size, self.seed)
 
     def text(self, split: str) -> str:
@@ -137,19 +137,21 @@ class TextDataModule(SequenceDataModule):
             return consecutive(tokens, self.window)
         return Streams.whole(tokens, self.window, self.evaluation_streams)
 
-    def _evaluation_loader(self, split: str) -> EvaluationLoader | list[EvaluationLoader]:
+    def evaluation_batch_size(self, split: str, world_size: int) -> int | None:
+        """Returns the streams of each process, if held-out text is read in streams.
+
+        Raises:
+            ValueError: If the processes cannot share the streams equally.
+        """
         source = self.source(split)
         if not isinstance(source, Streams):
-            return super()._evaluation_loader(split)
-        rank, world_size = self._place()
+            return None
         if source.rows % world_size:
             raise ValueError(
                 f"evaluation_streams={source.rows} cannot be shared equally by {world_size} processes: take a multiple "
                 "of their number."
             )
-        return EvaluationLoader(
-            source, source.rows // world_size, self.noise_key(split), self.transform, False, rank, world_size
-        )
+        return source.rows // world_size
 
 
 class TextFile(TextDataModule):

@@ -16,13 +16,15 @@ from torch.nn.utils import parametrize
 
 from datamodules.spec import Batch, DataSpec
 from lightning_modules.base import GenerativeModule
+from lightning_modules.parts.conditions import check_takes_labels, conditioned, given_condition, logits_of
 from lightning_modules.parts.critic_schedules import CriticSchedule, EveryNth
 from lightning_modules.parts.games import Game, in_full_precision
 from lightning_modules.parts.noise import Noise, draw_normal, fixed_normal, new_generator
 from lightning_modules.parts.optimizers import BuildOptimizer
 from lightning_modules.parts.penalties import WeightedTerm, weighted_terms
-from lightning_modules.parts.sampling import check_num_samples, choose_labels, given_condition, takes_condition
+from lightning_modules.parts.sampling import check_num_samples, choose_labels
 from lightning_modules.parts.schedules import Schedule
+from lightning_modules.runtime.optimization import check_parameters
 
 Terms = dict[str, Tensor]
 Stage = Callable[["AdversarialModule", int], bool]
@@ -45,7 +47,7 @@ def single_stage(module: "AdversarialModule", step: int) -> bool:
 
 
 class AdversarialModule(GenerativeModule):
-    """Alternates critic and generator steps; one batch is one critic step.
+    """Alternates critic and generator steps; one batch, or one window of accumulated batches, is one critic step.
 
     It can also be built directly, with any two networks. It then trains, samples and writes checkpoints, but the zoo
     refuses it, because a file cannot describe how to rebuild it; and it has no ``shape`` to compare with the data.
@@ -67,13 +69,14 @@ class AdversarialModule(GenerativeModule):
             growing networks need it.
         augment: Differentiable augmentation of all inputs of the discriminator.
         corrupt: Adds noise to all inputs of the discriminator, after augmentation.
-        stage: Called before every batch with this module and the number of batches; it may change the networks, and
-            returns whether the states of the optimizers are reset.
+        stage: Called before every batch with this module and the number of earlier batches, for all batches of a
+            window at its start. It may change the values and buffers of the networks, but not which parameters they
+            have; it returns whether the states of the optimizers are reset.
         schedule: After which critic steps the generator makes a step.
         num_classes: Number of classes of a class-conditional game, or ``None``.
-        lr_schedule: Factor of both learning rates, a function of the batch.
+        lr_schedule: Factor of both learning rates, a ``Schedule``.
         beta2: The second of Adam's decay rates as a function of the batch, or ``None`` to keep the optimizers' own.
-        clip_norm: Largest norm of each player's gradient, or ``None``.
+        clip_norm: Largest norm of each player's gradient, or ``None``; not applied under 16-bit gradient scaling.
         accumulate_batches: Batches whose gradients are accumulated for one step of each player.
         compile: Compiles both networks with ``torch.compile``. Penalties run uncompiled, because it does not support
             their second derivative.
@@ -126,10 +129,7 @@ class AdversarialModule(GenerativeModule):
                 f"The penalty {', '.join(self.penalties)} is a mean over independent examples, but batch normalisation "
                 "in the discriminator makes them depend on each other; build it without (batch_norm=false)."
             )
-        if num_classes is not None and not (takes_condition(generator) and takes_condition(discriminator)):
-            raise ValueError(
-                f"num_classes={num_classes} needs networks whose forward takes (x, labels); one of these takes x alone."
-            )
+        check_takes_labels(num_classes, generator, discriminator)
         # Convolutions in channels_last are a tenth to a third faster; other layers are not affected.
         self.to(memory_format=torch.channels_last)
         if compile:
@@ -161,8 +161,7 @@ class AdversarialModule(GenerativeModule):
 
     def logits(self, x: Tensor, condition: Tensor | None) -> Tensor:
         """Returns the discriminator's logits of examples, (N,), not in half precision; (N, 1) becomes (N,)."""
-        logits = in_full_precision(given_condition(self.discriminator, x, condition))
-        return logits.squeeze(1) if logits.ndim == 2 and logits.shape[1] == 1 else logits
+        return in_full_precision(logits_of(self.discriminator, x, condition))
 
     def averaged_networks(self) -> Mapping[str, nn.Module]:
         """Returns the generator, the only network that sampling uses."""
@@ -175,7 +174,7 @@ class AdversarialModule(GenerativeModule):
         super().on_train_start()
         parameters = dict(self.discriminator.named_parameters())
         for name, gradient in self.restored_gradients.items():
-            parameters[name].grad = gradient.to(self.device)
+            parameters[name].grad = gradient
         self.restored_gradients = {}
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
@@ -199,10 +198,7 @@ class AdversarialModule(GenerativeModule):
                 self.constrain(self.discriminator)
 
             self.real_batches.append((real, labels))
-            critic_steps = (step + 1) // self.accumulate_batches
-            if last and self.schedule.generator_updates(critic_steps) > self.schedule.generator_updates(
-                critic_steps - 1
-            ):
+            if self.generator_updates(step + 1) > self.generator_updates(step):
                 with self.toggled_optimizer(generator_optimizer):
                     generator_optimizer.zero_grad()
                     for real, labels in self.real_batches:
@@ -213,13 +209,24 @@ class AdversarialModule(GenerativeModule):
                 self.real_batches = []
 
     def begin_step(self, step: int, *optimizers: Any) -> None:
-        """Begins a new stage if one is due, and sets the scheduled beta2."""
-        starts_afresh = self.stage(self, step)
-        for optimizer in optimizers if starts_afresh else ():
-            optimizer.state.clear()
+        """Begins a new stage if one is due, and sets the scheduled beta2.
+
+        Raises:
+            ValueError: If the stage has changed which parameters the networks have.
+        """
+        if step % self.accumulate_batches == 0:  # within a window, gradients of two stages would be added
+            resets = [self.stage(self, later) for later in range(step, step + self.accumulate_batches)]
+            if self.stage is not single_stage:
+                check_parameters(optimizers, self.generator, self.discriminator)
+            for optimizer in optimizers if any(resets) else ():
+                optimizer.state.clear()
         if self.beta2 is not None:
             for group in [group for optimizer in optimizers for group in optimizer.param_groups]:
                 group["betas"] = (group["betas"][0], self.beta2(step))
+
+    def generator_updates(self, batches: int) -> int:
+        """Returns the number of generator steps made in the first ``batches`` batches."""
+        return self.schedule.generator_updates(batches // self.accumulate_batches)
 
     def real_examples(self, batch: Batch, step: int) -> tuple[Tensor, Tensor | None]:
         """Returns the real examples in channels_last, and their labels if the game is class-conditional."""
@@ -262,17 +269,21 @@ class AdversarialModule(GenerativeModule):
         """Returns the generator's loss on newly generated examples, and the weighted penalties that are due."""
         fake, z, fake_labels = self.draw_fakes(len(real), labels if self.game.relativistic else None)
         logits_real = None
-        if self.game.relativistic:
-            with torch.no_grad():
-                logits_real = self.logits(self.seen(real, step), labels)
-        logits_fake = self.logits(self.seen(fake, step), fake_labels)
+        with parametrize.cached():  # one power iteration for both, as in the discriminator's step
+            if self.game.relativistic:
+                with torch.no_grad():
+                    logits_real = self.logits(self.seen(real, step), labels)
+            logits_fake = self.logits(self.seen(fake, step), fake_labels)
         losses = {"generator": self.game.generator_loss(logits_fake, logits_real)}
         generator = partial(conditioned, self.generator, fake_labels)
-        return losses, self.penalty_terms(self.generator_penalties, step, generator, z)
+        updates = self.generator_updates(step)
+        return losses, self.penalty_terms(self.generator_penalties, step, generator, z, count=updates)
 
-    def penalty_terms(self, penalties: Mapping[str, WeightedTerm], step: int, *arguments: Any) -> Terms:
+    def penalty_terms(
+        self, penalties: Mapping[str, WeightedTerm], step: int, *arguments: Any, count: int | None = None
+    ) -> Terms:
         """Returns the penalties that are due in this batch, each times its weight, computed in float32."""
-        due = {name: (term, weight) for name, term in penalties.items() if (weight := term.weight_at(step))}
+        due = {name: (term, weight) for name, term in penalties.items() if (weight := term.weight_at(step, count))}
         with torch.autocast(self.device.type, enabled=False):
             return {name: weight * term.term(*arguments, self.noise) for name, (term, weight) in due.items()}
 
@@ -337,8 +348,3 @@ class AdversarialModule(GenerativeModule):
         generator = generator or new_generator()
         labels = choose_labels(labels, num_samples, self.class_probabilities, generator)
         return self.decode(self.sample_latent(num_samples, generator=generator), labels=labels)
-
-
-def conditioned(network: nn.Module, condition: Tensor | None, x: Tensor) -> Tensor:
-    """Returns the network's output for x and class labels (int64 (N,), or ``None``), without ``torch.compile``."""
-    return network.forward(x, condition) if takes_condition(network) else network.forward(x)

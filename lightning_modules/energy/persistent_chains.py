@@ -19,6 +19,7 @@ class PersistentChains(LikelihoodModule):
 
     def on_train_end(self) -> None:
         """Updates the buffer, so that the module samples as its last checkpoint does."""
+        super().on_train_end()
         self.keep_chains()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

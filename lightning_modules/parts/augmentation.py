@@ -64,7 +64,13 @@ class DiffAugment:
         self.policies, self.probability = tuple(policies), probability
 
     def __call__(self, x: Tensor, step: int, noise: Noise) -> Tensor:
-        """Returns augmented images, of the shape of x (N, C, H, W)."""
+        """Returns augmented images, of the shape of x (N, C, H, W).
+
+        Raises:
+            ValueError: If x are not images.
+        """
+        if x.ndim != 4:
+            raise ValueError(f"DiffAugment transforms images of shape (N, C, H, W), not examples of {list(x.shape)}.")
         probability = self.probability(step) if callable(self.probability) else self.probability
         for name in self.policies:
             chosen = noise.uniform(len(x), device=x.device) < probability

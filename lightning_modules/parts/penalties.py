@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from lightning_modules.parts.double_backward import fast_double_backward
+from lightning_modules.parts.double_backward import fast_double_backward, input_gradient
 from lightning_modules.parts.noise import Noise
 
 Critic = Callable[[Tensor], Tensor]
@@ -24,21 +24,32 @@ class WeightedTerm(NamedTuple):
     """A penalty with its weight in a loss.
 
     Args:
-        weight: Its weight, or a function of the number of earlier batches.
+        weight: Its weight, or a function of the number of earlier batches; at least 0.
         term: The penalty.
-        every: Period in batches: the penalty is computed once per period, with its weight times the period (lazy
-            regularisation; Karras et al., 2020, https://arxiv.org/abs/1912.04958).
+        every: Period in critic batches, or in steps of the generator: the penalty is computed once per period, with
+            its weight times the period (lazy regularisation; Karras et al., 2020, https://arxiv.org/abs/1912.04958).
     """
 
     weight: float | Callable[[int], float]
     term: Callable[..., Tensor]
     every: int = 1
 
-    def weight_at(self, step: int) -> float:
-        """Returns the weight in the batch after ``step`` others; 0 in batches without the penalty."""
-        if (step + 1) % self.every:
+    def weight_at(self, step: int, count: int | None = None) -> float:
+        """Returns the weight in the batch after ``step`` others; 0 where the penalty is not computed.
+
+        Args:
+            step: Number of earlier batches.
+            count: Number of earlier steps of the player, if its steps are not the batches.
+
+        Raises:
+            ValueError: If the weight is a function that returns a negative number.
+        """
+        if ((step if count is None else count) + 1) % self.every:
             return 0.0
-        return self.every * (self.weight(step) if callable(self.weight) else self.weight)
+        weight = self.weight(step) if callable(self.weight) else self.weight
+        if not weight >= 0:
+            raise ValueError(f"The weight of a penalty is {weight} after {step} batches; it must be at least 0.")
+        return self.every * weight
 
 
 def weighted_terms(terms: Mapping[str, Any] | None) -> dict[str, WeightedTerm]:
@@ -64,7 +75,7 @@ def gradient_norm(critic: Critic, x: Tensor) -> Tensor:
     x = x.detach().requires_grad_()
     with fast_double_backward():
         value = critic(x).sum()
-    (gradient,) = torch.autograd.grad(value, x, create_graph=True)
+    gradient = input_gradient(value, x)
     return (gradient.flatten(1).square().sum(1) + 1e-12).sqrt()
 
 

@@ -1,10 +1,7 @@
 """Helpers of every ``sample``: check the arguments, switch to evaluation mode, draw labels."""
 
-import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -80,21 +77,3 @@ def in_type_of(network: nn.Module, x: Tensor) -> Tensor:
     """Returns ``x`` in the type of the network's weights, such as float64; unchanged where there are none."""
     weight = next(network.parameters(), None)
     return x if weight is None else x.to(weight.dtype)
-
-
-def takes_condition(network: nn.Module) -> bool:
-    """Returns whether ``network(x, condition)`` is possible; an ``nn.Sequential`` takes x alone."""
-    forward = getattr(network, "_orig_mod", network).forward  # of a network that torch.compile has wrapped
-    return _takes_two(getattr(forward, "__func__", forward), hasattr(forward, "__func__"))
-
-
-def given_condition(network: nn.Module, x: Tensor, condition: Tensor | None) -> Tensor:
-    """Returns ``network(x, condition)``, or ``network(x)`` for a network that takes no condition and gets none."""
-    return network(x) if condition is None and not takes_condition(network) else network(x, condition)
-
-
-@lru_cache(maxsize=64)
-def _takes_two(forward: Callable[..., Any], bound: bool) -> bool:
-    kinds = [p.kind for p in inspect.signature(forward).parameters.values()]
-    places = sum(kind in (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD) for kind in kinds)
-    return places - bound >= 2 or inspect.Parameter.VAR_POSITIONAL in kinds

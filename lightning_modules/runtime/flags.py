@@ -4,6 +4,7 @@ import math
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 
 
@@ -17,6 +18,8 @@ def refuse_unsupported_flags(trainer: Trainer, module: LightningModule) -> None:
     Raises:
         ValueError: Naming the flag and, where there is one, the hyperparameter that does the same.
     """
+    if trainer.state.fn != TrainerFn.FITTING:
+        return
     if trainer.gradient_clip_algorithm == "value" and not trainer.gradient_clip_val:
         raise ValueError(
             "Trainer(gradient_clip_algorithm='value') has no effect without a bound: give gradient_clip_val, too. The "
@@ -34,7 +37,7 @@ def refuse_unsupported_flags(trainer: Trainer, module: LightningModule) -> None:
             continue
         remedy = (
             f"Give the method {own}={value} (--model.{own} {value}) in its place."
-            if own in module.hparams
+            if hasattr(module, own)
             else f"{name} has no such setting."
         )
         raise ValueError(

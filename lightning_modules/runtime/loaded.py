@@ -1,10 +1,9 @@
 """Loading a checkpoint: hyperparameters under former names, and the averaged weights that it may hold."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
+from lightning.fabric.utilities.cloud_io import _load as pl_load
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
@@ -42,10 +41,13 @@ class LoadedModule(HeldOutModule):
         Raises:
             ValueError: If averaged weights are wanted, and the file has none.
         """
-        if cls.renamed_hyperparameters and isinstance(checkpoint_path, (str, Path)) and Path(checkpoint_path).is_file():
-            former = torch.load(checkpoint_path, map_location="cpu", weights_only=True).get("hyper_parameters", {})
+        if cls.renamed_hyperparameters:
+            checkpoint = pl_load(checkpoint_path, map_location="cpu", weights_only=settings.get("weights_only"))
+            if hasattr(checkpoint_path, "seek"):
+                checkpoint_path.seek(0)
+            former = checkpoint.get("hyper_parameters", {})
             renamed = {key: value for key, value in cls.current_names(former).items() if key not in former}
-            settings = {**renamed, **settings}
+            settings = {**renamed, **cls.current_names(settings)}
         module = super().load_from_checkpoint(checkpoint_path, **settings)
         averages, module._averages = module._averages, {}
         if averaged and not averages:

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 PREFIX = "train/"
@@ -23,12 +24,21 @@ class LossLoggingModule(LightningModule):
         super().__init__()
         self.last_losses: dict[str, Tensor] = {}
         self._own_losses: set[str] = set()  # names of values that differ between processes
-        self._published_batches = -1
+        self._published_batches, self.batches_before = -1, 0
 
     @property
     def batches_trained(self) -> int:
-        """Number of completed batches; unlike ``global_step`` it does not change within a training step."""
-        return self.trainer.fit_loop.epoch_loop._batches_that_stepped
+        """Number of completed batches; unlike ``global_step`` it does not change within a training step.
+
+        Outside of ``Trainer.fit``: those that the weights were trained on, also where a checkpoint was loaded.
+        """
+        if self.trainer.state.fn == TrainerFn.FITTING:
+            return self.trainer.fit_loop.epoch_loop._batches_that_stepped
+        return self.batches_before
+
+    def on_train_end(self) -> None:
+        """Keeps the number of batches for a later evaluation."""
+        self.batches_before = self.batches_trained
 
     def log_losses(self, terms: Mapping[str, Tensor], *, equal_everywhere: bool = False) -> None:
         """Keeps scalars, which ``publish_losses`` logs under ``train/``; ``objective`` and ``counted_batch`` call it.

@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.plugins import MixedPrecision
 from lightning.pytorch.utilities import rank_zero_info
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lightning_modules.parts.schedules import Constant, Schedule
@@ -62,8 +62,9 @@ class OptimizedModule(LossLoggingModule):
 
     def on_train_start(self) -> None:
         """Refuses a resumed run as a new one, and gives its optimizers the settings that the method has now."""
-        check_length(self.trainer, self.lr_schedule.end)
-        self._set_optimizers()
+        if self._trainer is not None:  # without one there are no optimizers either
+            check_length(self.trainer, self.lr_schedule.end)
+            self._set_optimizers()
 
     def on_fit_end(self) -> None:
         """Does the same where a resumed run had no batch left to train: what is saved then has the settings, too."""
@@ -298,6 +299,16 @@ class OptimizedModule(LossLoggingModule):
             f"Training stopped at batch {self.batches_trained}: {broken}. The weights are those before this step; "
             + (f"the last checkpoint is {saved}." if saved else "no checkpoint was written yet.")
             + " A lower learning rate is the usual remedy."
+        )
+
+
+def check_parameters(optimizers: Iterable[Optimizer | LightningOptimizer], *networks: nn.Module) -> None:
+    """Raises ValueError unless the optimizers hold exactly the parameters of the networks."""
+    stepped = {p for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]}
+    if stepped != {p for network in networks for p in network.parameters()}:
+        raise ValueError(
+            "The networks have other parameters than when training began, and the optimizers do not hold the new ones: "
+            "build all layers at the start, and change only values and buffers later."
         )
 
 

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from lightning_modules import METHODS, WGAN
 from lightning_modules.adversarial.loop import AdversarialModule
 from lightning_modules.callbacks import EMA
+from lightning_modules.parts.conditions import takes_condition
 from lightning_modules.parts.games import GAMES, Game
 from lightning_modules.parts.penalties import PENALTIES
-from lightning_modules.parts.sampling import takes_condition
 from tests.adversarial import tiny_loop
 from tests.standins import quiet_trainer
 

@@ -9,7 +9,8 @@ from torch.nn import functional as F
 
 from datamodules import FashionMNIST
 from lightning_modules import RBM
-from lightning_modules.energy.partition import RBMPath, annealed_importance_sampling, linear
+from lightning_modules.energy.annealing_paths import RBMPath, linear
+from lightning_modules.energy.partition import annealed_importance_sampling
 
 CD_STEPS = 5
 CHAINS, TEMPERATURES = 100, 50

@@ -1,6 +1,7 @@
 """Files of former versions load, resume and run: see ``fixtures/README.md``."""
 
 import shutil
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -118,3 +119,23 @@ def test_a_program_finds_tracking_where_it_was() -> None:
     from lightning_modules.tracking import Tracking as Former
 
     assert Former is Tracking
+
+
+FORMER = {"WGAN": "clip", "ComposedGAN": "clip", "PixelCNNPlusPlus": "clip", "ProfessorForcing": "listen_above"}
+
+
+@pytest.mark.parametrize("name", FORMER)
+def test_former_hyperparameters_are_read_wherever_a_checkpoint_comes_from(name: str, tmp_path: Path) -> None:
+    checkpoint = torch.load(FIXTURES / "runs" / name / "last.ckpt", weights_only=True)
+    former = FORMER[name]
+    current = METHODS[name].renamed_hyperparameters[former]
+    assert former in checkpoint["hyper_parameters"]
+    checkpoint["hyper_parameters"][former] = 0.375
+    torch.save(checkpoint, tmp_path / "changed.ckpt")
+    content = (tmp_path / "changed.ckpt").read_bytes()
+    for place in (tmp_path / "changed.ckpt", BytesIO(content), (tmp_path / "changed.ckpt").as_uri()):
+        loaded = METHODS[name].load_from_checkpoint(place, weights_only=True)
+        assert loaded.hparams[current] == 0.375
+    for given in (former, current):
+        loaded = METHODS[name].load_from_checkpoint(tmp_path / "changed.ckpt", weights_only=True, **{given: 0.75})
+        assert loaded.hparams[current] == 0.75

@@ -10,8 +10,9 @@ from torch.nn import functional as F
 
 from lightning_modules.networks.dcgan import Discriminator
 from lightning_modules.networks.resnet import Discriminator as ResNetDiscriminator
+from lightning_modules.parts import double_backward
 from lightning_modules.parts.constraints import spectrally_normalized
-from lightning_modules.parts.double_backward import REPLACED, fast_double_backward
+from lightning_modules.parts.double_backward import REPLACED, fast_double_backward, input_gradient
 
 
 def second_gradients(network: nn.Module, x: Tensor, fast: bool) -> list[Tensor]:
@@ -23,7 +24,7 @@ def second_gradients(network: nn.Module, x: Tensor, fast: bool) -> list[Tensor]:
             value = network(x).sum()
     else:
         value = network(x).sum()
-    (gradient,) = torch.autograd.grad(value, x, create_graph=True)
+    gradient = input_gradient(value, x) if fast else torch.autograd.grad(value, x, create_graph=True)[0]
     (gradient.square().sum() + value.square()).backward()
     weights = [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in network.parameters()]
     return [value.detach(), gradient.detach(), *weights]
@@ -40,6 +41,17 @@ class Flattened(nn.Module):
         return self.head(self.layers(x))
 
 
+class KernelOfTheInput(nn.Module):
+    """Convolves images with a kernel that is computed from them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kernel = nn.Linear(2, 4 * 2 * 9)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.kernel(x.mean((0, 2, 3))).view(4, 2, 3, 3))
+
+
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "strides and padding": lambda: Flattened(
         nn.Conv2d(2, 4, 4, 2, 1), nn.LeakyReLU(0.2), nn.Conv2d(4, 3, 3), nn.ReLU()
@@ -50,6 +62,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "same padding": lambda: Flattened(nn.Conv2d(2, 4, 3, padding="same"), nn.LeakyReLU(), nn.Conv2d(4, 2, 1)),
     "curved activations": lambda: Flattened(nn.Conv2d(2, 4, 3), nn.Tanh(), nn.Conv2d(4, 4, 3), nn.Softplus()),
     "pooling": lambda: Flattened(nn.Conv2d(2, 4, 3), nn.ReLU(), nn.AvgPool2d(2), nn.Conv2d(4, 4, 3)),
+    "kernel of the input": lambda: Flattened(KernelOfTheInput(), nn.ReLU(), nn.Conv2d(4, 2, 3)),
     "spectral norm": lambda: spectrally_normalized(Discriminator([2, 8, 8], width=4).eval()),
     "dcgan": lambda: Discriminator([2, 8, 8], width=4),
     "resnet": lambda: ResNetDiscriminator([2, 8, 8], width=4),
@@ -89,11 +102,23 @@ def test_no_gradient_goes_through_the_forward_pass() -> None:
     x = torch.randn(2, 1, 8, 8, requires_grad=True)
     with fast_double_backward():
         value = network(x).sum()
-    (gradient,) = torch.autograd.grad(value, x, create_graph=True)
-    gradient.square().sum().backward()
+    input_gradient(value, x).square().sum().backward()
     biases = [p for name, p in network.features.named_parameters() if name.endswith("bias")]
     assert biases
     assert all(bias.grad is None for bias in biases)
+
+
+def test_the_first_backward_pass_computes_no_gradients_of_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[Any] = []
+    monkeypatch.setattr(double_backward, "kernel_gradient", lambda *arguments: calls.append(arguments))
+    network = Discriminator([1, 8, 8], width=4)
+    x = torch.randn(2, 1, 8, 8, requires_grad=True)
+    with fast_double_backward():
+        value = network(x).sum()
+    gradient = input_gradient(value, x)
+    assert calls == []
+    gradient.square().sum().backward()
+    assert len(calls) == sum(isinstance(layer, nn.Conv2d) for layer in network.modules()) > 0
 
 
 @pytest.mark.parametrize("value", [-float("inf"), -1.0, -0.0, 0.0, 2.0, float("inf")])

@@ -57,6 +57,11 @@ def test_it_counts_examples_and_generator_steps_and_keeps_the_metrics() -> None:
     assert not any("discriminator" in key for row in record.rows for key in row)  # a loss is no metric
 
 
+def test_accumulated_batches_make_one_step() -> None:
+    module = WGANGP(shape=[2], architecture="mlp", width=2, latent_dim=2, critic_steps=2, accumulate_batches=4)
+    assert TrainingRecord().cost(module, 24)["generator_updates"] == 3
+
+
 def test_it_continues_after_a_resume(tmp_path: Path) -> None:
     first = TrainingRecord()
     _, trainer = fit(first, 2)
