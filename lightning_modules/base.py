@@ -15,17 +15,18 @@ from lightning.pytorch import Callback
 from torch import Generator, Tensor, nn
 
 from datamodules.spec import Batch, DataSpec
+from lightning_modules.parts.conditions import given_condition
 from lightning_modules.parts.noise import Noise
 from lightning_modules.parts.sampling import CHUNK, check_labels, evaluating
 from lightning_modules.parts.schedules import Schedule
 from lightning_modules.runtime.checked_batches import CheckedModule
 from lightning_modules.runtime.checked_calls import ChecksCalls
-from lightning_modules.runtime.checkpoint_io import hyperparameters_of, readable, write_atomically
+from lightning_modules.runtime.checkpoint_checks import check_fits
+from lightning_modules.runtime.checkpoint_io import write_atomically
 from lightning_modules.runtime.distributed import broadcast_buffers, gather_objects, rank
-from lightning_modules.runtime.flags import planned_batches, refuse_unsupported_flags, refuse_unsupported_strategy
+from lightning_modules.runtime.flags import refuse_half_precision, refuse_unsupported_flags, refuse_unsupported_strategy
 from lightning_modules.runtime.prediction import PredictsSamples
 from lightning_modules.runtime.random_states import RandomStates
-from lightning_modules.runtime.resuming import METHOD, check_fits
 from lightning_modules.runtime.run_folder import PlainNames
 from lightning_modules.runtime.tracking_state import join_run, resume_run, save_run_id
 from lightning_modules.runtime.training_data import TrainingData
@@ -50,8 +51,6 @@ class ZooModule(CheckedModule, ABC):
         clip_norm: As in ``runtime.optimization``.
     """
 
-    renamed_hyperparameters: Mapping[str, str] = {}
-    """Maps former names of hyperparameters to current ones, so that old checkpoints and configs can be read."""
 
     def __init__(
         self, num_classes: int | None = None, lr_schedule: Schedule | None = None, clip_norm: float | None = None
@@ -101,21 +100,6 @@ class ZooModule(CheckedModule, ABC):
         return module
 
     @classmethod
-    def current_names(cls, hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns hyperparameters with former names replaced by current ones."""
-        return {cls.renamed_hyperparameters.get(key, key): value for key, value in hyperparameters.items()}
-
-    @classmethod
-    def load_from_checkpoint(  # type: ignore[override]
-        cls: type[Method], checkpoint_path: Any, **settings: Any
-    ) -> Method:
-        """Loads as Lightning does, also hyperparameters under former names, after the checks of ``checkpoint_io``."""
-        with readable(checkpoint_path):
-            former = hyperparameters_of(checkpoint_path, settings.get("weights_only"))
-            renamed = {key: value for key, value in cls.current_names(former).items() if key not in former}
-            return super().load_from_checkpoint(checkpoint_path, **{**renamed, **cls.current_names(settings)})
-
-    @classmethod
     def check_kind(cls, spec: DataSpec) -> None:
         """Raises ValueError unless the method models data of this kind."""
         if spec.kind not in cls.kinds:
@@ -150,6 +134,10 @@ class ZooModule(CheckedModule, ABC):
         """Hook: returns a further reason why data do not fit, or ``None``; it follows the class name in the message."""
         return None
 
+    def half_precision_problem(self) -> str | None:
+        """Hook: returns why weights and data of 16 bits (``precision="bf16-true"``) do not suffice, as a sentence."""
+        return None
+
     def configure_callbacks(self) -> Sequence[Callback]:
         """Attaches the callbacks that exact resume needs, so that a bare ``Trainer.fit`` has them."""
         refuse_unsupported_flags(self.trainer, self)  # here, because Lightning refuses them right after this hook
@@ -162,31 +150,20 @@ class ZooModule(CheckedModule, ABC):
         if spec is not None:
             self.check_data(spec)
             self.data_spec = spec
-        if stage != "fit":
+        if stage == "fit":
+            refuse_half_precision(self.trainer, self, self.half_precision_problem())
+        else:
             join_run(self.trainer)
-        elif not self.automatic_optimization:
+        if stage == "fit" and not self.automatic_optimization:
             refuse_unsupported_strategy(self.trainer, num_optimizers=2)
             # The warning advises to keep the weights from before each step; here those from after it are wanted.
             warnings.filterwarnings("ignore", "Using ModelCheckpoint with manual optimization", UserWarning)
         write_atomically(self.trainer)
 
-    def on_fit_start(self) -> None:
-        """Refuses a run that continues after the learning rate has reached zero.
-
-        Raises:
-            ValueError: If the planned number of batches is beyond the end of the learning-rate schedule.
-        """
-        end = self.lr_schedule.end
-        if end is not None and (planned := planned_batches(self.trainer)) is not None and planned > end:
-            raise ValueError(
-                f"The run is planned for {planned} batches, which is beyond decay_steps={end}, where the learning rate "
-                f"reaches zero; set decay_steps={planned} (--model.decay_steps), or null."
-            )
-
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds the names of the class and of the tracked run, the data spec, and the states of all processes."""
+        """Adds the data spec, the id of the tracked run, and the states of all processes."""
+        super().on_save_checkpoint(checkpoint)
         broadcast_buffers(self)
-        checkpoint[METHOD] = type(self).__name__
         checkpoint["data_spec"] = self.data_spec.to_json() if self.has_data_spec else None
         save_run_id(self.trainer, checkpoint)
         if own := self.rank_state():
@@ -195,6 +172,7 @@ class ZooModule(CheckedModule, ABC):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restores the data spec, unless a datamodule has set one, and the state of this process; resumes tracking."""
         check_fits(self, checkpoint, self._trainer)
+        super().on_load_checkpoint(checkpoint)
         resume_run(self._trainer, checkpoint)
         if not self.has_data_spec and checkpoint.get("data_spec") is not None:
             self.data_spec = DataSpec.from_json(checkpoint["data_spec"])
@@ -206,6 +184,7 @@ class ZooModule(CheckedModule, ABC):
 
     def on_train_start(self) -> None:
         """Restores the state of this process on its device: the module was on the CPU when its checkpoint was read."""
+        super().on_train_start()
         if self.restored_state is not None:
             self.load_rank_state({key: value.to(self.device) for key, value in self.restored_state.items()})
         self.restored_state = None
@@ -298,7 +277,7 @@ class GenerativeModule(PredictsSamples, ZooModule, ChecksCalls):
         else:
             conditions = check_labels(labels, len(z), self.class_probabilities).split(CHUNK)
         with evaluating(self):
-            return torch.cat([read(network(*pair)) for pair in zip(chunks, conditions, strict=True)])
+            return torch.cat([read(given_condition(network, *pair)) for pair in zip(chunks, conditions, strict=True)])
 
 
 def as_json(value: Any) -> Any:

@@ -61,6 +61,10 @@ class LikelihoodModule(GenerativeModule):
     def negative_log_likelihood(self, batch: Batch, indices: Tensor, stage: str) -> dict[str, Tensor]:
         """Returns -log p of each example in nats, (N,), by kind (see the class); arguments as in ``held_out``."""
 
+    def half_precision_problem(self) -> str | None:
+        """Names the digits that a likelihood needs; 16 bits also merge some of the 256 grey values."""
+        return "a likelihood needs the digits of float32."
+
     def diagnostics(self, batch: Batch, indices: Tensor, stage: str) -> Mapping[str, Weighted]:
         """Hook: returns further values that are measured on a batch; see ``held_out``."""
         return {}

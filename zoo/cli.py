@@ -21,6 +21,7 @@ from zoo.compatibility import current_file, current_overrides
 from zoo.data_fit import Fit, full_names, name_after, without_places
 from zoo.errors import ZooError
 from zoo.paths import recipes_dir
+from zoo.precision import RecipeTrainer, precision_of_run
 from zoo.recipe_defaults import with_defaults
 from zoo.record import TrainingRecord, held_out_measures
 from zoo.runs import RUNS, Origin, checkpoint_to_resume, find_run, resume_command
@@ -66,6 +67,7 @@ class ZooCLI(LightningCLI):
             super().__init__(
                 ZooModule,
                 LightningDataModule,
+                trainer_class=RecipeTrainer,
                 subclass_mode_model=True,
                 subclass_mode_data=True,
                 seed_everything_default=0,
@@ -98,7 +100,7 @@ class ZooCLI(LightningCLI):
         )
 
     def before_instantiate_classes(self) -> None:
-        """Fits the model to the data, names a run after data of one's own, and makes the logger write to its folder.
+        """Settles precision, fits the model to the data, names a run of one's own data, and places the logger's folder.
 
         A recipe also has a folder and a name for its logger, which those who copy the recipe forget to change. The
         command line may give it others.
@@ -107,6 +109,7 @@ class ZooCLI(LightningCLI):
             ZooError: If model and data contradict each other.
         """
         trainer = self.config["trainer"]
+        trainer["precision"] = precision_of_run(trainer["precision"], self.config["ckpt_path"], trainer["accelerator"])
         content = yaml.safe_load(self.recipe.read_text(encoding="utf-8"))
         fit = Fit(self.config, content if isinstance(content, dict) else {}, self.given)
         spec = fit.apply()

@@ -9,6 +9,7 @@ import torch
 
 from datamodules import LOCATIONS
 from lightning_modules.runtime.checkpoint_io import DamagedCheckpoint, UnusableCheckpoint, readable
+from lightning_modules.runtime.loaded import AVERAGES_KEY
 from lightning_modules.runtime.resuming import METHOD
 from zoo.cards import Card, not_plain
 from zoo.data_record import CLI_KEYS, plain_arguments
@@ -122,11 +123,10 @@ def _record(ckpt: Path, checkpoint: dict[str, Any]) -> TrainingRecord:
 
 
 def _averages(ckpt: Path, checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:
-    """Returns the averages of the EMA callback, whose state Lightning stores under the class's name."""
+    """Returns the averages of the first EMA callback."""
     own = checkpoint["state_dict"]
-    for key, state in checkpoint.get("callbacks", {}).items():
-        if not key.startswith("EMA"):
-            continue
+    if AVERAGES_KEY in checkpoint.get("callbacks", {}):
+        state = checkpoint["callbacks"][AVERAGES_KEY]
         averages = state.get("averages") if isinstance(state, Mapping) else None
         if not isinstance(averages, Mapping):
             raise ZooError(f"{ckpt}: the state of its EMA callback holds no averages.")

@@ -165,6 +165,8 @@ def _training(card: Card) -> str:
         costs = [f"{value:,} {markdown(name.replace('_', ' '))}" for name, value in card.training.items()]
         planned = f" of {card.planned_batches:,} planned" if card.planned_batches is not None else ""
         lines.append(f"- Batches: {card.batches:,}{planned}" + (f" ({', '.join(costs)})" if costs else ""))
+    if card.precision is not None:
+        lines.append(f"- Precision: {markdown(card.precision)}")
     lines.append("- Hyperparameters: " + code_span(json.dumps(dict(card.hyperparameters))))
     networks = ", ".join(f"{markdown(name)} {count:,}" for name, count in card.networks.items())
     lines.append(f"- Parameters: {card.parameters:,} ({networks})")

@@ -82,6 +82,7 @@ def save(
         datamodule=None if trainer is None else record_of(getattr(trainer, "datamodule", None)),
         batches=None if trainer is None else trainer.global_step,
         planned_batches=None if trainer is None else planned_batches(trainer),
+        precision=None if trainer is None else str(trainer.precision),
         name=name,
         metrics=metrics,
         recipe=recipe,
@@ -104,6 +105,7 @@ def save_state(
     overrides: Sequence[str] = (),
     batches: int | None = None,
     planned_batches: int | None = None,
+    precision: str | None = None,
     training: Mapping[str, float] | None = None,
     notes: str | None = None,
     curve: Sequence[Mapping[str, float]] = (),
@@ -113,11 +115,13 @@ def save_state(
     """Saves a checkpoint as ``save`` does, with the averaged weights and the record of the data as arguments."""
     method, hyperparameters = _identity(module)
     folder = Path(folder).expanduser()
-    state = plain_state(module.state_dict())
-    _check_rebuilds(method, hyperparameters, state)
+    expected = layout(build(method, hyperparameters, device="meta"))
+    state = _in_types_of(expected, plain_state(module.state_dict()))
+    _check_rebuilds(method, expected, state)
     if strange := sorted(set(averaged) - set(state)):
         raise ZooError(f"The averaged weights have {strange[0]!r}, which {method} does not have.")
-    state |= plain_state({AVERAGED + key: value for key, value in averaged.items()})
+    averaged = _in_types_of(expected, plain_state(averaged))
+    state |= {AVERAGED + key: value for key, value in averaged.items()}
     _check_finite(state)
     card = Card(
         name=name or folder.resolve().name,
@@ -133,8 +137,9 @@ def save_state(
         overrides=tuple(overrides),
         batches=batches or None,
         planned_batches=(planned_batches or None) if batches else None,
+        precision=precision if batches else None,
         training=dict(training or {}),
-        notes=notes or "",
+        notes=" ".join(filter(None, [notes, *module.changes])),
         curve=tuple(dict(row) for row in curve),
         versions=library_versions(),
         datamodule=datamodule,
@@ -228,11 +233,21 @@ def check_saveable(module: ZooModule) -> None:
 def _averaged_state(module: LightningModule, trainer: Trainer | None) -> dict[str, Tensor]:
     callbacks = [] if trainer is None else trainer.callbacks  # type: ignore[attr-defined]
     average = next((callback for callback in callbacks if isinstance(callback, EMA)), None)
-    return {} if average is None else average.averaged_state_dict(module)
+    return average.averaged_state_dict(module) if average is not None and average.is_started else {}
 
 
-def _check_rebuilds(method: str, hyperparameters: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:
-    expected = layout(build(method, hyperparameters, device="meta"))
+def _in_types_of(expected: Mapping[str, tuple[Any, torch.dtype]], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    # A run in float64 or bfloat16 has other types than the checkpoint, which is of float32.
+    def typed(key: str, value: Tensor) -> Tensor:
+        dtype = expected[key][1] if key in expected else value.dtype
+        return value.to(dtype) if value.is_floating_point() and dtype.is_floating_point else value
+
+    return {key: typed(key, value) for key, value in state.items()}
+
+
+def _check_rebuilds(
+    method: str, expected: Mapping[str, tuple[Any, torch.dtype]], state: Mapping[str, Tensor]
+) -> None:
     own = {key: (tuple(value.shape), value.dtype) for key, value in state.items()}
     wrong = sorted(key for key in set(own) | set(expected) if own.get(key) != expected.get(key))
     if wrong:

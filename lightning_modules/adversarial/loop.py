@@ -16,6 +16,7 @@ from torch.nn.utils import parametrize
 
 from datamodules.spec import Batch, DataSpec
 from lightning_modules.base import GenerativeModule
+from lightning_modules.parts.conditions import check_takes_labels, conditioned, given_condition, logits_of
 from lightning_modules.parts.critic_schedules import CriticSchedule, EveryNth
 from lightning_modules.parts.games import Game, in_full_precision
 from lightning_modules.parts.noise import Noise, draw_normal, fixed_normal, new_generator
@@ -55,8 +56,8 @@ class AdversarialModule(GenerativeModule):
 
     Args:
         generator: Maps codes (N, latent_dim) and a condition, class labels int64 (N,) or ``None``, to examples
-            (N, *shape).
-        discriminator: Maps examples and a condition to logits (N,).
+            (N, *shape). Without classes it may take the codes alone, as an ``nn.Sequential`` does.
+        discriminator: Maps examples and a condition, or the examples alone, to logits (N,) or (N, 1).
         game: The losses of both players.
         latent_dim: Size of the code z ~ N(0, I).
         generator_optimizer: Builds the generator's optimizer from its parameters.
@@ -128,6 +129,7 @@ class AdversarialModule(GenerativeModule):
                 f"The penalty {', '.join(self.penalties)} is a mean over independent examples, but batch normalisation "
                 "in the discriminator makes them depend on each other; build it without (batch_norm=false)."
             )
+        check_takes_labels(num_classes, generator, discriminator)
         # Convolutions in channels_last are a tenth to a third faster; other layers are not affected.
         self.to(memory_format=torch.channels_last)
         if compile:
@@ -155,7 +157,11 @@ class AdversarialModule(GenerativeModule):
 
     def forward(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
         """Maps codes (N, latent_dim) and class labels (int64 (N,), or ``None``) to examples (N, *shape)."""
-        return self.generator(z, condition)
+        return given_condition(self.generator, z, condition)
+
+    def logits(self, x: Tensor, condition: Tensor | None) -> Tensor:
+        """Returns the discriminator's logits of examples, (N,), not in half precision; (N, 1) becomes (N,)."""
+        return in_full_precision(logits_of(self.discriminator, x, condition))
 
     def averaged_networks(self) -> Mapping[str, nn.Module]:
         """Returns the generator, the only network that sampling uses."""
@@ -262,8 +268,8 @@ class AdversarialModule(GenerativeModule):
             fake, _, fake_labels = self.draw_fakes(len(real), labels if self.game.relativistic else None)
             real, fake = self.seen(real, step), self.seen(fake, step)
         with parametrize.cached():  # one power iteration for both, as in the paper; the penalty has a graph of its own
-            logits_real = in_full_precision(self.discriminator(real, labels))
-            logits_fake = in_full_precision(self.discriminator(fake, fake_labels))
+            logits_real = self.logits(real, labels)
+            logits_fake = self.logits(fake, fake_labels)
         losses = {"discriminator": self.game.discriminator(logits_real, logits_fake)}
         # On a segment between examples of two classes neither label is correct; the real one is used.
         critic = partial(conditioned, self.discriminator, labels)
@@ -277,8 +283,8 @@ class AdversarialModule(GenerativeModule):
         with parametrize.cached():  # one power iteration for both, as in the discriminator's step
             if self.game.relativistic:
                 with torch.no_grad():
-                    logits_real = in_full_precision(self.discriminator(self.seen(real, step), labels))
-            logits_fake = in_full_precision(self.discriminator(self.seen(fake, step), fake_labels))
+                    logits_real = self.logits(self.seen(real, step), labels)
+            logits_fake = self.logits(self.seen(fake, step), fake_labels)
         losses = {"generator": self.game.generator_loss(logits_fake, logits_real)}
         generator = partial(conditioned, self.generator, fake_labels)
         updates = self.generator_updates(step)
@@ -296,8 +302,7 @@ class AdversarialModule(GenerativeModule):
         """Measures ``discriminator_loss``, the game's value on held-out data, without penalties."""
         real, labels = self.real_examples(batch, self.batches_trained)
         fake = self.decode(fixed_normal(indices, self.latent_dim), labels=labels)
-        logits_real, logits_fake = self.discriminator(real, labels), self.discriminator(fake, labels)
-        loss = self.game.discriminator(in_full_precision(logits_real), in_full_precision(logits_fake))
+        loss = self.game.discriminator(self.logits(real, labels), self.logits(fake, labels))
         return {"discriminator_loss": loss.expand(len(real))}
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
@@ -354,8 +359,3 @@ class AdversarialModule(GenerativeModule):
         generator = generator or new_generator()
         labels = choose_labels(labels, num_samples, self.class_probabilities, generator)
         return self.decode(self.sample_latent(num_samples, generator=generator), labels=labels)
-
-
-def conditioned(network: nn.Module, condition: Tensor | None, x: Tensor) -> Tensor:
-    """Returns the network's output for x and class labels (int64 (N,), or ``None``), without ``torch.compile``."""
-    return network.forward(x, condition)

@@ -35,6 +35,7 @@ class WGAN(AdversarialModule):
         bursts: 100 critic steps before each of the first 25 generator steps and before every 500th.
         weight_clip: Bound on every weight of the discriminator after each of its steps.
         lr: Learning rate of both players.
+        discriminator_lr: Learning rate of the discriminator instead of ``lr``, or ``None``.
         decay_steps: Batches after which the learning rates have fallen linearly to zero, or ``None``.
         clip_norm: Largest norm of each player's gradient, or ``None``.
         accumulate_batches: Batches whose gradients are accumulated for one step of each player.
@@ -55,19 +56,20 @@ class WGAN(AdversarialModule):
         bursts: bool = False,
         weight_clip: float = 0.01,
         lr: float = 5e-5,
+        discriminator_lr: float | None = None,
         decay_steps: int | None = None,
         clip_norm: float | None = None,
         accumulate_batches: int = 1,
         compile: bool = False,
     ) -> None:
-        if weight_clip <= 0 or lr <= 0:
-            raise ValueError(f"weight_clip={weight_clip} and lr={lr} must be positive.")
-        rmsprop = partial(fused_if_possible, torch.optim.RMSprop, lr=lr)
+        critic_lr = lr if discriminator_lr is None else discriminator_lr
+        if not (weight_clip > 0 and lr > 0 and critic_lr > 0):
+            raise ValueError(f"weight_clip={weight_clip}, lr={lr} and discriminator_lr={critic_lr} must be positive.")
         super().__init__(
             game=WASSERSTEIN,
             constrain=partial(clip_weights, bound=weight_clip),
-            generator_optimizer=rmsprop,
-            discriminator_optimizer=rmsprop,
+            generator_optimizer=partial(fused_if_possible, torch.optim.RMSprop, lr=lr),
+            discriminator_optimizer=partial(fused_if_possible, torch.optim.RMSprop, lr=critic_lr),
             **common(critic_steps, decay_steps, clip_norm, accumulate_batches, compile, bursts=bursts),
             **players(architecture, shape, latent_dim, width, num_classes, batch_norm=batch_norm),
         )

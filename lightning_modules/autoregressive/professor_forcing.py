@@ -131,6 +131,7 @@ class ProfessorForcing(SequenceModule):
             taught, free = behaviour(features), behaviour(self.free_running(batch.x, carried))
             losses, accuracy = self.discriminator_losses(taught.detach(), free.detach(), lengths)
             self.log_losses({"discriminator_accuracy": accuracy}, equal_everywhere=True)
+            self.log_losses(losses)  # also of batches in which the discriminator makes no step
             if accuracy < self.hparams["discriminator_accuracy_threshold"]:
                 self.descend(discriminator_optimizer, losses)
             with self.toggled_optimizer(optimizer):  # the discriminator's weights get no gradients here

@@ -17,18 +17,21 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.data import extract_batch_size
 from torch import Tensor, nn
 
 from lightning_modules.parts.capabilities import SupportsAveraging
 from lightning_modules.runtime.distributed import broadcast_buffers, broadcast_tensors, world_size
+from lightning_modules.runtime.loaded import AVERAGES_KEY
 
 
 class EMA(Callback):
     """Averages ``module.averaged_networks()`` during training.
 
     Parameters are averaged, buffers copied. Put it before the callbacks that sample, so that they use the average
-    after the batch that has just ended.
+    after the batch that has just ended. A trainer may have several: the first is used for sampling, by
+    ``averaged_weights``, and saved by ``zoo.save``; the others through their own ``average_parameters``.
 
     Args:
         half_life_images: Number of images (of all processes) after which a weight counts half; or a function of the
@@ -57,6 +60,12 @@ class EMA(Callback):
         self._averages: dict[str, Tensor] = {}
         self._swapped = False
         self._prediction = ExitStack()
+        self._key: str | None = None
+
+    @property
+    def is_started(self) -> bool:
+        """Whether there are averages: not before training, nor after processes that were spawned, which keep theirs."""
+        return bool(self._averages)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuses a module that does not name the networks to average.
@@ -65,6 +74,13 @@ class EMA(Callback):
             TypeError: If the module has no ``averaged_networks()``.
         """
         _averaged_networks(pl_module)
+        place = [callback for callback in trainer.callbacks if isinstance(callback, EMA)].index(self)  # type: ignore[attr-defined]
+        self._key = AVERAGES_KEY + (f" {place + 1}" if place else "")
+
+    @property
+    def state_key(self) -> str:
+        """Where a checkpoint keeps the state: ``"EMA"``, ``"EMA 2"``, in the order of the trainer's callbacks."""
+        return self._key or f"{AVERAGES_KEY} of {id(self)}"  # before setup, when Lightning asks for different keys
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts from a copy of the weights, or from the averages in the checkpoint."""
@@ -89,6 +105,14 @@ class EMA(Callback):
                 average.copy_(live)
         if averages:
             torch._foreach_lerp_(averages, weights, 1 - beta)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Says how to sample with the averages."""
+        if self.state_key == AVERAGES_KEY:
+            rank_zero_info(
+                "The module keeps the weights of the last batch; it samples with the averaged ones inside of "
+                "`with averaged_weights(trainer, module):`, and zoo.save writes both."
+            )
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Makes the averages equal on all processes: buffers are copies of each process's own."""
@@ -195,7 +219,7 @@ def averaged_weights(trainer: Trainer, module: LightningModule) -> AbstractConte
     """Returns a context in which the module has averaged weights, if the run keeps any.
 
     Args:
-        trainer: The trainer whose callbacks may hold an ``EMA``.
+        trainer: The trainer whose callbacks may hold an ``EMA``; of several, the first is used.
         module: The module that samples inside the context.
     """
     averages = _of(trainer)

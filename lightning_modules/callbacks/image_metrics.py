@@ -118,7 +118,8 @@ class ImageMetrics(Callback):
             values |= IMAGE_METRICS[name].measure(generated, real)
         extractor = check_extractor(self.extractor).extractor_name
         for name, value in same_everywhere(values).items():
-            module.log(metric_name(split, name, extractor, num_samples, spec), value, rank_zero_only=False)
+            full_name = metric_name(split, name, extractor, num_samples, spec)
+            module.log(full_name, value, prog_bar=name == "fid", rank_zero_only=False)
 
     def _real_statistics(self, trainer: Trainer, spec: DataSpec, split: str) -> RealStatistics:
         if split not in self._real:

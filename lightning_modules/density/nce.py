@@ -37,7 +37,7 @@ from lightning_modules.parts.mcmc import effective_sample_size, mala_step
 from lightning_modules.parts.noise import Noise, new_generator
 from lightning_modules.parts.optimizers import adam_with
 from lightning_modules.parts.precision import in_finest
-from lightning_modules.parts.sampling import CHUNK, check_num_samples, evaluating
+from lightning_modules.parts.sampling import CHUNK, check_num_samples, evaluating, in_type_of
 from lightning_modules.parts.schedules import linear_decay
 
 PROPOSALS_EVERY = 5
@@ -125,7 +125,7 @@ class NCE(MeasuredNCE):
         """Returns what ``log_ratio`` does, of any finite values; training calls it."""
         if x.ndim == 4:
             x = x.contiguous(memory_format=torch.channels_last)
-        return self.log_normalizer - self.network(x)
+        return self.log_normalizer - self.network(in_type_of(self.network, x))
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns D(x), shape (N,): the probability that x is data, where there is nu times as much noise."""

@@ -46,7 +46,7 @@ class BoltzmannMachine(UnnormalizedModel):
 
     def hidden_input(self, x: Tensor) -> Tensor:
         """Returns v W + c, the logits of p(h | v), shape (N, num_hidden)."""
-        return torch.addmm(self.hidden_bias, x.flatten(1), self.weight)
+        return torch.addmm(self.hidden_bias, x.flatten(1).to(self.weight.dtype), self.weight)
 
     def visible_input(self, hidden: Tensor) -> Tensor:
         """Returns h W' + a, the logits of p(v | h), shape (N, D)."""
@@ -54,6 +54,7 @@ class BoltzmannMachine(UnnormalizedModel):
 
     def unchecked_energy(self, x: Tensor) -> Tensor:
         """Returns the free energy F(x) = -log sum_h exp(-E(x, h)) in nats, (N,), of any values (N, ...)."""
+        x = x.to(self.weight.dtype)
         return -(x.flatten(1) @ self.visible_bias) - F.softplus(self.hidden_input(x)).sum(1)
 
     def free_energy(self, x: Tensor) -> Tensor:

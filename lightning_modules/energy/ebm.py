@@ -31,7 +31,7 @@ from lightning_modules.parts.noise import Noise, new_generator
 from lightning_modules.parts.optimizers import adam_with
 from lightning_modules.parts.quantization import to_uint8
 from lightning_modules.parts.replay import ReplayBuffer, select_chains
-from lightning_modules.parts.sampling import CHUNK, check_num_samples, evaluating
+from lightning_modules.parts.sampling import CHUNK, check_num_samples, evaluating, in_type_of
 from lightning_modules.parts.schedules import linear_decay
 from lightning_modules.runtime.distributed import all_reduce_gradients, gather_objects
 
@@ -151,7 +151,7 @@ class EBM(MeasuredEBM):
         """Returns f(x), shape (N,), of any finite values: temperature times the energy; low on data."""
         if x.ndim == 4:
             x = x.contiguous(memory_format=torch.channels_last)
-        return self.network(x)
+        return self.network(in_type_of(self.network, x))
 
     @property
     def sampler(self) -> LangevinChains:

@@ -7,18 +7,20 @@ retrained classifier gets a new name.
 NOTE: FIDs with different classifiers, or with Inception, cannot be compared with each other.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim.lr_scheduler import OneCycleLR
 
 from datamodules.spec import Batch, DataSpec
 from lightning_modules.base import ZooModule
 from lightning_modules.networks.convnet import ConvNet
+from lightning_modules.runtime.flags import planned_batches
 
 
 class Classifier(ZooModule):
@@ -130,17 +132,52 @@ class Classifier(ZooModule):
         cross_entropy = F.cross_entropy(logits, labels, reduction="none")
         return {"accuracy": (logits.argmax(1) == labels).float(), "cross_entropy": cross_entropy}
 
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Returns AdamW with a one-cycle schedule.
+    def on_train_start(self) -> None:
+        """Extends the one-cycle schedule over the whole run, also over one that is resumed to be longer than planned.
 
         Raises:
-            ValueError: If the length of the run, over which the schedule extends, is not known.
+            ValueError: If the length of the run is not known.
         """
-        steps = self.trainer.estimated_stepping_batches
-        if not math.isfinite(steps):
+        super().on_train_start()
+        (config,), (optimizer,) = self.trainer.lr_scheduler_configs, self.trainer.optimizers
+        total, batches = self.total_batches(), self.trainer.global_step
+        before = config.scheduler.state_dict()["total_steps"]
+        config.scheduler = one_cycle(optimizer, self.hparams["lr"], total, batches)
+        if batches and before != total:
+            rank_zero_info(f"The one-cycle schedule now extends over {total} batches (was {before}).")
+
+    def total_batches(self) -> int:
+        """Returns the planned number of batches.
+
+        Raises:
+            ValueError: If it is not known.
+        """
+        planned = planned_batches(self.trainer)
+        if planned is None:
             raise ValueError("A Classifier's schedule needs the length of the run: set max_steps or max_epochs.")
+        return planned
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Returns AdamW with a one-cycle schedule, whose length ``on_train_start`` sets: then the data are read.
+
+        Raises:
+            ValueError: If neither steps nor epochs are limited.
+        """
+        if self.trainer.max_epochs == self.trainer.max_steps == -1:
+            self.total_batches()
         optimizer = torch.optim.AdamW(
             self.parameters(), lr=self.hparams["lr"], weight_decay=self.hparams["weight_decay"], fused=True
         )
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.hparams["lr"], total_steps=int(steps))
+        self.scheduled(optimizer)
+        schedule = one_cycle(optimizer, self.hparams["lr"], total=2, batches=0)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def one_cycle(optimizer: torch.optim.Optimizer, lr: float, total: int, batches: int) -> OneCycleLR:
+    """Returns torch's schedule over ``total`` batches, after ``batches`` of them."""
+    schedule = OneCycleLR(optimizer, lr, total_steps=total)
+    if batches:
+        schedule.last_epoch, schedule._step_count = batches - 1, batches + 1
+        schedule.step()
+        schedule._step_count = batches + 1
+    return schedule

@@ -6,10 +6,13 @@ tensors, ``None`` at the start of a sequence; truncated back-propagation passes 
 """
 
 import math
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from lightning_modules.networks.bfloat16 import lacks_bfloat16
 
 State = tuple[Tensor, ...]
 
@@ -47,8 +50,12 @@ class Recurrent(nn.Module):
     def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """Returns features and the state after the last step."""
         lstm = isinstance(self.layers, nn.LSTM)
-        given = None if state is None else state if lstm else state[0]
-        features, after = self.layers(x, given)
+        float32 = lstm and lacks_bfloat16(x)  # there torch has no LSTM in bfloat16 at all
+        with torch.autocast("cpu", enabled=False) if float32 else nullcontext():
+            x = x.float() if float32 else x
+            if state is not None and not torch.is_autocast_enabled(x.device.type):
+                state = tuple(tensor.to(x.dtype) for tensor in state)  # of a run that began in another precision
+            features, after = self.layers(x, None if state is None else state if lstm else state[0])
         return self.dropout(features), after if lstm else (after,)
 
     def keep_rows(self, state: State, rows: Tensor) -> State:

@@ -1,8 +1,10 @@
 """Constraints on a discriminator's weights: one in their parametrisation, one applied after each step."""
 
+from typing import Any
+
 import torch
 from torch import nn
-from torch.nn.utils import parametrizations
+from torch.nn.utils import parametrizations, parametrize
 
 
 def spectrally_normalized(network: nn.Module) -> nn.Module:
@@ -15,7 +17,31 @@ def spectrally_normalized(network: nn.Module) -> nn.Module:
     for layer in network.modules():
         if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.Embedding)):
             parametrizations.spectral_norm(layer, n_power_iterations=1)
+            _allow_pickling(layer)
     return network
+
+
+def _allow_pickling(layer: nn.Module) -> None:
+    # A parametrised layer has a class of its own, made at run time, which torch therefore refuses to pickle.
+    vars_of_class: Any = type(layer)
+    vars_of_class.__reduce_ex__ = _reduced
+
+
+def _reduced(layer: nn.Module, protocol: object) -> tuple[Any, ...]:
+    original = type(layer).__mro__[1]
+    return _blank, (original,), nn.Module.__getstate__(layer), None, None, _filled
+
+
+def _blank(original: type[nn.Module]) -> nn.Module:
+    return original.__new__(original)
+
+
+def _filled(layer: nn.Module, state: dict[str, Any]) -> None:
+    layer.__dict__.update(state)
+    parametrize._inject_new_class(layer)
+    for name in layer.parametrizations:  # type: ignore[union-attr]
+        parametrize._inject_property(layer, str(name))
+    _allow_pickling(layer)
 
 
 @torch.no_grad()

@@ -98,3 +98,9 @@ def check_labels(labels: Tensor | None, num_samples: int, class_probabilities: T
     if labels.min() < 0 or labels.max() >= num_classes:
         raise ValueError(f"labels span [{labels.min()}, {labels.max()}], but the classes are 0 to {num_classes - 1}.")
     return labels.long().to(class_probabilities.device)
+
+
+def in_type_of(network: nn.Module, x: Tensor) -> Tensor:
+    """Returns ``x`` in the type of the network's weights, such as float64; unchanged where there are none."""
+    weight = next(network.parameters(), None)
+    return x if weight is None else x.to(weight.dtype)

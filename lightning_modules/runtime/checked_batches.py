@@ -19,12 +19,12 @@ from lightning_modules.runtime.batch_checks import (
     warn_of_same_batches,
 )
 from lightning_modules.runtime.distributed import raise_together
-from lightning_modules.runtime.held_out import HeldOutModule
+from lightning_modules.runtime.loaded import LoadedModule
 
 SMALL_INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32)
 
 
-class CheckedModule(HeldOutModule):
+class CheckedModule(LoadedModule):
     """Abstract: takes batches of any form and in any loader, and refuses those that the method does not model.
 
     Args:

@@ -1,23 +1,31 @@
-"""Refuses flags of the Trainer that a method does not support, and names what to use instead."""
+"""Flags of the Trainer: refuses those that a method does not support, and follows the length of the run from them."""
 
 import math
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
 from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_info
 
 
 def refuse_unsupported_flags(trainer: Trainer, module: LightningModule) -> None:
-    """Refuses flags that Lightning does not support under manual optimization; the method has its own settings.
+    """Refuses flags that would have no effect, and those that Lightning does not support under manual optimization.
 
     Args:
         trainer: The trainer that is about to run.
         module: The module that it runs.
 
     Raises:
-        ValueError: Naming the flag and the hyperparameter that does the same.
+        ValueError: Naming the flag and, where there is one, the hyperparameter that does the same.
     """
-    if module.automatic_optimization or trainer.state.fn != TrainerFn.FITTING:
+    if trainer.state.fn != TrainerFn.FITTING:
+        return
+    if trainer.gradient_clip_algorithm == "value" and not trainer.gradient_clip_val:
+        raise ValueError(
+            "Trainer(gradient_clip_algorithm='value') has no effect without a bound: give gradient_clip_val, too. The "
+            "clip_norm of a method bounds the norm."
+        )
+    if module.automatic_optimization:
         return
     name = type(module).__name__
     for flag, unused, own in (
@@ -66,6 +74,28 @@ def refuse_unsupported_strategy(trainer: Trainer, num_optimizers: int) -> None:
     )
 
 
+def refuse_half_precision(trainer: Trainer, module: LightningModule, problem: str | None) -> None:
+    """Refuses weights and data of 16 bits where they do not suffice; mixed precision keeps both in float32.
+
+    Args:
+        trainer: The trainer that is about to fit.
+        module: The module that it trains.
+        problem: Why 16 bits do not suffice for the method, as a sentence, or ``None``.
+
+    Raises:
+        ValueError: Naming the precision and others that suffice.
+    """
+    if str(trainer.precision) not in ("16-true", "bf16-true"):
+        return
+    if len(module.hparams.get("step_shape") or ()) == 3:
+        problem = "16 bits do not represent the 256 grey values of a frame."
+    if problem is not None:
+        raise ValueError(
+            f"precision={trainer.precision!r} does not suffice for {type(module).__name__}: {problem} "
+            "Use 'bf16-mixed' or '32-true'."
+        )
+
+
 def planned_batches(trainer: Trainer) -> int | None:
     """Returns the number of batches that follows from the trainer's steps or epochs; ``None`` if neither is limited."""
     if trainer.max_steps != -1 and (trainer.max_epochs is None or trainer.max_epochs == -1):
@@ -74,3 +104,45 @@ def planned_batches(trainer: Trainer) -> int | None:
         return None
     planned = trainer.estimated_stepping_batches
     return int(planned) if math.isfinite(planned) and planned >= 0 else None  # -1 for data without a length
+
+
+def check_length(trainer: Trainer, end: int | None) -> None:
+    """Refuses a run that would continue after the learning rate has reached zero.
+
+    Args:
+        trainer: The trainer that is about to train.
+        end: Number of batches after which the learning rate is zero, or ``None``.
+
+    Raises:
+        ValueError: If the run is planned, or its least length set, beyond the end, or a resumed run has reached it.
+    """
+    if end is None:
+        return
+    planned = max(planned_batches(trainer) or 0, _least_batches(trainer))
+    reached = trainer.global_step
+    if planned > end:
+        raise ValueError(
+            f"The run is planned for {planned} batches, which is beyond decay_steps={end}, where the learning rate "
+            f"reaches zero; set decay_steps={planned} (--model.decay_steps), or null."
+        )
+    if reached >= end:
+        raise ValueError(
+            f"The run has reached decay_steps={end} after {reached} batches, where the learning rate is zero; set "
+            "decay_steps to its new length (--model.decay_steps), or null."
+        )
+
+
+def stop_at_end(trainer: Trainer, end: int) -> None:
+    """Stops a run whose learning rate has reached zero after ``end`` batches, unless it ends there by itself."""
+    if planned_batches(trainer) != end and not trainer.should_stop:
+        trainer.should_stop = True
+        rank_zero_info(
+            f"Training stops after {trainer.global_step} batches: the learning rate has reached zero at "
+            f"decay_steps={end}. Set decay_steps to train longer."
+        )
+
+
+def _least_batches(trainer: Trainer) -> int:
+    epochs, batches = trainer.min_epochs or 0, trainer.num_training_batches
+    whole = math.ceil(batches / trainer.accumulate_grad_batches) * epochs if math.isfinite(batches) else 0
+    return max(trainer.min_steps or 0, whole)

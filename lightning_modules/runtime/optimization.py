@@ -6,21 +6,31 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule
 from lightning.pytorch.core.optimizer import LightningOptimizer
-from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.plugins import MixedPrecision
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lightning_modules.parts.schedules import Constant, Schedule
 from lightning_modules.runtime.distributed import all_reduce_gradients, without_gradient_sync
+from lightning_modules.runtime.flags import check_length, stop_at_end
+from lightning_modules.runtime.loss_log import LossLoggingModule
+from lightning_modules.runtime.optimizer_settings import (
+    BatchSchedule,
+    Settings,
+    apply_settings,
+    check_same_optimizers,
+    settings_of,
+)
+from lightning_modules.runtime.resuming import METHOD, changed_hyperparameters, is_resuming
 
 
 class NonFiniteLoss(FloatingPointError):
     """A loss became NaN or infinite; the message names the step, the term and the last good checkpoint."""
 
 
-class OptimizedModule(LightningModule):
+class OptimizedModule(LossLoggingModule):
     """Abstract: a ``training_step`` returns ``objective(terms)``, or under manual optimization calls ``descend``.
 
     Args:
@@ -36,35 +46,105 @@ class OptimizedModule(LightningModule):
             raise ValueError(f"clip_norm={clip_norm} must be positive, or null for no bound.")
         self.clip_norm, self.lr_schedule = clip_norm, lr_schedule or Constant()
         self.objective_terms: dict[str, Tensor] = {}
-        self.batches_before = 0
+        self.configured_settings: Settings | None = None
+        self.changes: list[str] = []
+        self._resumed: dict[str, Any] | None = None
 
-    @property
-    def batches_trained(self) -> int:
-        """Number of completed batches; unlike ``global_step`` it does not change within a training step.
+    # The run: its length, and how it continues
 
-        Outside of ``Trainer.fit``: those that the weights were trained on, also where a checkpoint was loaded.
+    def on_fit_start(self) -> None:
+        """Refuses a run that continues after the learning rate has reached zero, or with other optimizers."""
+        if self.trainer.ckpt_path is None:  # otherwise the Trainer's estimate would read data before their position
+            check_length(self.trainer, self.lr_schedule.end)
+            self.changes = []
+        elif self._resumed and self._resumed["optimizer_settings"] and self.configured_settings:
+            check_same_optimizers(self._resumed["optimizer_settings"], self.configured_settings)
+
+    def on_train_start(self) -> None:
+        """Refuses a resumed run as a new one, and gives its optimizers the settings that the method has now."""
+        if self._trainer is not None:  # without one there are no optimizers either
+            check_length(self.trainer, self.lr_schedule.end)
+            self._set_optimizers()
+
+    def on_fit_end(self) -> None:
+        """Does the same where a resumed run had no batch left to train: what is saved then has the settings, too."""
+        if self._resumed is not None:
+            self._set_optimizers()
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Stops a run of unknown length, such as one limited by time, where the learning rate reaches zero."""
+        end = self.lr_schedule.end
+        if end is not None and self.trainer.global_step >= end:
+            stop_at_end(self.trainer, end)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds method, precision, the settings of the optimizers, and what resumed runs have changed."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint[METHOD], checkpoint["precision"] = type(self).__name__, str(self.trainer.precision)
+        checkpoint["optimizer_settings"], checkpoint["changes"] = self.configured_settings, self.changes
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Compares a run to resume with the module, and says which hyperparameters have changed.
+
+        Raises:
+            ValueError: If the weights do not fit the module.
         """
-        if self.trainer.state.fn == TrainerFn.FITTING:
-            return self.trainer.fit_loop.epoch_loop._batches_that_stepped
-        return self.batches_before
+        super().on_load_checkpoint(checkpoint)
+        self.changes = list(checkpoint.get("changes", []))
+        if not is_resuming(self._trainer):
+            return
+        changed = changed_hyperparameters(self, checkpoint)
+        self._resumed = {key: checkpoint.get(key) for key in ("optimizer_settings", "lr_schedulers", "global_step")}
+        self._resumed["changed"] = bool(changed)
+        began, now = checkpoint.get("precision", "unknown"), str(self.trainer.precision)
+        if began not in (now, "unknown"):
+            self._say_changed(checkpoint["global_step"], {"precision": f"{now} (was {began})"})
+        if changed:
+            values = {key: f"{now} (was {before})" for key, (before, now) in changed.items()}
+            self._say_changed(checkpoint["global_step"], values)
 
-    def on_train_end(self) -> None:
-        """Keeps the number of batches for a later evaluation."""
-        self.batches_before = self.batches_trained
+    def _set_optimizers(self) -> None:
+        if self._resumed is not None and self.configured_settings is not None:
+            self._use_own_settings(self._resumed, self.configured_settings)
+        self._resumed = None
+        for scheduler in [config.scheduler for config in self.trainer.lr_scheduler_configs]:
+            if isinstance(scheduler, BatchSchedule):
+                scheduler.move_to(self.trainer.global_step)
+
+    def _use_own_settings(self, resumed: dict[str, Any], configured: Settings) -> None:
+        former = resumed["optimizer_settings"]
+        if former is not None or resumed["changed"]:  # former versions did not write settings
+            applied = apply_settings(self.trainer.optimizers, configured, former)
+            if applied and not resumed["changed"]:  # by a module that was built directly, without hyperparameters
+                self._say_changed(resumed["global_step"], applied)
+        if resumed["lr_schedulers"] and not self.trainer.lr_scheduler_configs:  # the schedule was left out
+            for group in [group for optimizer in self.trainer.optimizers for group in optimizer.param_groups]:
+                group["lr"] = group["initial_lr"]
+
+    def _say_changed(self, batches: int, values: Mapping[str, Any]) -> None:
+        listed = ", ".join(f"{key}={value}" for key, value in values.items())
+        self.changes.append(f"Resumed after {batches} batches with {listed}.")
+        rank_zero_info(self.changes[-1])
 
     # One optimizer, stepped by Lightning
 
     def scheduled(self, optimizer: Optimizer) -> Any:
         """Returns what ``configure_optimizers`` returns for one optimizer under the learning-rate schedule."""
+        self.configured_settings = settings_of([optimizer])
         if self.lr_schedule == Constant():
             return optimizer
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self.lr_schedule)
+        schedule = BatchSchedule(optimizer, self.lr_factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def lr_factor(self, step: int) -> float:
+        """Returns the factor of the learning rate after ``step`` batches."""
+        return self.lr_schedule(step)
 
     def objective(self, terms: Mapping[str, Tensor]) -> Tensor:
         """Returns the sum of ``terms``, the loss of a ``training_step`` under automatic optimization, and logs them."""
         self.objective_terms = {name: value.detach() for name, value in terms.items()}
         self.log_losses(terms)
+        self.publish_losses()
         return functools.reduce(torch.add, terms.values())
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
@@ -81,6 +161,32 @@ class OptimizedModule(LightningModule):
         if norm and self.clip_norm is not None and not self.trainer.gradient_clip_val:
             clip_gradients(parameters, self.clip_norm, norm["gradient_norm"])
 
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: int | float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clips as the Trainer was told to, by value or norm; Lightning itself refuses fused optimizers in bfloat16.
+
+        Raises:
+            ValueError: If gradients are scaled, under 16-bit precision, and the fused optimizer scales them back.
+        """
+        plugin = self.trainer.precision_plugin
+        if not gradient_clip_val or not isinstance(plugin, MixedPrecision) or not optimizer.defaults.get("fused"):
+            super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
+            return
+        if plugin.scaler is not None:
+            raise ValueError(
+                f"Trainer(gradient_clip_val={gradient_clip_val}) cannot be applied under precision="
+                f"{self.trainer.precision!r}, where gradients are scaled: use 'bf16-mixed', or do not clip."
+            )
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        if gradient_clip_algorithm == "value":
+            torch.nn.utils.clip_grad_value_(parameters, gradient_clip_val)
+        else:
+            torch.nn.utils.clip_grad_norm_(parameters, gradient_clip_val)
+
     # Several optimizers, stepped by the method
 
     def scheduled_manually(self, *optimizers: Optimizer) -> Any:
@@ -88,8 +194,7 @@ class OptimizedModule(LightningModule):
 
         A scheduler object would count the steps of its own optimizer, which may not make one per batch.
         """
-        for group in [group for optimizer in optimizers for group in optimizer.param_groups]:
-            group["initial_lr"] = group["lr"]
+        self.configured_settings = settings_of(optimizers)
         return list(optimizers)
 
     @contextmanager
@@ -108,6 +213,7 @@ class OptimizedModule(LightningModule):
         for group in [group for optimizer in scheduled for group in optimizer.param_groups]:
             group["lr"] = group["initial_lr"] * factor
         yield
+        self.publish_losses()
         count_start()
         count_end()
 
@@ -193,20 +299,6 @@ class OptimizedModule(LightningModule):
             + (f"the last checkpoint is {saved}." if saved else "no checkpoint was written yet.")
             + " A lower learning rate is the usual remedy."
         )
-
-    def log_losses(self, terms: Mapping[str, Tensor], *, equal_everywhere: bool = False) -> None:
-        """Logs scalars under ``train/``, averaged over processes, every ``log_every_n_steps`` batches.
-
-        ``self.log`` takes half a millisecond per key, also on batches whose values the logger then drops.
-
-        Args:
-            terms: Name to scalar.
-            equal_everywhere: Whether the values are means over all processes already.
-        """
-        interval = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
-        if interval and (self.batches_trained + 1) % interval == 0:  # 0, as under ``barebones``, means never
-            values = {f"train/{name}": value.detach() for name, value in terms.items()}
-            self.log_dict(values, sync_dist=not equal_everywhere)
 
 
 def check_parameters(optimizers: Iterable[Optimizer | LightningOptimizer], *networks: nn.Module) -> None:

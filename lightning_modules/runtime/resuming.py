@@ -1,81 +1,43 @@
-"""Checks that a checkpoint fits the module that continues from it, before any weight is loaded.
+"""Hyperparameters on resume: those that fit the weights of the checkpoint are used, others are refused."""
 
-Lightning would list the tensors that do not fit, or stop at the first key of the file that it misses.
-"""
-
+import inspect
+import json
 from collections.abc import Mapping
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.trainer.states import TrainerFn
-from torch import Tensor
 
 METHOD = "method"
 """Key of a checkpoint under which the name of the module's class is stored."""
-NEEDED_TO_RESUME = ("loops", "optimizer_states", "lr_schedulers")
-PRIVATE = "_"  # LightningCLI's own entries of hyperparameters begin with it
+CLI_KEYS = ("_class_path", "_instantiator")
+"""What LightningCLI adds to hyperparameters for itself."""
+Changes = dict[str, tuple[Any, Any]]
+"""Name of a hyperparameter to its value in the checkpoint and its value now."""
 
 
-class MismatchedCheckpoint(ValueError):
-    """A checkpoint is of another method, of networks of another size, or holds too little to resume from."""
+def is_resuming(trainer: Trainer | None) -> bool:
+    """Returns whether a checkpoint that is read now is continued, rather than loaded or measured."""
+    return trainer is not None and trainer.state.fn == "fit"
 
 
-def check_fits(module: LightningModule, checkpoint: Mapping[str, Any], trainer: Trainer | None) -> None:
-    """Compares a checkpoint with the module that loads it, and with what the trainer is about to do.
+def changed_hyperparameters(module: LightningModule, checkpoint: Mapping[str, Any]) -> Changes:
+    """Compares the hyperparameters of a checkpoint with those of the module, as JSON values.
+
+    A hyperparameter that the checkpoint does not have, because it was added later, had its default value.
 
     Args:
-        module: The module that was built.
-        checkpoint: The content of the file.
-        trainer: The trainer that resumes or evaluates, or ``None`` where a checkpoint is only loaded.
-
-    Raises:
-        MismatchedCheckpoint: If the method differs, or a tensor is missing, superfluous or of another shape; the
-            message has the two values of each hyperparameter that differs. Also if a run is to be resumed, and the
-            file holds weights only.
+        module: A module that saved its hyperparameters; one that did not has none to compare.
+        checkpoint: What Lightning wrote, with the current names of hyperparameters.
     """
-    path = None if trainer is None else trainer.ckpt_path
-    checkpoint_name = "The checkpoint" if path is None else f"The checkpoint {path}"
-    if module.strict_loading and (difference := _difference(module, checkpoint)):
-        raise MismatchedCheckpoint(f"{checkpoint_name} does not fit: {difference}")
-    if trainer is None or trainer.state.fn != TrainerFn.FITTING:
-        return
-    missing = [key for key in NEEDED_TO_RESUME if key not in checkpoint]
-    if missing or "fit_loop" not in checkpoint["loops"]:
-        raise MismatchedCheckpoint(
-            f"{checkpoint_name} cannot be resumed from: it holds weights, but not the state of a training "
-            f"({(missing or ['loops/fit_loop'])[0]!r} is missing). It was saved with save_weights_only=True, or by "
-            "another program; its weights alone are loaded with load_state_dict."
-        )
+    former = checkpoint.get("hyper_parameters", {})
+    if not former or not module.hparams:
+        return {}
+    parameters = inspect.signature(type(module)).parameters
+    defaults = {key: p.default for key, p in parameters.items() if p.default is not inspect.Parameter.empty}
+    former = defaults | dict(former)
+    pairs = {key: (former[key], value) for key, value in module.hparams.items() if key in former}
+    return {key: pair for key, pair in pairs.items() if key not in CLI_KEYS and _json(pair[0]) != _json(pair[1])}
 
 
-def _difference(module: LightningModule, checkpoint: Mapping[str, Any]) -> str | None:
-    """Returns the first difference of class or of layout, as a sentence, or ``None``."""
-    own, state = module.state_dict(), checkpoint["state_dict"]
-    settings = checkpoint.get("hyper_parameters") or {}
-    name, written_by = type(module).__name__, checkpoint.get(METHOD)
-    written_by = written_by or str(settings.get("_class_path", "")).rpartition(".")[2] or None
-    if written_by not in (None, name):
-        return f"it was written by {written_by}, but this run is of {name}."
-    keys = next(iter(sorted(own.keys() ^ state.keys())), None)
-    shapes = next((key for key in own if key in state and _shape(own[key]) != _shape(state[key])), None)
-    if keys is None and shapes is None:
-        return None
-    if hyperparameters := _differing(settings, module.hparams):
-        return f"{name} was trained with {' and '.join(hyperparameters)}."
-    if shapes is not None:
-        return f"its tensor {shapes!r} has shape {_shape(state[shapes])}, but here {name} has {_shape(own[shapes])}."
-    return f"its tensor {keys!r} is not in {name}." if keys in state else f"it has no tensor {keys!r}, as {name} has."
-
-
-def _differing(written: Mapping[str, Any], own: Mapping[str, Any]) -> list[str]:
-    """Returns ``"width=64, here width=32"`` for every hyperparameter of both that differs."""
-    pairs = {key: (written[key], own[key]) for key in own if key in written and not key.startswith(PRIVATE)}
-    return [f"{key}={_plain(a)} (here {_plain(b)})" for key, (a, b) in pairs.items() if _plain(a) != _plain(b)]
-
-
-def _plain(value: Any) -> Any:
-    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
-
-
-def _shape(value: Any) -> list[int]:
-    return list(value.shape) if isinstance(value, Tensor) else []
+def _json(value: Any) -> Any:
+    return json.loads(json.dumps(value, default=repr))  # tuples become lists

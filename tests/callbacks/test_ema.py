@@ -1,16 +1,19 @@
 """The average against the recursion written out, and the exchange of weights under everything that can go wrong."""
 
 import copy
+from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer, seed_everything
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 from torch.utils.data import DataLoader, TensorDataset
 
+import zoo
 from lightning_modules.callbacks import EMA, averaged_weights
 from tests.standins import quiet_trainer
+from tests.training import TinyData, build
 
 BATCH = 8
 
@@ -199,3 +202,62 @@ def test_errors_say_what_to_do() -> None:
     module.generator.first = nn.Linear(4, 3, bias=False)
     with pytest.raises(ValueError, match=r"generator.first.weight.*\(3, 3\).*\(3, 4\)"):
         ema.averaged_state_dict(module)
+
+
+def trained_with(averages: list[EMA], steps: int, ckpt_path: str | None = None) -> tuple[Trainer, Any]:
+    seed_everything(3, verbose=False)
+    module, shape = build("WGANGP", critic_steps=1, lr=1e-2)
+    trainer = quiet_trainer(averages, max_epochs=-1, max_steps=steps, limit_val_batches=0)
+    trainer.fit(module, TinyData(shape), ckpt_path=ckpt_path)
+    return trainer, module
+
+
+def test_several_averages_are_kept_and_the_first_is_used() -> None:
+    """Each is what it would be alone, also after a resume; sampling and the zoo take the first."""
+    alone = [EMA(half_life, rampup=None) for half_life in (20, 200)]
+    for ema in alone:
+        trained_with([ema], 6)
+    pair = [EMA(20, rampup=None), EMA(200, rampup=None)]
+    trained_with(pair, 3)[0].save_checkpoint("three.ckpt")
+    assert {"EMA", "EMA 2"} <= set(torch.load("three.ckpt", weights_only=True)["callbacks"])
+    resumed = [EMA(20, rampup=None), EMA(200, rampup=None)]
+    trainer, module = trained_with(resumed, 6, "three.ckpt")
+    for ema, expected in zip(resumed, alone, strict=True):
+        assert ema.images == expected.images
+        found = ema.averaged_state_dict(module)
+        assert all(torch.equal(value, found[key]) for key, value in expected.averaged_state_dict(module).items())
+    with averaged_weights(trainer, module):
+        used = {key: value.clone() for key, value in module.state_dict().items()}
+        name, weight = next(iter(module.generator.named_parameters(prefix="generator")))
+        with resumed[1].average_parameters(module):
+            assert not torch.equal(weight, used[name])
+        assert torch.equal(weight, used[name])
+    first = alone[0].averaged_state_dict(module)
+    assert all(torch.equal(used[key], value) for key, value in first.items())
+    zoo.save(module, "saved", samples=False)
+    saved = zoo.load("saved").state_dict()
+    assert all(torch.equal(saved[key], value) for key, value in first.items())
+
+
+def test_it_is_said_how_to_sample_with_the_average(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        trained_with([EMA(20), EMA(200)], 2)
+    assert sum("averaged_weights(trainer, module)" in message for message in caplog.messages) == 1
+
+
+def test_a_checkpoint_is_loaded_with_the_average_when_asked_for(caplog: pytest.LogCaptureFixture) -> None:
+    ema = EMA(20)
+    trainer, module = trained_with([ema], 4)
+    trainer.save_checkpoint("run.ckpt")
+    caplog.clear()
+    with caplog.at_level("INFO"):
+        raw = type(module).load_from_checkpoint("run.ckpt", weights_only=True)
+    assert any("averaged=True" in message for message in caplog.messages)
+    averaged = type(module).load_from_checkpoint("run.ckpt", averaged=True, weights_only=True)
+    with averaged_weights(trainer, module):
+        expected = module.sample(3, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(averaged.sample(3, generator=torch.Generator().manual_seed(0)), expected)
+    assert not torch.equal(raw.sample(3, generator=torch.Generator().manual_seed(0)), expected)
+    trained_with([], 1)[0].save_checkpoint("without.ckpt")
+    with pytest.raises(ValueError, match=r"without\.ckpt holds no averaged weights"):
+        type(module).load_from_checkpoint("without.ckpt", averaged=True)

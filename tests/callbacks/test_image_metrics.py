@@ -78,6 +78,13 @@ def test_all_metrics_are_logged_from_one_pass_per_validation() -> None:
     assert extractor_of(callback).seen == [1] + [250, 250, 100] + [250] * 3 * 2
 
 
+def test_the_progress_bar_shows_the_last_fid(capsys: pytest.CaptureFixture[str]) -> None:
+    run = quiet_trainer([all_metrics()], max_epochs=2, enable_progress_bar=True)
+    run.fit(StandInModel(), StandInData())
+    assert run.progress_bar_metrics == {FID: pytest.approx(numbers(run)[FID])}
+    assert FID in capsys.readouterr().out
+
+
 def test_one_pass_logs_exactly_what_the_four_thin_callbacks_log() -> None:
     model, data = StandInModel(), StandInData()
     logged = []

@@ -120,6 +120,33 @@ def test_the_trainers_own_clipping_takes_the_place_of_a_methods(method: str) -> 
         torch.testing.assert_close(found, clipped_by_hand(raw, bound), rtol=1e-6, atol=0)
 
 
+@pytest.mark.parametrize("method", AUTOMATIC)
+def test_the_trainer_clips_by_value_where_it_is_told_to(method: str) -> None:
+    free = steps_of(method, None)
+    bound = 0.5 * max(gradient.abs().max().item() for _, gradients in free for gradient in gradients)
+    clipped = steps_of(method, 1e-3 * bound, gradient_clip_val=bound, gradient_clip_algorithm="value")
+    for (_, found), (_, raw) in zip(clipped, free, strict=True):
+        torch.testing.assert_close(found, [gradient.clamp(-bound, bound) for gradient in raw], rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("algorithm", ["norm", "value"])
+@pytest.mark.parametrize("method", ["PixelCNNPlusPlus", "VAE"])
+def test_the_trainer_clips_fused_optimizers_under_mixed_precision(method: str, algorithm: str) -> None:
+    free = steps_of(method, None, precision="bf16-mixed")
+    bound = 0.25 * max(gradient.abs().max().item() for _, gradients in free for gradient in gradients)
+    flags: dict[str, Any] = {"gradient_clip_val": bound, "gradient_clip_algorithm": algorithm}
+    for (_, found), (_, raw) in zip(steps_of(method, None, precision="bf16-mixed", **flags), free, strict=True):
+        expected = [g.clamp(-bound, bound) for g in raw] if algorithm == "value" else clipped_by_hand(raw, bound)
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("method", ["PixelCNNPlusPlus", "Gaussian", "WGANGP"])
+def test_an_algorithm_of_clipping_without_a_bound_is_refused(method: str) -> None:
+    module, data = seeded(method)
+    with pytest.raises(ValueError, match="gradient_clip_algorithm='value'.*gradient_clip_val"):
+        fit(module, data, gradient_clip_algorithm="value")
+
+
 @pytest.mark.parametrize("method", MANUAL)
 @pytest.mark.parametrize(("flag", "value"), [("gradient_clip_val", 0.5), ("accumulate_grad_batches", 2)])
 def test_flags_of_the_trainer_are_refused_by_methods_with_several_optimizers(

@@ -2,17 +2,15 @@
 
 import re
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 
 import pytest
-import torch
 from lightning.pytorch import LightningDataModule
-from torch import nn
 
 import zoo
 from datamodules import DATAMODULES
 from lightning_modules import METHODS
+from lightning_modules.networks.bfloat16 import has_bfloat16_units
 from tests.zoo.recorded import as_recorded, chosen_hyperparameters
 from zoo.cli import train
 from zoo.compatibility import current_config
@@ -21,17 +19,6 @@ from zoo.recipe import dependencies, extractor_of, read_recipe
 from zoo.recipe_defaults import with_defaults
 
 RECIPES = recipe_names()
-
-
-@cache
-def half_precision_works() -> bool:
-    """Whether this CPU has the instructions for recurrent networks in bfloat16."""
-    try:
-        with torch.autocast("cpu", torch.bfloat16):
-            nn.LSTM(8, 8)(torch.randn(2, 3, 8))
-    except RuntimeError:
-        return False
-    return True
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -95,11 +82,11 @@ def test_recipes_train(
     on_disk(DATAMODULES[recipe["data"]["class_path"].rpartition(".")[2]](**recipe["data"].get("init_args", {})))
     monkeypatch.setenv("WANDB_MODE", "disabled")
     overrides = ["--trainer.max_steps", "2", "--trainer.limit_val_batches", "0", "--trainer.accelerator", "cpu"]
-    if "precision" in recipe["trainer"] and not half_precision_works():
-        overrides += ["--trainer.precision", "32-true"]
     card = train(recipe_path(name), [*overrides, "--trainer.enable_progress_bar", "false"])
     assert card is not None
     assert (card.name, card.recipe, card.batches, card.planned_batches) == (name, name, 2, 2)
+    fast = recipe["trainer"].get("precision") == "auto" and has_bfloat16_units()
+    assert card.precision == ("bf16-mixed" if fast else "32-true")
     written = recipe["model"].get("init_args", {})
     assert chosen_hyperparameters(card, written) == as_recorded(written)
     assert set(written) <= set(card.hyperparameters), "a new card is written with today's names"

@@ -1,0 +1,45 @@
+"""Networks that take a condition, such as class labels, as their second argument, and those that take x alone."""
+
+import inspect
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+from torch import Tensor, nn
+
+
+def takes_condition(network: nn.Module) -> bool:
+    """Returns whether ``network(x, condition)`` is possible; an ``nn.Sequential`` takes x alone."""
+    forward = getattr(network, "_orig_mod", network).forward  # of a network that torch.compile has wrapped
+    return _takes_two(getattr(forward, "__func__", forward), hasattr(forward, "__func__"))
+
+
+def given_condition(network: nn.Module, x: Tensor, condition: Tensor | None) -> Tensor:
+    """Returns ``network(x, condition)``, or ``network(x)`` for a network that takes no condition and gets none."""
+    return network(x) if condition is None and not takes_condition(network) else network(x, condition)
+
+
+def logits_of(network: nn.Module, x: Tensor, condition: Tensor | None) -> Tensor:
+    """Returns the network's output, where (N, 1), as the (N,) that losses take."""
+    logits = given_condition(network, x, condition)
+    return logits.squeeze(1) if logits.ndim == 2 else logits
+
+
+def conditioned(network: nn.Module, condition: Tensor | None, x: Tensor) -> Tensor:
+    """Returns the network's output for x and class labels (int64 (N,), or ``None``), without ``torch.compile``."""
+    return network.forward(x, condition) if takes_condition(network) else network.forward(x)
+
+
+def check_takes_labels(num_classes: int | None, *networks: nn.Module) -> None:
+    """Raises ValueError if there are classes and a network whose forward takes x alone."""
+    if num_classes is not None and not all(map(takes_condition, networks)):
+        raise ValueError(
+            f"num_classes={num_classes} needs networks whose forward takes (x, labels); one of these takes x alone."
+        )
+
+
+@lru_cache(maxsize=64)
+def _takes_two(forward: Callable[..., Any], bound: bool) -> bool:
+    kinds = [p.kind for p in inspect.signature(forward).parameters.values()]
+    places = sum(kind in (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD) for kind in kinds)
+    return places - bound >= 2 or inspect.Parameter.VAR_POSITIONAL in kinds
