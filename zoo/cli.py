@@ -21,9 +21,9 @@ from zoo.compatibility import current_file, current_overrides
 from zoo.data_fit import Fit, full_names, name_after, without_places
 from zoo.errors import ZooError
 from zoo.paths import recipes_dir
-from zoo.precision import RecipeTrainer, precision_of_run
 from zoo.recipe_defaults import with_defaults
 from zoo.record import TrainingRecord, held_out_measures
+from zoo.run_precision import RecipeTrainer, precision_of_run
 from zoo.runs import RUNS, Origin, checkpoint_to_resume, find_run, resume_command
 from zoo.saving import announce_replacement, check_saveable, check_target, save
 from zoo.train_options import check_options

@@ -6,8 +6,6 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
@@ -17,7 +15,6 @@ from torch import Generator
 from datamodules.sequences.pixel_sequence import PixelSequence
 from datamodules.sequences.text import TextDataModule
 from datamodules.sources.find import DataNotFoundError
-from datamodules.spec import DataSpec
 from lightning_modules.autoregressive.sequence_module import SequenceModule
 from lightning_modules.base import GenerativeModule
 from lightning_modules.likelihood import LikelihoodModule
@@ -30,68 +27,15 @@ from lightning_modules.metrics.reference_statistics import RealStatistics, real_
 from lightning_modules.metrics.sample_evaluation import evaluate_classes, evaluate_samples, train_fid
 from lightning_modules.rendering.modules import rendered_as
 from zoo.cards import Card, card
-from zoo.data import SPLIT, as_images, datamodule_of, recipe_datamodule
+from zoo.data import SPLIT, as_images
 from zoo.data_record import is_own
 from zoo.errors import UsageError, ZooError
-from zoo.loading import load_classifier, load_folder
-from zoo.paths import checkpoint_names
-from zoo.recipe import extractor_of
-from zoo.sequence_evaluation import AsImages, evaluate_sequences
+from zoo.evaluation_request import NoExtractor, Request
+from zoo.loading import load_folder
+from zoo.sequence_evaluation import evaluate_sequences
 
 NUM_IMAGES, NUM_OF_SLOW, NUM_OF_FEW, NUM_POINTS = 10_000, 2000, 1000, 2500
 NUM_TIMED = 64
-
-
-class NoExtractor(ZooError):
-    """There is no feature extractor for metrics of images, unless the user names one."""
-
-
-@dataclass(frozen=True)
-class Request:
-    """A request to measure a checkpoint.
-
-    Attributes:
-        card: The checkpoint.
-        module: Its module, on the device.
-        num_samples: Number of samples, or ``None`` for the default of each metric.
-        extractor: Name of the classifier for metrics of images, or ``None`` for the recipe's own.
-        data_dir: Folder of the data, or ``None`` to search.
-        seed: Seed of the samples.
-        device: Device of the computation.
-        samples_only: Whether nothing may be computed that needs the data.
-    """
-
-    card: Card
-    module: Any
-    num_samples: int | None = None
-    extractor: str | None = None
-    data_dir: str | None = None
-    seed: int = 0
-    device: str = "cpu"
-    samples_only: bool = False
-
-    @cached_property
-    def datamodule(self) -> Any:
-        """The data that the checkpoint was trained on."""
-        return datamodule_of(self.card, self.data_dir)
-
-    @cached_property
-    def images(self) -> tuple[Any, DataSpec]:
-        """A module that samples images, and their spec; a sequence of pixels is reshaped to an image."""
-        if isinstance(self.module, SequenceModule):
-            spec: DataSpec = as_images(self.datamodule).spec
-            return AsImages(self.module, spec.shape), spec
-        return self.module, self.module.data_spec
-
-    @cached_property
-    def classifier(self) -> Classifier:
-        """The feature extractor."""
-        return load_classifier(self.classifier_name, device=self.device)
-
-    @cached_property
-    def classifier_name(self) -> str:
-        """The checkpoint of the feature extractor."""
-        return self.extractor or default_extractor(self.card, self.images[1])
 
 
 def held_out(request: Request) -> dict[str, float]:
@@ -325,26 +269,6 @@ def run_test(module: LightningModule, datamodule: LightningDataModule, device: s
         )
         (values,) = trainer.test(module, datamodule, verbose=False)
     return {name: float(value) for name, value in values.items()}
-
-
-def default_extractor(of: Card, spec: DataSpec) -> str:
-    """Returns the classifier that the recipe names, if its data are the checkpoint's, else one of the same data.
-
-    A card names none, because whoever writes a card must not choose what is loaded.
-
-    Raises:
-        ZooError: If there is none.
-    """
-    if of.recipe is not None and recipe_datamodule(of) is not None and (named := extractor_of(of.recipe)) is not None:
-        return named
-    for name in checkpoint_names():
-        found = card(name)
-        if found.method == Classifier.__name__ and found.data == spec.name:
-            return name
-    raise NoExtractor(
-        f"The zoo has no classifier of {spec.name!r}. Give one with --extractor: the name, folder or Hub id of a "
-        "Classifier that was trained on such images."
-    )
 
 
 @contextmanager

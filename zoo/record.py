@@ -1,6 +1,8 @@
 """Record of a run for the model card: the curve of metrics, the number of examples, the duration."""
 
+import platform
 import time
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -81,3 +83,14 @@ def held_out_measures(trainer: Trainer) -> dict[str, float]:
         for name, value in trainer.callback_metrics.items()
         if name.startswith(("val/", "test/")) and not name.endswith("_loss")
     }
+
+
+def library_versions() -> dict[str, str]:
+    """Returns the versions of the libraries that write a checkpoint."""
+    versions = {"python": platform.python_version()}
+    for package in ("torch", "lightning", "generative-zoo"):
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:  # a checkout that was not installed
+            versions[package] = "unknown"
+    return versions

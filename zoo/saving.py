@@ -3,7 +3,6 @@
 import inspect
 import json
 import os
-import platform
 import re
 import shutil
 import sys
@@ -11,7 +10,6 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +30,7 @@ from zoo.data_record import CLI_KEYS, record_of
 from zoo.errors import ZooError
 from zoo.loading import AVERAGED, build, file_digest, layout, load_folder
 from zoo.model_card import readme
+from zoo.record import library_versions
 
 MAX_TEXT_BYTES = 1 << 20
 
@@ -187,17 +186,6 @@ def parameter_counts(module: LightningModule) -> dict[str, int]:
     return {name: count for name, count in counts.items() if count}
 
 
-def library_versions() -> dict[str, str]:
-    """Returns the versions of the libraries that write a checkpoint."""
-    versions = {"python": platform.python_version()}
-    for package in ("torch", "lightning", "generative-zoo"):
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:  # a checkout that was not installed
-            versions[package] = "unknown"
-    return versions
-
-
 def _identity(module: ZooModule) -> tuple[str, dict[str, Any]]:
     method = type(module).__name__
     if not isinstance(module, ZooModule) or lightning_modules.METHODS.get(method) is not type(module):
@@ -227,7 +215,8 @@ def check_saveable(module: ZooModule) -> None:
             it.
     """
     method, hyperparameters = _identity(module)
-    _check_rebuilds(method, hyperparameters, module.state_dict())
+    expected = layout(build(method, hyperparameters, device="meta"))
+    _check_rebuilds(method, expected, _in_types_of(expected, module.state_dict()))
 
 
 def _averaged_state(module: LightningModule, trainer: Trainer | None) -> dict[str, Tensor]:

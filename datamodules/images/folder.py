@@ -7,8 +7,8 @@ from typing import IO
 
 import torch
 
+from datamodules.images.folder_files import classes_of, list_images
 from datamodules.images.image_base import ImageDataModule
-from datamodules.images.listing import classes_of, list_images
 from datamodules.images.pixels import Pixels
 from datamodules.images.read_all import check_headers, decoded
 from datamodules.images.streaming import FileSource

@@ -15,6 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import parametrize
 
 from datamodules.spec import Batch, DataSpec
+from lightning_modules.adversarial.window import RealBatches, read_window, window_state
 from lightning_modules.base import GenerativeModule
 from lightning_modules.parts.conditions import check_takes_labels, conditioned, given_condition, logits_of
 from lightning_modules.parts.critic_schedules import CriticSchedule, EveryNth
@@ -122,7 +123,7 @@ class AdversarialModule(GenerativeModule):
         self.augment, self.corrupt = augment, corrupt
         self.schedule, self.beta2 = schedule or EveryNth(), beta2
         self.build_optimizers = (generator_optimizer, discriminator_optimizer)
-        self.real_batches: list[tuple[Tensor, Tensor | None]] = []
+        self.real_batches: RealBatches = []
         self.restored_gradients: dict[str, Tensor] = {}
         if self.penalties and any(isinstance(layer, _BatchNorm) for layer in discriminator.modules()):
             raise ValueError(
@@ -142,11 +143,7 @@ class AdversarialModule(GenerativeModule):
         return {"shape": list(spec.shape), "architecture": "dcgan" if spec.kind == "image" else "mlp"}
 
     def on_fit_start(self) -> None:
-        """Refuses half precision where there is a penalty, which is on a gradient.
-
-        Raises:
-            ValueError: If the precision is too coarse.
-        """
+        """Raises ValueError for half precision where there is a penalty, which is on a gradient."""
         super().on_fit_start()
         coarse = str(self.trainer.precision) in ("16-mixed", "16-true", "bf16-true")
         if coarse and (self.penalties or self.generator_penalties):
@@ -321,22 +318,11 @@ class AdversarialModule(GenerativeModule):
 
     def rank_state(self) -> dict[str, Tensor]:
         """Returns what has been accumulated for the next step: gradients and real examples."""
-        if not self.real_batches:
-            return {}
-        gradients = {
-            f"gradient.{name}": p.grad for name, p in self.discriminator.named_parameters() if p.grad is not None
-        }
-        reals = {f"real.{i:04d}": x for i, (x, _) in enumerate(self.real_batches)}
-        labels = {f"labels.{i:04d}": y for i, (_, y) in enumerate(self.real_batches) if y is not None}
-        return {**gradients, **reals, **labels}
+        return window_state(self.discriminator, self.real_batches)
 
     def load_rank_state(self, state: Mapping[str, Tensor]) -> None:
         """Restores accumulated gradients and real examples."""
-        gradients = {key.partition(".")[2]: value for key, value in state.items() if key.startswith("gradient.")}
-        self.restored_gradients = gradients
-        reals = sorted(key for key in state if key.startswith("real."))
-        labels = [state.get(key.replace("real.", "labels.")) for key in reals]
-        self.real_batches = [(state[key], y) for key, y in zip(reals, labels, strict=True)]
+        self.restored_gradients, self.real_batches = read_window(state)
 
     # Sampling
 

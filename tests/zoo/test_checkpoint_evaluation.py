@@ -15,6 +15,7 @@ import yaml
 
 import zoo
 import zoo.evaluation
+import zoo.evaluation_request
 import zoo.paths
 import zoo.saving
 from datamodules import DataSpec, MarkovSource, Ring, TwoMoons
@@ -25,7 +26,8 @@ from lightning_modules.metrics.sample_evaluation import train_fid
 from tests.zoo.conftest import Named
 from tests.zoo.running import fails, run
 from zoo.__main__ import main
-from zoo.evaluation import EVALUATIONS, default_extractor, evaluate, run_test
+from zoo.evaluation import EVALUATIONS, evaluate, run_test
+from zoo.evaluation_request import default_extractor
 from zoo.recipe import read_recipe
 
 IMAGES = DataSpec("synthetic", "image", (1, 28, 28), value_range=(-1.0, 1.0), num_classes=4)
@@ -217,7 +219,9 @@ def test_no_config_chooses_the_classifier(
     config = json.loads(Path("tiny/config.json").read_text())
     config["data_spec"]["name"], config["recipe"] = data, recipe
     Path("tiny/config.json").write_text(json.dumps(config))
-    monkeypatch.setattr(zoo.evaluation, "load_classifier", lambda *_, **__: pytest.fail("a classifier was loaded"))
+    monkeypatch.setattr(
+        zoo.evaluation_request, "load_classifier", lambda *_, **__: pytest.fail("a classifier was loaded")
+    )
     assert "--extractor" in fails(["evaluate", "tiny"], capsys)
 
 

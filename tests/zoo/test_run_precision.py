@@ -17,8 +17,8 @@ from tests.training import TinyData, train
 from tests.zoo.running import RECIPE
 from zoo.cli import train as train_recipe
 from zoo.paths import recipe_names
-from zoo.precision import RecipeTrainer, fastest_precision
 from zoo.recipe import read_recipe
+from zoo.run_precision import RecipeTrainer, fastest_precision
 
 AVX2 = {"ONEDNN_MAX_CPU_ISA": "AVX2"}
 

@@ -12,6 +12,7 @@ from torch import Generator, Tensor, nn
 import zoo
 import zoo.data
 import zoo.evaluation
+import zoo.evaluation_request
 from datamodules import MarkovSource, TextFile
 from datamodules.spec import DataSpec
 from lightning_modules import TeacherForcing
@@ -36,7 +37,7 @@ def text() -> TextFile:
 
 def read_as_random_text(monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes a random text the data of every checkpoint."""
-    for module in (zoo.data, zoo.evaluation):
+    for module in (zoo.data, zoo.evaluation_request):
         monkeypatch.setattr(module, "datamodule_of", lambda card, data_dir=None: random_text())
 
 

@@ -8,7 +8,7 @@ import torch
 
 from datamodules import ImageFolder
 from datamodules.images import folder
-from datamodules.images.listing import list_images
+from datamodules.images.folder_files import list_images
 from datamodules.images.streaming import fitted
 from tests.datamodules.small_data import image_folder, random_image
 

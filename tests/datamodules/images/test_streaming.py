@@ -12,7 +12,7 @@ from PIL import Image
 
 from datamodules import ImageFolder
 from datamodules.images.folder import open_binary
-from datamodules.images.listing import list_images
+from datamodules.images.folder_files import list_images
 from datamodules.images.streaming import FileSource, fitted
 from datamodules.loader import TrainingLoader
 from tests.datamodules.small_data import image_folder, random_image

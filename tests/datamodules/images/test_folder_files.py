@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from datamodules import ImageFolder
-from datamodules.images.listing import MOST_NAMED, list_images
+from datamodules.images.folder_files import MOST_NAMED, list_images
 from tests.datamodules.small_data import image_folder, random_image
 
 pytestmark = pytest.mark.filterwarnings("error")
