@@ -224,7 +224,7 @@ def shares_seen(sequences: Tensor, training: Tensor, n: int) -> Tensor:
     """
     own, known = joint_ngrams((sequences, training), n)
     rows = (sequences.unfold(1, n, 1) >= 0).all(2).nonzero()[:, 0]
-    seen = torch.isin(own, known.unique()).double()
+    seen = in_float64(torch.isin(own, known.unique()))
     return seen.new_zeros(len(sequences)).index_add_(0, rows, seen) / rows.bincount(minlength=len(sequences))
 
 
