@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from lightning_modules import WGANGP, MinimaxGAN
 from lightning_modules.runtime.checkpoint_io import AtomicCheckpointIO, DamagedCheckpoint, UnusableCheckpoint
-from lightning_modules.runtime.resuming import MismatchedCheckpoint
+from lightning_modules.runtime.checkpoint_checks import MismatchedCheckpoint
 from tests.training import train
 
 pytestmark = pytest.mark.filterwarnings("ignore:The dirpath has changed:UserWarning")
@@ -147,7 +147,7 @@ def test_another_width_or_method_is_told_with_both_values(written: Path) -> None
     width = torch.load(written, weights_only=True)["hyper_parameters"]["width"]
     with pytest.raises(MismatchedCheckpoint) as caught:
         train("MinimaxGAN", 4, "rest", ckpt_path=str(written), overrides={"width": width + 1})
-    assert f"width={width} (here {width + 1})" in str(caught.value)
+    assert f"width={width} (now {width + 1})" in str(caught.value)
     assert str(written) in str(caught.value)
     with pytest.raises(MismatchedCheckpoint, match=rf"{4 * width}, 64\b.*{4 * (width + 1)}, 64\b"):  # of a tensor
         MinimaxGAN.load_from_checkpoint(written, width=width + 1)

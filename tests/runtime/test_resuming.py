@@ -139,7 +139,7 @@ def test_what_the_weights_do_not_allow_is_refused_with_both_values(
 
 def test_another_method_is_refused() -> None:
     run(*build("WGANGP"), 1).save_checkpoint("before.ckpt")
-    with pytest.raises(ValueError, match=r"of a WGANGP, not of a MinimaxGAN"):
+    with pytest.raises(ValueError, match=r"WGANGP.*MinimaxGAN"):
         run(*build("MinimaxGAN"), 2, ckpt_path="before.ckpt")
 
 

@@ -328,4 +328,4 @@ def test_former_readers_read_the_config(trained: Path) -> None:
     assert config["format_version"] == 1
     assert zoo.load(IMAGES, VAE).data_spec.name == "pets"
     known = set(zoo.card("vae.fashion_mnist").to_json())
-    assert set(config) - known == {"datamodule"}
+    assert set(config) - known == {"datamodule", "precision"}
