@@ -154,6 +154,12 @@ def _reference(card: Card) -> str:
     return folder.name if folder.parent == checkpoints_dir().resolve() else "path/to/this/folder"
 
 
+def _weights(card: Card) -> str:
+    if card.batches is None or card.planned_batches is None or card.batches >= card.planned_batches:
+        return "the last step"
+    return f"those after batch {card.batches:,} of {card.planned_batches:,} planned"
+
+
 def _training(card: Card) -> str:
     lines = [f"- Data: {markdown(card.data or 'not recorded')}{_shape(card)}"]
     if card.datamodule is not None:
@@ -170,7 +176,7 @@ def _training(card: Card) -> str:
     lines.append("- Hyperparameters: " + code_span(json.dumps(dict(card.hyperparameters))))
     networks = ", ".join(f"{markdown(name)} {count:,}" for name, count in card.networks.items())
     lines.append(f"- Parameters: {card.parameters:,} ({networks})")
-    lines.append("- Weights: the last step" + (", and their average (loaded by default)" if card.averaged else ""))
+    lines.append(f"- Weights: {_weights(card)}" + (", and their average (loaded by default)" if card.averaged else ""))
     lines.append("- Versions: " + ", ".join(markdown(f"{name} {version}") for name, version in card.versions.items()))
     return "\n".join(lines)
 

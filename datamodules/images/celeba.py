@@ -67,7 +67,7 @@ class CelebA(ImageDataModule):
         """Finds the archive.
 
         Raises:
-            DataNotFoundError: If the data is nowhere; it cannot be fetched.
+            DataNotFoundError: If the data was not found; it cannot be fetched.
             DamagedDataError: If a file is truncated or changed.
         """
         find(CELEBA, self.data_dir)

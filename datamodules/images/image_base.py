@@ -65,7 +65,7 @@ class ImageDataModule(ZooDataModule):
         """Reads and splits the data, once.
 
         Raises:
-            DataNotFoundError: If the data is nowhere.
+            DataNotFoundError: If the data was not found.
             ValueError: If a file is damaged, or ``val_size`` leaves nothing to train on.
         """
         if self.sources:

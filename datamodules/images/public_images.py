@@ -82,7 +82,7 @@ class PublicImages(ImageDataModule):
         """Finds the files, or fetches them.
 
         Raises:
-            DataNotFoundError: If the data is nowhere.
+            DataNotFoundError: If the data was not found.
             DamagedDataError: If a file is truncated or changed.
         """
         find(self.dataset, self.data_dir)

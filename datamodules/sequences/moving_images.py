@@ -132,7 +132,7 @@ class MovingFashionMNIST(SequenceDataModule):
         """Finds the files of Fashion-MNIST, or fetches them.
 
         Raises:
-            DataNotFoundError: If the data is nowhere.
+            DataNotFoundError: If the data was not found.
             DamagedDataError: If a file is truncated or changed.
         """
         self.fashion_mnist.prepare_data()

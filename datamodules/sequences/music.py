@@ -96,7 +96,7 @@ class PianoRolls(SequenceDataModule):
         """Finds the file, or fetches it.
 
         Raises:
-            DataNotFoundError: If the data is nowhere.
+            DataNotFoundError: If the data was not found.
             DamagedDataError: If a file is truncated or changed.
         """
         find(self.dataset, self.data_dir)

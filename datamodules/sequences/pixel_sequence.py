@@ -45,7 +45,7 @@ class PixelSequence(SequenceDataModule):
         """Finds the files, or fetches them.
 
         Raises:
-            DataNotFoundError: If the data is nowhere.
+            DataNotFoundError: If the data was not found.
             DamagedDataError: If a file is truncated or changed.
         """
         self.fashion_mnist.prepare_data()

@@ -50,7 +50,7 @@ class SequenceDataModule(ZooDataModule):
         """Reads and splits the data, once.
 
         Raises:
-            DataNotFoundError: If the data is nowhere.
+            DataNotFoundError: If the data was not found.
             ValueError: If a file is damaged, or too short for the arguments.
         """
         if not self.sources:

@@ -107,7 +107,7 @@ class Strokes(SequenceDataModule):
         """Finds the file, or fetches it.
 
         Raises:
-            DataNotFoundError: If the data is nowhere.
+            DataNotFoundError: If the data was not found.
             DamagedDataError: If a file is truncated or changed.
         """
         find(self.public, self.data_dir)

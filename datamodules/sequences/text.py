@@ -281,7 +281,7 @@ class TinyShakespeare(TextDataModule):
         """Finds the file, or fetches it.
 
         Raises:
-            DataNotFoundError: If the data is nowhere.
+            DataNotFoundError: If the data was not found.
             DamagedDataError: If a file is truncated or changed.
         """
         find(public_files.TINY_SHAKESPEARE, self.data_dir)

@@ -58,7 +58,7 @@ def find(dataset: PublicDataset, data_dir: str | None = None) -> list[Path]:
         that.
 
     Raises:
-        DataNotFoundError: If the data set is nowhere.
+        DataNotFoundError: If the data set was not found.
         DamagedDataError: If a file that was found is truncated or changed.
     """
     tried: list[str] = []

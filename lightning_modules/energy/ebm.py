@@ -208,7 +208,7 @@ class EBM(MeasuredEBM):
         """Raises ``RunawayEnergy`` on all processes together, based on means over all of them."""
         (means,) = all_reduce_gradients([], torch.stack([positive, negative]).detach().float())
         data, chains = means.tolist()
-        if abs(data - chains) > self.hparams["runaway"]:  # of NaN the objective tells
+        if abs(data - chains) > self.hparams["runaway"]:  # NaN is found by the objective
             raise RunawayEnergy(
                 f"Training stopped at batch {self.batches_trained}: the potential is {data:g} on data and {chains:g} "
                 f"on chains, further apart than runaway={self.hparams['runaway']:g}. More Langevin steps, a smaller "

@@ -13,8 +13,8 @@ from lightning.pytorch import Trainer
 from safetensors.torch import save_file
 
 from lightning_modules import WGANGP, MinimaxGAN
-from lightning_modules.runtime.checkpoint_io import AtomicCheckpointIO, DamagedCheckpoint, UnusableCheckpoint
 from lightning_modules.runtime.checkpoint_checks import MismatchedCheckpoint
+from lightning_modules.runtime.checkpoint_io import AtomicCheckpointIO, DamagedCheckpoint, UnusableCheckpoint
 from tests.training import train
 
 pytestmark = pytest.mark.filterwarnings("ignore:The dirpath has changed:UserWarning")
