@@ -271,13 +271,23 @@ class GenerativeModule(PredictsSamples, ZooModule, ChecksCalls):
         Raises:
             ValueError: If a code is of another form, or labels are missing or do not fit.
         """
-        chunks = self.codes(z).to(self.device, next(network.parameters()).dtype).split(CHUNK)
+        z = self.codes(z).to(self.device, next(network.parameters()).dtype)
+        return self.in_chunks(lambda *pair: read(given_condition(network, *pair)), z, self.labels_for(len(z), labels))
+
+    def labels_for(self, num: int, labels: Tensor | None) -> Tensor | None:
+        """Returns a caller's labels of ``num`` examples on the module's device, or raises ValueError."""
         if self.class_probabilities is None and labels is None:
-            conditions: Sequence[Tensor | None] = [None] * len(chunks)
-        else:
-            conditions = check_labels(labels, len(z), self.class_probabilities).split(CHUNK)
+            return None
+        return check_labels(labels, num, self.class_probabilities)
+
+    def in_chunks(
+        self, function: Callable[[Tensor, Tensor | None], Tensor], inputs: Tensor, labels: Tensor | None
+    ) -> Tensor:
+        """Returns a function of inputs (N, ...) and labels int64 (N,) or ``None``, in evaluation mode, by ``CHUNK``."""
+        chunks = inputs.split(CHUNK)
+        conditions: Sequence[Tensor | None] = [None] * len(chunks) if labels is None else labels.split(CHUNK)
         with evaluating(self):
-            return torch.cat([read(given_condition(network, *pair)) for pair in zip(chunks, conditions, strict=True)])
+            return torch.cat([function(*pair) for pair in zip(chunks, conditions, strict=True)])
 
 
 def as_json(value: Any) -> Any:

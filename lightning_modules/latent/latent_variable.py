@@ -28,7 +28,7 @@ from lightning_modules.parts.interpolation import spherical_interpolation
 from lightning_modules.parts.likelihoods import gaussian_kl, log_mean_exp
 from lightning_modules.parts.noise import draw_normal, fixed_normal, new_generator
 from lightning_modules.parts.optimizers import BuildOptimizer
-from lightning_modules.parts.sampling import CHUNK, check_labels, check_num_samples, choose_labels, evaluating
+from lightning_modules.parts.sampling import check_num_samples, choose_labels, evaluating
 from lightning_modules.parts.schedules import Schedule
 
 Objective = Callable[["LatentVariableModule", Tensor, Tensor | None], dict[str, Tensor]]
@@ -238,12 +238,6 @@ class LatentVariableModule(LikelihoodModule):
         """Returns noise for ``measure`` that is a function of each example's index in its split."""
         return lambda start, stop: fixed_normal(indices[start:stop], particles, self.latent_dim).split(ROWS, 1)
 
-    def labels_for(self, num: int, labels: Tensor | None) -> Tensor | None:
-        """Returns a caller's labels of ``num`` examples on the module's device, or raises ValueError."""
-        if self.class_probabilities is None and labels is None:
-            return None
-        return check_labels(labels, num, self.class_probabilities)
-
     # Codes and samples
 
     def encode(self, x: Tensor, *, labels: Tensor | None = None) -> Tensor:
@@ -253,10 +247,7 @@ class LatentVariableModule(LikelihoodModule):
             ValueError: If ``x`` is of another shape or outside of the support, or labels are missing or do not fit.
         """
         x = self.examples(x)
-        labels = self.labels_for(len(x), labels)
-        parts = [None] * len(x.split(CHUNK)) if labels is None else labels.split(CHUNK)
-        with evaluating(self):
-            return torch.cat([self.posterior(*pair)[0] for pair in zip(x.split(CHUNK), parts, strict=True)])
+        return self.in_chunks(lambda *pair: self.posterior(*pair)[0], x, self.labels_for(len(x), labels))
 
     def reconstruct(self, x: Tensor, *, labels: Tensor | None = None) -> Tensor:
         """Returns E[x|z] at the mean of q(z|x), shape (N, *shape); raises as ``encode``."""
