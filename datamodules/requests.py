@@ -1,5 +1,6 @@
 """Loader of requests for samples, for ``Trainer.predict``."""
 
+import operator
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -29,10 +30,7 @@ class SampleRequests:
         self.labels = None if labels is None else torch.as_tensor(labels)
         if num_samples is None and self.labels is not None:
             num_samples = len(self.labels)
-        for name, value in (("num_samples", num_samples), ("batch_size", batch_size)):
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"{name}={value!r} must be a positive integer.")
-        assert num_samples is not None
+        num_samples, batch_size = _count("num_samples", num_samples), _count("batch_size", batch_size)
         if self.labels is not None and (self.labels.shape != (num_samples,) or self.labels.is_floating_point()):
             raise ValueError(
                 f"labels are {self.labels.dtype} {tuple(self.labels.shape)}, but must be num_samples={num_samples} "
@@ -59,3 +57,13 @@ class SampleRequests:
         if self.num_samples < size:
             raise ValueError(f"num_samples={self.num_samples} cannot be shared by {size} processes.")
         return self.num_samples * rank // size, self.num_samples * (rank + 1) // size
+
+
+def _count(name: str, value: Any) -> int:
+    try:
+        number = 0 if isinstance(value, bool) else operator.index(value)  # also of numpy, or a tensor with one number
+    except TypeError:
+        number = 0
+    if number < 1:
+        raise ValueError(f"{name}={value!r} must be a positive integer.")
+    return number

@@ -150,9 +150,9 @@ class ZooModule(CheckedModule, ABC):
         if spec is not None:
             self.check_data(spec)
             self.data_spec = spec
-        if stage == "fit":
+        if stage != "predict":
             refuse_half_precision(self.trainer, self, self.half_precision_problem())
-        else:
+        if stage != "fit":
             join_run(self.trainer)
         if stage == "fit" and not self.automatic_optimization:
             refuse_unsupported_strategy(self.trainer, num_optimizers=2)

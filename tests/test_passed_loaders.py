@@ -89,7 +89,8 @@ class Endless(IterableDataset[Tensor]):
 
 def text(folder: str, processes: int) -> TextFile:
     path = Path(folder) / "text.txt"
-    path.write_text("abcdefgh" * 100)
+    if not path.exists():  # of two processes one would read what the other is writing
+        path.write_text("abcdefgh" * 100)
     streams: Any = {"training": "streams", "evaluation": "streams", "evaluation_streams": 4}
     data = TextFile(str(path), window=5, batch_size=4 // processes, **streams)
     data.setup()

@@ -23,8 +23,10 @@ from lightning_modules.parts.games import Game, in_full_precision
 from lightning_modules.parts.noise import Noise, draw_normal, fixed_normal, new_generator
 from lightning_modules.parts.optimizers import BuildOptimizer
 from lightning_modules.parts.penalties import WeightedTerm, weighted_terms
-from lightning_modules.parts.sampling import check_num_samples, choose_labels, evaluating
+from lightning_modules.parts.sampling import aside, check_num_samples, choose_labels
 from lightning_modules.parts.schedules import Schedule
+from lightning_modules.runtime.flags import refuse_coarse_precision
+from lightning_modules.runtime.loss_log import losses_are_read
 from lightning_modules.runtime.optimization import check_parameters
 
 Terms = dict[str, Tensor]
@@ -51,7 +53,7 @@ class AdversarialModule(GenerativeModule):
     """Alternates critic and generator steps; one batch, or one window of accumulated batches, is one critic step.
 
     It can also be built directly, with any two networks. It then trains, samples and writes checkpoints, but the zoo
-    refuses it, because a file cannot describe how to rebuild it; and it has no ``shape`` to compare with the data.
+    refuses it, because a file cannot describe how to rebuild it.
 
     All functions of the batch get the number of earlier batches, so that a resumed run computes the same.
 
@@ -79,8 +81,7 @@ class AdversarialModule(GenerativeModule):
         beta2: The second of Adam's decay rates as a function of the batch, or ``None`` to keep the optimizers' own.
         clip_norm: Largest norm of each player's gradient, or ``None``; not applied under 16-bit gradient scaling.
         accumulate_batches: Batches whose gradients are accumulated for one step of each player.
-        compile: Compiles both networks with ``torch.compile``. Penalties run uncompiled, because it does not support
-            their second derivative.
+        compile: Compiles both networks with ``torch.compile``, but not in penalties, which it does not differentiate.
 
     Raises:
         ValueError: If a number is out of range, or a penalty is given for a discriminator with batch normalisation.
@@ -143,14 +144,9 @@ class AdversarialModule(GenerativeModule):
         return {"shape": list(spec.shape), "architecture": "dcgan" if spec.kind == "image" else "mlp"}
 
     def on_fit_start(self) -> None:
-        """Raises ValueError for half precision where there is a penalty, which is on a gradient."""
+        """Raises ValueError for precisions that are too coarse for the game, or for penalties on gradients."""
         super().on_fit_start()
-        coarse = str(self.trainer.precision) in ("16-mixed", "16-true", "bf16-true")
-        if coarse and (self.penalties or self.generator_penalties):
-            raise ValueError(
-                f"precision={self.trainer.precision!r} is too coarse for the gradient of an input-gradient penalty; "
-                "use 'bf16-mixed', which computes the penalty in full precision."
-            )
+        refuse_coarse_precision(self.trainer, bool(self.penalties or self.generator_penalties))
 
     def forward(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
         """Maps codes (N, latent_dim) and class labels (int64 (N,), or ``None``) to examples (N, *shape)."""
@@ -202,6 +198,9 @@ class AdversarialModule(GenerativeModule):
                         losses, penalties = self.generator_losses(real, labels, step)
                         self.accumulate(losses, penalties, self.accumulate_batches)
                     self.take_step(generator_optimizer, {**losses, **penalties}, clip_norm=self.clip_norm)
+            elif "generator" not in self.last_losses and losses_are_read(self.trainer, step):
+                with aside(self, self.device):  # its first step is yet to come
+                    self.log_losses({"generator": self.generator_game(real, labels, step)[0]})
             if last:
                 self.real_batches = []
 
@@ -230,10 +229,10 @@ class AdversarialModule(GenerativeModule):
         if "shape" in self.hparams or self.prepare_real is not None or self.stage is not single_stage:
             return None
         labels = None if self.num_classes is None else torch.zeros(2, dtype=torch.int64, device=self.device)
-        with evaluating(self), torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+        with aside(self, self.device):
             codes = torch.zeros(2, self.latent_dim, device=self.device).to(self.dtype)
             made = list(conditioned(self.generator, labels, codes).shape[1:])
-        own = list(batch.x.shape[1:])
+            own = list(batch.x.shape[1:])
         return None if made == own else f"its generator makes examples of shape={made}, but a batch has {own}."
 
     def real_examples(self, batch: Batch, step: int) -> tuple[Tensor, Tensor | None]:
@@ -275,17 +274,21 @@ class AdversarialModule(GenerativeModule):
 
     def generator_losses(self, real: Tensor, labels: Tensor | None, step: int) -> tuple[Terms, Terms]:
         """Returns the generator's loss on newly generated examples, and the weighted penalties that are due."""
-        fake, z, fake_labels = self.draw_fakes(len(real), labels if self.game.relativistic else None)
+        loss, z, fake_labels = self.generator_game(real, labels, step)
+        generator = partial(conditioned, self.generator, fake_labels)
+        updates = self.generator_updates(step)
+        return {"generator": loss}, self.penalty_terms(self.generator_penalties, step, generator, z, count=updates)
+
+    def generator_game(self, real: Tensor, labels: Tensor | None, step: int) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Returns the generator's loss in the game on newly generated examples, and their codes and labels."""
         logits_real = None
+        fake, z, fake_labels = self.draw_fakes(len(real), labels if self.game.relativistic else None)
         with parametrize.cached():  # one power iteration for both, as in the discriminator's step
             if self.game.relativistic:
                 with torch.no_grad():
                     logits_real = self.logits(self.seen(real, step), labels)
             logits_fake = self.logits(self.seen(fake, step), fake_labels)
-        losses = {"generator": self.game.generator_loss(logits_fake, logits_real)}
-        generator = partial(conditioned, self.generator, fake_labels)
-        updates = self.generator_updates(step)
-        return losses, self.penalty_terms(self.generator_penalties, step, generator, z, count=updates)
+        return self.game.generator_loss(logits_fake, logits_real), z, fake_labels
 
     def penalty_terms(
         self, penalties: Mapping[str, WeightedTerm], step: int, *arguments: Any, count: int | None = None

@@ -62,8 +62,8 @@ class BoltzmannMachine(UnnormalizedModel):
         return self.energy(x)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Returns the free energy of x, shape (N,), unchecked."""
-        return self.unchecked_energy(x)
+        """Returns the free energy of x, shape (N,), as ``energy``."""
+        return self.energy(x)
 
     def joint_energy(self, x: Tensor, hidden: Tensor) -> Tensor:
         """Returns E(v, h) in nats, shape (N,).

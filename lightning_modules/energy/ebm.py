@@ -162,8 +162,8 @@ class EBM(MeasuredEBM):
         return LangevinChains(self.unchecked_potential, bounded=self.is_image, dtype=dtype, **settings)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Returns the potential f(x), shape (N,), unchecked."""
-        return self.unchecked_potential(x)
+        """Returns the potential f(x), shape (N,), as ``potential``."""
+        return self.potential(x)
 
     def averaged_networks(self) -> Mapping[str, nn.Module]:
         """Returns the potential, the only network that sampling uses."""

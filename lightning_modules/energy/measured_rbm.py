@@ -131,9 +131,16 @@ class MeasuredRBM(BoltzmannMachine):
             pixels: int64 (N, M): the units that the sum is estimated from, as D times their mean.
 
         Raises:
-            ValueError: If ``x`` is of another shape than (N, *shape), or not binary.
+            ValueError: If ``x`` is of another shape than (N, *shape), or not binary, or ``pixels`` are no units.
         """
-        return self.unchecked_pseudo_nll(self.examples(x), pixels)
+        x = self.examples(x)
+        fits = pixels.ndim == 2 and len(pixels) == len(x) and pixels.dtype in (torch.int32, torch.int64)
+        if not fits or pixels.numel() == 0 or pixels.min() < 0 or pixels.max() >= self.num_visible:
+            raise ValueError(
+                f"pixels must be integers from 0 to {self.num_visible - 1} of shape ({len(x)}, M), the units that the "
+                f"sum is estimated from, not {pixels.dtype} of {list(pixels.shape)}."
+            )
+        return self.unchecked_pseudo_nll(x, pixels.to(x.device, torch.int64))
 
     def unchecked_pseudo_nll(self, x: Tensor, pixels: Tensor) -> Tensor:
         """Returns what ``pseudo_nll`` does, of any values (N, ...)."""

@@ -121,9 +121,34 @@ class Classifier(ZooModule):
         return self.objective({"cross_entropy": loss})
 
     def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
-        """Returns the class logits (N, num_classes) of the images of a batch."""
+        """Returns the class logits (N, num_classes) of the images of a batch.
+
+        Raises:
+            ValueError: If they are of another shape, type or range.
+        """
+        if problem := self.problem_with_form(batch) or self.problem_with_data(batch):
+            raise ValueError(f"{type(self).__name__}: {problem}")
         logits: Tensor = self(batch.x)
         return logits
+
+    def predict_dataloader(self) -> Any:
+        """Refuses ``Trainer.predict`` without a loader.
+
+        Raises:
+            ValueError: Always; the message says what to pass.
+        """
+        raise ValueError("Trainer.predict gives the class logits of images: pass a loader or datamodule of images.")
+
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Batch:
+        """Converts a batch, and refuses one that asks for samples.
+
+        Raises:
+            ValueError: If it has none of the supported forms.
+        """
+        if isinstance(batch, Mapping) and "num_samples" in batch:
+            raise ValueError("A Classifier predicts class logits and has no samples: pass a loader of images.")
+        converted: Batch = super().on_before_batch_transfer(batch, dataloader_idx)
+        return converted
 
     def held_out(self, batch: Batch, indices: Tensor, stage: str) -> Mapping[str, Tensor]:
         """Measures ``accuracy`` in [0, 1] and ``cross_entropy`` in nats."""

@@ -36,6 +36,10 @@ def read_batch(batch: Any, positions: tuple[str, ...]) -> Batch:
         return batch
     if isinstance(batch, (list, tuple)) and len(batch) == 1 and isinstance(batch[0], (Batch, Mapping, list, tuple)):
         return read_batch(batch[0], positions)
+    if isinstance(batch, Mapping) and len(batch) == 1:  # of a dictionary with one loader
+        ((key, inner),) = batch.items()
+        if not any(key in keys for keys in NAMES.values()) and isinstance(inner, (Batch, Mapping, list, tuple)):
+            return read_batch(inner, positions)
     values = {field: value for field, value in fields_of(batch, positions).items() if value is not None}
     if not isinstance(values.get("x"), Tensor) or not all(isinstance(value, Tensor) for value in values.values()):
         raise ValueError(

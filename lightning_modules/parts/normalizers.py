@@ -65,7 +65,10 @@ def as_log_partition(value: object) -> LogPartition:
     if isinstance(value, LogPartition):
         found = value
     else:
-        number = float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
+        try:  # also of numpy, or a tensor with one number
+            number = math.nan if isinstance(value, (bool, str)) else float(value)  # type: ignore[arg-type]
+        except (TypeError, ValueError, RuntimeError):
+            number = math.nan
         found = LogPartition(number, math.nan, "given")
     if not math.isfinite(found.log_partition):
         raise ValueError(f"log_partition={value!r} must be a finite number, in nats, or what log_partition() returns.")

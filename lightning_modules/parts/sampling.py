@@ -49,6 +49,13 @@ def measuring(module: nn.Module) -> Iterator[None]:
             layers.dropout = rate
 
 
+@contextmanager
+def aside(module: nn.Module, device: torch.device) -> Iterator[None]:
+    """Does as ``evaluating``, and afterwards torch's random states are what they were."""
+    with evaluating(module), torch.random.fork_rng([device] if device.type == "cuda" else []):
+        yield
+
+
 def check_num_samples(num_samples: Any) -> int:
     """Returns the number of samples as an ``int``.
 

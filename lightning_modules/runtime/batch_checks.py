@@ -14,19 +14,24 @@ from datamodules.spec import Batch
 from lightning_modules.runtime.distributed import gather_objects, world_size
 
 
-def form_problem(batch: Batch, shape: Sequence[int] | None, symbols: bool) -> str | None:
+def form_problem(
+    batch: Batch, shape: Sequence[int] | None, symbols: bool, step_shape: Sequence[int] | None = None
+) -> str | None:
     """Returns what is wrong with the form of a batch, if anything is; it reads no value.
 
     Args:
         batch: The batch.
         shape: Shape of an example, or ``None`` where any is allowed.
         symbols: Whether examples are indices of symbols rather than numbers.
+        step_shape: Shape of one step of a sequence, or ``None`` where examples are no sequences.
     """
     x = batch.x
     if x.ndim == 0 or len(x) == 0:
         return f"a batch has no examples: its shape is {list(x.shape)}."
     if shape is not None and tuple(x.shape[1:]) != tuple(shape):
         return f"it was built for shape={list(shape)}, but a batch has {list(x.shape[1:])}."
+    if step_shape is not None and (x.ndim < 2 or tuple(x.shape[2:]) != tuple(step_shape)):
+        return f"it was built for step_shape={list(step_shape)}, but a batch is {list(x.shape)}, (N, T, ...)."
     if x.numel() == 0:
         return f"the examples of a batch are empty: its shape is {list(x.shape)}."
     if x.is_complex() or (symbols and x.dtype == torch.bool):
@@ -34,8 +39,16 @@ def form_problem(batch: Batch, shape: Sequence[int] | None, symbols: bool) -> st
     return None
 
 
-def dtype_problem(x: Tensor, value_range: tuple[float, float] | None) -> str | None:
-    """Returns a sentence if examples, which should be floats, are not, as images before their conversion."""
+def dtype_problem(x: Tensor, value_range: tuple[float, float] | None, symbols: bool = False) -> str | None:
+    """Returns a sentence if examples, which should be floats, are not, as images before their conversion.
+
+    Args:
+        x: Examples.
+        value_range: Range of images, or ``None``.
+        symbols: Whether examples should be indices of symbols, which are no floats.
+    """
+    if symbols:
+        return f"it expects indices of symbols, but a batch is of {x.dtype}." if x.is_floating_point() else None
     if x.is_floating_point():
         return None
     span = f"spans [{x.min().item():g}, {x.max().item():g}]"
@@ -54,6 +67,31 @@ def label_problem(batch: Batch, num_classes: int) -> str | None:
     if labels.min() < 0 or labels.max() >= num_classes:
         return f"{built}, but the labels of a batch span [{labels.min()}, {labels.max()}]."
     return None
+
+
+def length_problem(batch: Batch) -> str | None:
+    """Returns what is wrong with the lengths of a batch, if anything is; on a CPU, where it waits for nothing."""
+    lengths = batch.lengths
+    if lengths is None or lengths.device.type != "cpu" or lengths.numel() == 0 or batch.x.ndim < 2:
+        return None
+    if lengths.is_floating_point() or 1 <= int(lengths.min()) <= int(lengths.max()) <= batch.x.shape[1]:
+        return None  # other types are found by the form
+    return f"lengths must lie in 1..{batch.x.shape[1]}, but those of a batch span [{lengths.min()}, {lengths.max()}]."
+
+
+def warn_if_never_full(batch: Batch, name: str) -> None:
+    """Warns if no sequence is as long as the batch, as where class labels were read as lengths.
+
+    Args:
+        batch: The first batch.
+        name: Name of the method.
+    """
+    lengths = batch.lengths
+    if lengths is not None and lengths.numel() and batch.x.ndim > 1 and int(lengths.max()) < batch.x.shape[1]:
+        rank_zero_warn(
+            f"{name}: no sequence of the first batch is as long as the batch, {batch.x.shape[1]} steps. The second "
+            f"part of a batch was read as lengths, the longest {int(lengths.max())}; class labels are not used here."
+        )
 
 
 def warn_if_never_negative(x: Tensor, value_range: tuple[float, float] | None, name: str) -> None:

@@ -15,6 +15,8 @@ from lightning_modules.runtime.batch_checks import (
     form_problem,
     is_same_everywhere,
     label_problem,
+    length_problem,
+    warn_if_never_full,
     warn_if_never_negative,
     warn_of_same_batches,
 )
@@ -92,8 +94,15 @@ class CheckedModule(LoadedModule):
         warnings.filterwarnings("ignore", "Using `DistributedSampler` with the dataloaders", UserWarning)
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Batch:
-        """Converts the batch that a loader yields to a ``Batch``, which is what every step gets."""
-        return self.converted(batch)
+        """Converts the batch that a loader yields to a ``Batch``, which is what every step gets.
+
+        Raises:
+            ValueError: If it has none of the supported forms, or lengths that are not within its sequences.
+        """
+        read = self.converted(batch)
+        if problem := length_problem(read):
+            raise ValueError(f"{type(self).__name__}: {problem}")
+        return read
 
     def _apply_batch_transfer_handler(self, batch: Any, device: Any = None, dataloader_idx: int = 0) -> Batch:
         batch = super()._apply_batch_transfer_handler(batch, device, dataloader_idx)
@@ -105,31 +114,36 @@ class CheckedModule(LoadedModule):
         self._check(batch, batch_idx)
 
     def on_validation_batch_start(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Checks the first batch of the split, and the form of all others."""
+        """Checks every batch; the first one on all processes together."""
         self._check(batch, batch_idx)
 
     on_test_batch_start = on_validation_batch_start
 
     def _check(self, batch: Batch, batch_idx: int) -> None:
         if batch_idx > 0:
-            if problem := form_problem(batch, self.hparams.get("shape"), self.symbols):
+            # Values are read where that costs little: in training it would wait for the device in every step.
+            problem = self.problem_with_form(batch) if self.trainer.training else self._problem_with(batch)
+            if problem is not None:
                 raise ValueError(f"{type(self).__name__}: {problem}")
             return
         self.check_batch(batch)
         if (kind := bool(self.trainer.training)) not in self._looked_at:  # held-out data may come before training data
             self._looked_at.add(kind)
             warn_if_never_negative(batch.x, self.value_range, type(self).__name__)
+            warn_if_never_full(batch, type(self).__name__)
             if kind and is_same_everywhere(batch):
                 warn_of_same_batches(type(self).__name__)
         if not kind:
             self.replicated = is_same_everywhere(batch)
 
+    def problem_with_form(self, batch: Batch) -> str | None:
+        """Returns what is wrong with shape or type of a batch, if anything is; it reads values only for the message."""
+        shape, steps = self.hparams.get("shape"), getattr(self, "step_shape", None)
+        if problem := form_problem(batch, shape, self.symbols, steps):
+            return problem
+        return dtype_problem(batch.x, self.value_range if batch.x.ndim == 4 else None, self.symbols)
+
     def _problem_with(self, batch: Batch) -> str | None:
-        if problem := form_problem(batch, self.hparams.get("shape"), self.symbols):
-            return problem
-        image_range = self.value_range if batch.x.ndim == 4 else None
-        if not self.symbols and (problem := dtype_problem(batch.x, image_range)):
-            return problem
-        if problem := self.problem_with_data(batch):
+        if problem := self.problem_with_form(batch) or self.problem_with_data(batch):
             return problem
         return None if self.num_classes is None else label_problem(batch, self.num_classes)

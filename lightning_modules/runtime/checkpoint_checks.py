@@ -45,6 +45,8 @@ def check_fits(module: LoadedModule, checkpoint: Mapping[str, Any], trainer: Tra
             f"({(missing or ['loops/fit_loop'])[0]!r} is missing). It was saved with save_weights_only=True, or by "
             "another program; its weights alone are loaded with load_state_dict."
         )
+    if not checkpoint["loops"]["fit_loop"]:
+        raise MismatchedCheckpoint(f"{checkpoint_name} cannot be resumed from: its state of the training is empty.")
 
 
 def _difference(module: LoadedModule, checkpoint: Mapping[str, Any]) -> str | None:

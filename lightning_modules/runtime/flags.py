@@ -96,6 +96,26 @@ def refuse_half_precision(trainer: Trainer, module: LightningModule, problem: st
         )
 
 
+def refuse_coarse_precision(trainer: Trainer, penalised: bool) -> None:
+    """Refuses precisions of adversarial training that are too coarse.
+
+    Args:
+        trainer: The trainer that is about to fit.
+        penalised: Whether there is a penalty, which is on a gradient.
+
+    Raises:
+        ValueError: Naming the precision and others that suffice.
+    """
+    precision = str(trainer.precision)
+    if precision == "16-true":
+        raise ValueError("precision='16-true' overflows in the steps of two players; use 'bf16-mixed' or '32-true'.")
+    if penalised and precision in ("16-mixed", "bf16-true"):
+        raise ValueError(
+            f"precision={precision!r} is too coarse for the gradient of an input-gradient penalty; use 'bf16-mixed', "
+            "which computes the penalty in full precision."
+        )
+
+
 def planned_batches(trainer: Trainer) -> int | None:
     """Returns the number of batches that follows from the trainer's steps or epochs; ``None`` if neither is limited."""
     if trainer.max_steps != -1 and (trainer.max_epochs is None or trainer.max_epochs == -1):

@@ -59,6 +59,11 @@ class OptimizedModule(LossLoggingModule):
             self.changes = []
         elif self._resumed and self._resumed["optimizer_settings"] and self.configured_settings:
             check_same_optimizers(self._resumed["optimizer_settings"], self.configured_settings)
+        if self._resumed is not None and self._resumed["num_states"] != len(self.trainer.optimizers):
+            raise ValueError(
+                f"The checkpoint {self.trainer.ckpt_path} has the states of {self._resumed['num_states']} optimizers, "
+                f"but {type(self).__name__} has {len(self.trainer.optimizers)}: it is incomplete. Resume another."
+            )
 
     def on_train_start(self) -> None:
         """Refuses a resumed run as a new one, and gives its optimizers the settings that the method has now."""
@@ -95,7 +100,7 @@ class OptimizedModule(LossLoggingModule):
             return
         changed = changed_hyperparameters(self, checkpoint)
         self._resumed = {key: checkpoint.get(key) for key in ("optimizer_settings", "lr_schedulers", "global_step")}
-        self._resumed["changed"] = bool(changed)
+        self._resumed |= {"changed": bool(changed), "num_states": len(checkpoint["optimizer_states"])}
         began, now = checkpoint.get("precision", "unknown"), str(self.trainer.precision)
         if began not in (now, "unknown"):
             self._say_changed(checkpoint["global_step"], {"precision": f"{now} (was {began})"})

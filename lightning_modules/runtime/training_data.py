@@ -7,7 +7,10 @@ A datamodule of this library does the same for its own loaders; here it is done 
 from typing import Any, Protocol, runtime_checkable
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+from torch.utils.data import BatchSampler
 
+from datamodules.spec import Batch
 from lightning_modules.runtime.class_frequencies import take_class_frequencies
 from lightning_modules.runtime.positions import flat
 
@@ -38,6 +41,25 @@ class TrainingData(Callback):
     def __init__(self) -> None:
         self._loaded: dict[str, Any] | None = None
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuses what Lightning would read as other batches than the caller means.
+
+        Raises:
+            ValueError: If batches were passed in place of a loader, or batches of a ``BatchSampler`` cannot be shared.
+        """
+        passed = flat(getattr(trainer.fit_loop._data_source, "instance", None)) if stage == "fit" else []
+        if any(isinstance(loader, (Tensor, Batch)) for loader in passed):
+            raise ValueError(
+                "A list of batches is read as several loaders: pass a DataLoader, such as "
+                "DataLoader(TensorDataset(x), batch_size=64)."
+            )
+        sampled = [loader for loader in passed if type(getattr(loader, "batch_sampler", None)) is BatchSampler]
+        if trainer.world_size > 1 and any(loader.batch_size is None for loader in sampled):
+            raise ValueError(
+                f"Lightning cannot share the batches of a BatchSampler among {trainer.world_size} processes: give the "
+                "DataLoader batch_size and sampler instead."
+            )
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Prepares the loader, which continues at the position of the checkpoint, and counts classes.
 
@@ -47,8 +69,8 @@ class TrainingData(Callback):
         loaders = flat(trainer.train_dataloader)
         if len(loaders) > 1:
             raise ValueError(
-                f"{type(pl_module).__name__} trains on one loader, but was given {len(loaders)}; join their data sets, "
-                "as torch.utils.data.ConcatDataset does."
+                f"{type(pl_module).__name__} trains on one loader, but was given {len(loaders)} (a list is read as "
+                "several loaders); join their data sets, as torch.utils.data.ConcatDataset does."
             )
         self.on_train_epoch_start(trainer, pl_module)
         for loader in loaders:

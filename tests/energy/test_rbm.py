@@ -32,7 +32,7 @@ def test_free_energies_are_sums_over_the_other_layer() -> None:
     joint = torch.stack([module.joint_energy(v.view(-1, *SHAPE), row.expand(64, -1)) for row in h], 1)
     torch.testing.assert_close(module.unchecked_energy(v), -(-joint).logsumexp(1), rtol=0, atol=1e-12)
     torch.testing.assert_close(module.hidden_free_energy(h), -(-joint).logsumexp(0), rtol=0, atol=1e-12)
-    torch.testing.assert_close(module.free_energy(v.view(-1, *SHAPE)), module(v), rtol=0, atol=0)
+    torch.testing.assert_close(module.free_energy(v.view(-1, *SHAPE)), module(v.view(-1, *SHAPE)), rtol=0, atol=0)
     by_hand = -(v[5] @ module.visible_bias) - (h[6] @ module.hidden_bias) - v[5] @ module.weight @ h[6]
     assert joint[5, 6].item() == pytest.approx(by_hand.item(), abs=1e-12)
     assert module.exact_log_partition() == pytest.approx((-joint).flatten().logsumexp(0).item(), abs=1e-12)

@@ -12,6 +12,7 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from datamodules import SampleRequests
 from datamodules.spec import Batch
 from lightning_modules import METHODS
 from lightning_modules.base import ZooModule
@@ -209,3 +210,75 @@ def test_training_data_are_looked_at_although_held_out_data_come_first() -> None
     with warned() as said:
         quiet_trainer(max_steps=1, num_sanity_val_steps=1).fit(module, loader([x.abs()]), loader([x]))
     assert len([line for line in said if "negative" in line]) == 1
+
+
+@pytest.mark.parametrize("place", ["later in validation", "later in test"])
+@pytest.mark.parametrize("method", METHODS)
+def test_held_out_values_outside_of_the_support_are_refused_in_every_batch(method: str, place: str) -> None:
+    """Their likelihood would be logged as if it were exact."""
+    _, x, _ = made(method)
+    wrong = [torch.full_like(x, torch.nan)] if x.is_floating_point() else [torch.full_like(x, 99), -x - 1]
+    if method in IMAGE_METHODS and METHODS[method].value_range is not None:
+        wrong.append(x * 300 + 299)
+    for values in wrong:
+        with pytest.raises(ValueError, match=method):
+            run(method, place, values)
+
+
+@pytest.mark.parametrize("place", ["later", "later in validation"])
+@pytest.mark.parametrize("method", METHODS)
+def test_another_type_is_refused_in_every_batch(method: str, place: str) -> None:
+    _, x, _ = made(method)
+    wrong = [x.float() + 0.5] if not x.is_floating_point() else [torch.ones_like(x).bool(), torch.ones_like(x).byte()]
+    for values in wrong:
+        with pytest.raises(ValueError, match=method):
+            run(method, place, values)
+
+
+@pytest.mark.parametrize("place", ["later", "later in validation", "later in test"])
+def test_steps_of_another_shape_and_lengths_outside_of_their_sequences_are_refused(place: str) -> None:
+    module, x, _ = made("TeacherForcing")
+    with pytest.raises(ValueError, match=r"TeacherForcing.*step_shape=\[\]"):
+        run("TeacherForcing", place, x[..., None])
+    good, wrong = Batch(x, lengths=torch.full((NUM,), x.shape[1])), Batch(x, lengths=torch.full((NUM,), 99))
+    trainer = quiet_trainer(num_sanity_val_steps=0, max_steps=2)
+    evaluate = trainer.validate if "validation" in place else trainer.test
+    runs: Any = trainer.fit if place == "later" else evaluate
+    with pytest.raises(ValueError, match=r"TeacherForcing.*99"):
+        runs(module, loader(good, wrong))
+
+
+def test_class_labels_that_were_read_as_lengths_are_said() -> None:
+    module, x, _ = made("TeacherForcing")
+    with warned() as lines:
+        quiet_trainer(max_steps=1).fit(module, loader((x, torch.arange(NUM) % 2 + 1)))
+    assert any("lengths" in line for line in lines)
+    with warned() as lines:
+        quiet_trainer(max_steps=1).fit(module, loader((x, torch.full((NUM,), x.shape[1]))))
+    assert not any("lengths" in line for line in lines)
+
+
+def test_batches_in_place_of_a_loader_are_refused() -> None:
+    module, x, _ = made("WGANGP")
+    with pytest.raises(ValueError, match="DataLoader"):
+        quiet_trainer(max_steps=1).fit(module, list(x.split(4)))
+
+
+def test_a_dictionary_of_one_loader_is_that_loader() -> None:
+    module, x, _ = made("WGANGP")
+    trainer = quiet_trainer(max_steps=1)
+    trainer.fit(module, {"images": loader((x, torch.zeros(NUM).long()))})
+    assert trainer.global_step == 1
+
+
+def test_a_classifier_says_what_it_predicts() -> None:
+    module, x, _ = made("Classifier")
+    trainer = quiet_trainer()
+    (logits,) = trainer.predict(module, loader(x))
+    assert logits.shape == (NUM, module.num_classes)
+    for wrong in (x[:, :, 1:], x.byte(), 300 + x, x.log()):
+        with pytest.raises(ValueError, match="Classifier"):
+            trainer.predict(module, loader(wrong))
+    for nothing in (None, SampleRequests(5)):
+        with pytest.raises(ValueError, match="images"):
+            trainer.predict(module, nothing)

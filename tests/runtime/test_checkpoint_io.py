@@ -187,3 +187,20 @@ def test_a_full_disk_is_named_with_the_file(monkeypatch: pytest.MonkeyPatch) -> 
             AtomicCheckpointIO().save_checkpoint({"weights": torch.zeros(size)}, "run/last.ckpt")
         assert caught.value.filename == os.path.join("run", "last.ckpt")
     assert list(Path("run").iterdir()) == []
+
+
+@pytest.mark.parametrize("kept", [0, 1])
+def test_a_checkpoint_without_the_states_of_all_optimizers_is_refused(written: Path, kept: int) -> None:
+    """Lightning would begin the others anew."""
+    content = torch.load(written, weights_only=True)
+    assert len(content["optimizer_states"]) == 2
+    torch.save({**content, "optimizer_states": content["optimizer_states"][:kept]}, "cut.ckpt")
+    with pytest.raises(ValueError, match=rf"\b{kept} optimizers.*MinimaxGAN has 2"):
+        train("MinimaxGAN", 4, "rest", ckpt_path="cut.ckpt")
+
+
+def test_an_empty_state_of_the_training_is_refused(written: Path) -> None:
+    content = torch.load(written, weights_only=True)
+    torch.save({**content, "loops": {"fit_loop": {}}}, "empty.ckpt")
+    with pytest.raises(MismatchedCheckpoint, match="empty.ckpt"):
+        train("MinimaxGAN", 4, "rest", ckpt_path="empty.ckpt")
