@@ -38,7 +38,8 @@ def read_batch(batch: Any, positions: tuple[str, ...]) -> Batch:
         return read_batch(batch[0], positions)
     if isinstance(batch, Mapping) and len(batch) == 1:  # of a dictionary with one loader
         ((key, inner),) = batch.items()
-        if not any(key in keys for keys in NAMES.values()) and isinstance(inner, (Batch, Mapping, list, tuple)):
+        is_field = any(key in keys for keys in NAMES.values())  # a list under such a name was not collated
+        if isinstance(inner, (Batch, Mapping, tuple)) or (isinstance(inner, list) and not is_field):
             return read_batch(inner, positions)
     values = {field: value for field, value in fields_of(batch, positions).items() if value is not None}
     if not isinstance(values.get("x"), Tensor) or not all(isinstance(value, Tensor) for value in values.values()):

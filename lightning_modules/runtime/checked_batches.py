@@ -50,6 +50,7 @@ class CheckedModule(LoadedModule):
         super().__init__(lr_schedule, clip_norm)
         self.num_classes = num_classes
         self._looked_at: set[bool] = set()
+        self._lengths_by_position = False  # whether the last batch was a tuple whose second part is lengths
 
     def batch_problem(self, batch: Batch) -> str | None:
         """Hook: returns a further reason why a batch does not fit, as a sentence, such as a value of probability 0."""
@@ -100,6 +101,7 @@ class CheckedModule(LoadedModule):
             ValueError: If it has none of the supported forms, or lengths that are not within its sequences.
         """
         read = self.converted(batch)
+        self._lengths_by_position = isinstance(batch, (list, tuple)) and read.lengths is not None
         if problem := length_problem(read):
             raise ValueError(f"{type(self).__name__}: {problem}")
         return read
@@ -130,7 +132,8 @@ class CheckedModule(LoadedModule):
         if (kind := bool(self.trainer.training)) not in self._looked_at:  # held-out data may come before training data
             self._looked_at.add(kind)
             warn_if_never_negative(batch.x, self.value_range, type(self).__name__)
-            warn_if_never_full(batch, type(self).__name__)
+            if self._lengths_by_position:
+                warn_if_never_full(batch, type(self).__name__)
             if kind and is_same_everywhere(batch):
                 warn_of_same_batches(type(self).__name__)
         if not kind:
