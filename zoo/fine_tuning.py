@@ -71,11 +71,12 @@ def fine_tune(
     run_dir = out.with_name(f"{out.name}-run")
     ckpt_path = checkpoint_to_resume(run_dir) if resume else None
     module = with_schedule(_model_of_images(card), steps)
-    announce_replacement(out)
     start = f"the weights of {printable(card.name)} with new optimizers: checkpoints of the zoo do not hold their state"
-    print(f"Resuming from {ckpt_path}." if resume else f"Starting from {start}.")
     seed_everything(seed, verbose=False)
     datamodule = folder_for(module.data_spec, data_dir, batch_size=batch_size, seed=seed, hold_out=hold_out)
+    task = {"checkpoint": card.sha256, "images": datamodule.digest(), "hold_out": hold_out, "seed": seed}
+    announce_replacement(out)
+    print(f"Resuming from {ckpt_path}." if resume else f"Starting from {start}.")
     if module.num_classes is not None:
         module, said = with_classes(module, datamodule.spec)
         print(said)
@@ -83,7 +84,7 @@ def fine_tune(
         max_steps=steps,
         accelerator="auto",
         devices=1,
-        callbacks=_callbacks(module, steps),
+        callbacks=[SameTask(task), *_callbacks(module, steps)],
         logger=Tracking(name=run_dir.name, save_dir=str(run_dir.parent)),
         log_every_n_steps=min(50, steps),
         enable_model_summary=False,
@@ -100,6 +101,33 @@ def fine_tune(
         notes=f"Fine-tuned from {card.name} for {steps} batches of {batch_size}. {_use_of(datamodule)}",
         trainer=trainer,
     )
+
+
+class SameTask(Callback):
+    """Keeps in checkpoints what a fine-tuning began from, and refuses to resume it as another.
+
+    Args:
+        task: Plain values by name: digests of the checkpoint and of the images, arguments.
+    """
+
+    def __init__(self, task: dict[str, Any]) -> None:
+        self.task = task
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the task."""
+        return dict(self.task)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Compares the task of the checkpoint with that of this run.
+
+        Raises:
+            ZooError: If they differ; the message names what does.
+        """
+        if other := [name for name, value in self.task.items() if state_dict.get(name, value) != value]:
+            raise ZooError(
+                f"This fine-tuning began with another value of {', '.join(other)}: it continues only from the same "
+                "checkpoint, on the same images. Give those again, or start anew without --resume."
+            )
 
 
 def with_schedule(module: GenerativeModule, steps: int) -> GenerativeModule:
@@ -137,6 +165,8 @@ def folder_for(spec: DataSpec, data_dir: str, *, batch_size: int, seed: int, hol
     }
     total = ImageFolder(**arguments).num_images
     held_out = max(1, round(hold_out * total)) if hold_out else 0
+    if held_out >= total:
+        raise ValueError(f"--hold-out {hold_out} leaves none of {total} images to train on; take a smaller fraction.")
     datamodule = ImageFolder(**arguments, test_size=held_out)
     print(_use_of(datamodule))
     return datamodule

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import IO
 
 from filelock import FileLock
+from lightning.pytorch.utilities import rank_zero_info
 from tqdm import tqdm
 
 from datamodules.sources.debian import DebianError, unpack_package
@@ -64,6 +65,8 @@ def find(dataset: PublicDataset, data_dir: str | None = None) -> list[Path]:
     tried: list[str] = []
     for folder in _places(dataset, data_dir):
         if (paths := _look_in(dataset, folder, tried)) is not None:
+            if data_dir and not folder.is_relative_to(Path(data_dir).expanduser()):
+                rank_zero_info(f"{data_dir} does not hold {dataset.title}, which is read from {folder}.")
             return paths
 
     roots = [Path(data_dir).expanduser()] if data_dir else []

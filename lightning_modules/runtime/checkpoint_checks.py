@@ -6,6 +6,7 @@ Lightning would list the tensors that do not fit, or stop at the first key of th
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from lightning.pytorch import Trainer
 from torch import Tensor
 
@@ -38,6 +39,11 @@ def check_fits(module: LoadedModule, checkpoint: Mapping[str, Any], trainer: Tra
         raise MismatchedCheckpoint(f"{checkpoint_name} does not fit: {difference}")
     if not is_resuming(trainer):
         return
+    if broken := not_finite(module, checkpoint):
+        raise MismatchedCheckpoint(
+            f"{checkpoint_name} cannot be resumed from: its weights {', '.join(broken[:3])} are NaN or infinite, as "
+            "its training had diverged. Resume from an earlier one."
+        )
     missing = [key for key in NEEDED_TO_RESUME if key not in checkpoint]
     if missing or "fit_loop" not in checkpoint["loops"]:
         raise MismatchedCheckpoint(
@@ -47,6 +53,13 @@ def check_fits(module: LoadedModule, checkpoint: Mapping[str, Any], trainer: Tra
         )
     if not checkpoint["loops"]["fit_loop"]:
         raise MismatchedCheckpoint(f"{checkpoint_name} cannot be resumed from: its state of the training is empty.")
+
+
+def not_finite(module: LoadedModule, checkpoint: Mapping[str, Any]) -> list[str]:
+    """Returns the names of the parameters of a module that are NaN or infinite in a checkpoint."""
+    state: Mapping[str, Tensor] = checkpoint.get("state_dict") or {}
+    names = [name for name, _ in module.named_parameters() if name in state and state[name].is_floating_point()]
+    return [name for name in names if not torch.isfinite(state[name]).all()]
 
 
 def _difference(module: LoadedModule, checkpoint: Mapping[str, Any]) -> str | None:

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from lightning.pytorch.utilities import rank_zero_info
+import torch
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 
 from lightning_modules.runtime.checkpoint_io import hyperparameters_of, readable
@@ -45,6 +46,8 @@ class LoadedModule(HeldOutModule):
             former = hyperparameters_of(checkpoint_path, settings.get("weights_only"))
             renamed = {key: value for key, value in cls.current_names(former).items() if key not in former}
             module = super().load_from_checkpoint(checkpoint_path, **{**renamed, **cls.current_names(settings)})
+        if any(not torch.isfinite(weight).all() for weight in module.parameters() if weight.is_floating_point()):
+            rank_zero_warn(f"{checkpoint_path} holds weights that are NaN or infinite, so its results will be, too.")
         averages, module._averages = module._averages, {}
         if averaged and not averages:
             raise ValueError(f"{checkpoint_path} holds no averaged weights: its run had no EMA callback.")

@@ -204,3 +204,14 @@ def test_an_empty_state_of_the_training_is_refused(written: Path) -> None:
     torch.save({**content, "loops": {"fit_loop": {}}}, "empty.ckpt")
     with pytest.raises(MismatchedCheckpoint, match="empty.ckpt"):
         train("MinimaxGAN", 4, "rest", ckpt_path="empty.ckpt")
+
+
+def test_weights_that_are_not_finite_are_told(written: Path) -> None:
+    content = torch.load(written, weights_only=True)
+    key = next(key for key, value in content["state_dict"].items() if value.dim() > 1)
+    content["state_dict"][key][0] = torch.nan
+    torch.save(content, "nan.ckpt")
+    with pytest.raises(MismatchedCheckpoint, match=rf"nan.ckpt.*{key}.*NaN"):
+        train("MinimaxGAN", 4, "rest", ckpt_path="nan.ckpt")
+    with pytest.warns(UserWarning, match=r"nan.ckpt.*NaN"):
+        MinimaxGAN.load_from_checkpoint("nan.ckpt", weights_only=True)

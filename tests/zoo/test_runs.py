@@ -250,6 +250,30 @@ def test_fine_tuning_is_resumed(
     assert zoo.card("tuned").sha256 == zoo.card("whole").sha256
 
 
+def test_fine_tuning_is_not_resumed_on_other_images(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for folder, green in (("images", 0), ("others", 200)):
+        Path(folder).mkdir()
+        for index in range(8):
+            Image.new("RGB", (30, 30), (index * 30, green, 90)).save(f"{folder}/{index}.png")
+    arguments = ["fine-tune", str(trained / "runs/tiny/zoo"), "--batch-size", "2", "--out", "tuned"]
+    assert main([*arguments, "--data", "images", "--steps", "2"]) == 0
+    again = [*arguments, "--steps", "4", "--resume"]
+    for other, differs in ((["--data", "others"], "images"), (["--data", "images", "--seed", "1"], "seed")):
+        assert main([*again, *other]) == 1
+        (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
+        assert f"value of {differs}:" in line
+    assert main([*again, "--data", "images"]) == 0
+    assert zoo.card("tuned").batches == 4
+
+
+def test_fine_tuning_holds_out_less_than_all_images(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("images").mkdir()
+    Image.new("RGB", (30, 30)).save("images/0.png")
+    assert "0.9" in fails(
+        ["fine-tune", str(trained / "runs/tiny/zoo"), "--data", "images", "--hold-out", "0.9", "--out", "tuned"], capsys
+    )
+
+
 def test_fine_tuning_without_a_run_cannot_be_resumed(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["fine-tune", str(trained / "runs/tiny/zoo"), "--data", "images", "--out", "tuned", "--resume"]
     assert "tuned-run" in fails(arguments, capsys)

@@ -102,7 +102,9 @@ def visible(folder: Path) -> list[str]:
     )
 
 
-def test_places_are_searched_in_order(places: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_places_are_searched_in_order(
+    places: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     folders = [places / name for name in ("given", "environment", "system", "cache/generative-zoo")]
     for folder in folders[:2]:
         put(folder / "set")
@@ -112,7 +114,11 @@ def test_places_are_searched_in_order(places: Path, monkeypatch: pytest.MonkeyPa
     wanted = dataset(system=folders[2])
     expected = [folders[0] / "set", folders[1] / "set", folders[2], folders[3] / "set"]
     for place in expected:
-        assert find.find(wanted, str(folders[0])) == [place / "a.gz", place / "b.bin"]
+        caplog.clear()
+        with caplog.at_level("INFO"):
+            assert find.find(wanted, str(folders[0])) == [place / "a.gz", place / "b.bin"]
+        # A folder that was named, but does not hold the data, is not passed over in silence.
+        assert any(str(place) in message for message in caplog.messages) == (place != expected[0])
         (place / "b.bin").unlink()
     with pytest.raises(DataNotFoundError):
         find.find(wanted, str(folders[0]))
