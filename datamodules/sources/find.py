@@ -11,6 +11,7 @@ lock file prevents two processes from fetching the same files at once.
 import gzip
 import hashlib
 import http.client
+import logging
 import math
 import os
 import shutil
@@ -23,12 +24,12 @@ from pathlib import Path
 from typing import IO
 
 from filelock import FileLock
-from lightning.pytorch.utilities import rank_zero_info
 from tqdm import tqdm
 
 from datamodules.sources.debian import DebianError, unpack_package
 from datamodules.sources.public_files import PUBLIC_DATASETS, PublicDataset, PublicFile
 
+LOG = logging.getLogger(__name__)
 ENVIRONMENT_VARIABLE = "GENERATIVE_ZOO_DATA"
 CONNECT_TIMEOUT = 10.0  # seconds
 CHUNK = 1 << 20  # bytes that are read at once
@@ -66,7 +67,7 @@ def find(dataset: PublicDataset, data_dir: str | None = None) -> list[Path]:
     for folder in _places(dataset, data_dir):
         if (paths := _look_in(dataset, folder, tried)) is not None:
             if data_dir and not folder.is_relative_to(Path(data_dir).expanduser()):
-                rank_zero_info(f"{data_dir} does not hold {dataset.title}, which is read from {folder}.")
+                LOG.warning(f"{data_dir} does not hold {dataset.title}, which is read from {folder}.")
             return paths
 
     roots = [Path(data_dir).expanduser()] if data_dir else []
