@@ -5,8 +5,9 @@ depth of 500 000 000 takes 4 GB. Below ``LARGEST`` such a list is small and such
 follow are counted while they are made.
 """
 
-from collections.abc import Mapping
-from typing import Any
+import types
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from zoo.errors import ZooError
 
@@ -33,6 +34,58 @@ def check_bounds(owner: str, values: Mapping[str, Any]) -> None:
     for name, value in values.items():
         if problem := _problem(value, name, LARGEST_COUNT if name in COUNTS_BATCHES else LARGEST):
             raise ZooError(f"{owner} is not built with {problem}.")
+
+
+def check_types(owner: str, function: Callable[..., Any], values: Mapping[str, Any]) -> None:
+    """Refuses values whose types are not those that a constructor is annotated with.
+
+    Args:
+        owner: Whose values they are, for the message.
+        function: The constructor, ``SNGAN.__init__``.
+        values: Arguments by name, plain JSON values.
+
+    Raises:
+        ZooError: Naming the first value of another type.
+    """
+    hints = get_type_hints(function)
+    for name, value in values.items():
+        if name in hints and not _fits(value, hints[name]):
+            raise ZooError(f"{owner} is not built with {name[:80]}={_short(value)}: it must be {_named(hints[name])}.")
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    origin = get_origin(hint)
+    if origin in (Union, types.UnionType):
+        return any(_fits(value, part) for part in get_args(hint))
+    if origin is Literal:
+        return value in get_args(hint)
+    if isinstance(origin, type) and issubclass(origin, Sequence):
+        inner = get_args(hint)[:1]
+        return isinstance(value, (list, tuple)) and all(_fits(item, part) for part in inner for item in value)
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        return isinstance(value, Mapping)
+    if hint in (bool, str, type(None)):
+        return isinstance(value, hint)
+    if hint in (int, float):
+        return isinstance(value, int if hint is int else (int, float)) and not isinstance(value, bool)
+    return True  # what no JSON value can be is found by the constructor
+
+
+def _named(hint: Any) -> str:
+    if get_origin(hint) in (Union, types.UnionType):
+        return " or ".join(dict.fromkeys(_named(part) for part in get_args(hint)))
+    if get_origin(hint) is Literal:
+        return f"one of {', '.join(map(repr, get_args(hint)))}"
+    if get_origin(hint) is not None:
+        inner = [_named(part) for part in get_args(hint)[:1]]
+        return f"a list, each entry {inner[0]}" if inner else "a list"
+    names = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", type(None): "null"}
+    return names.get(hint, getattr(hint, "__name__", str(hint)))
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _problem(value: Any, name: str, largest: int) -> str | None:

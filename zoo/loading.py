@@ -17,7 +17,7 @@ from datamodules.spec import DataSpec
 from lightning_modules.base import GenerativeModule, ZooModule
 from lightning_modules.metrics.classifier import Classifier
 from lightning_modules.metrics.reference_statistics import set_extractor_digest
-from zoo.bounds import check_bounds
+from zoo.bounds import check_bounds, check_types
 from zoo.cards import STATISTICS_FOLDER, WEIGHTS_FILE, Card, check_inside, checked_file, read_card
 from zoo.errors import ZooError
 from zoo.escaping import printable
@@ -133,6 +133,7 @@ def build(
         raise ZooError(f"{method} cannot be built from the checkpoint's hyperparameters: {error}.") from error
     if max_tensors is not None:
         check_bounds(method, hyperparameters)
+        check_types(method, method_class.__init__, hyperparameters)
     try:
         # With the fork, drawing initial weights, which are overwritten, does not change the caller's random state.
         with torch.random.fork_rng(devices=[]), torch.device(device), _at_most(max_tensors):

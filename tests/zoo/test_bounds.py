@@ -6,7 +6,7 @@ import time
 import tracemalloc
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pytest
 
@@ -15,6 +15,7 @@ from lightning_modules import METHODS
 from tests.compatibility.test_fixtures import FIXTURES, SAVED
 from tests.zoo.damage import edit_config, edit_hyperparameters, refuses
 from zoo.bounds import COUNTS_BATCHES, LARGEST, LARGEST_COUNT, LONGEST
+from zoo.errors import ZooError
 from zoo.loading import build
 
 TOO_LARGE = (2**31, 2 * 10**10, 10**18, 10**300, -(2**31))
@@ -112,3 +113,27 @@ def test_loading_refuses_them(checkpoint: Path) -> None:
     refuses(checkpoint, r"num_classes=1000000000000\b")
     edit_config(checkpoint, data_spec=spec | {"shape": [1, 8, 10**12]})
     refuses(checkpoint, r"shape\[2\]=1000000000000\b")
+
+
+@pytest.mark.parametrize("name", SAVED)
+def test_a_value_of_another_type_is_named(name: str) -> None:
+    """Not by torch, in words about its own arguments."""
+    method, values = hyperparameters(name)
+    hints = get_type_hints(METHODS[method].__init__)
+    tried = 0
+    for key in values:
+        kinds = {hints[key], *get_args(hints[key])} - {type(None)}
+        wrong: list[Any] = [{}] if kinds <= {int, float, bool, str} else []
+        wrong += ["x", True] if kinds <= {int, float} else []
+        wrong += [1.5] if kinds == {int} else []
+        for value in wrong:
+            tried += 1
+            with pytest.raises(ZooError, match=f"{method} is not built with {key}="):
+                build(method, {**values, key: value}, device="meta", max_tensors=1000)
+    assert tried > 4
+
+
+def test_entries_of_a_list_are_compared_too() -> None:
+    method, values = hyperparameters("WGANGP")
+    with pytest.raises(ZooError, match=r"shape=\[1.5\].*list.*whole number"):
+        build(method, {**values, "shape": [1.5]}, device="meta", max_tensors=1000)
