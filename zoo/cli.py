@@ -17,6 +17,7 @@ from lightning_modules.runtime.interruption import interruptible
 from lightning_modules.runtime.run_folder import CONFIG, RESULT, newest_checkpoints, set_aside
 from lightning_modules.runtime.tracking_state import ResumableLogger, open_run
 from zoo.cards import CONFIG_FILE, Card
+from zoo.checkpoint_folder import announce_replacement, check_target
 from zoo.compatibility import current_file, current_overrides
 from zoo.data_fit import Fit, full_names, name_after, without_places
 from zoo.errors import ZooError
@@ -25,7 +26,7 @@ from zoo.recipe_defaults import with_defaults
 from zoo.record import TrainingRecord, held_out_measures
 from zoo.run_precision import RecipeTrainer, precision_of_run
 from zoo.runs import RUNS, Origin, checkpoint_to_resume, find_run, resume_command
-from zoo.saving import announce_replacement, check_saveable, check_target, save
+from zoo.saving import check_saveable, save
 from zoo.train_options import check_options
 
 WITHOUT_EFFECT = re.compile(

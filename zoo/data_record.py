@@ -22,11 +22,11 @@ from datamodules.images.folder import ImageFolder
 from datamodules.sequences.text import TextDataModule
 from datamodules.spec import BYTES, DataSpec
 from lightning_modules.metrics.reference_statistics import statistics_cache
+from lightning_modules.runtime.resuming import CLI_KEYS
 from zoo.bounds import check_bounds
 from zoo.cards import Card, not_plain
 from zoo.errors import ZooError
 
-CLI_KEYS = ("_class_path", "_instantiator")  # LightningCLI writes these into hparams; they name code
 SEARCHED = "data_dir"
 """The argument of public data that says where to look first."""
 MOST_NUMBERS = 2**28

@@ -10,9 +10,9 @@ import torch
 from datamodules import LOCATIONS
 from lightning_modules.runtime.checkpoint_io import DamagedCheckpoint, UnusableCheckpoint, readable
 from lightning_modules.runtime.loaded import AVERAGES_KEY
-from lightning_modules.runtime.resuming import METHOD
+from lightning_modules.runtime.resuming import CLI_KEYS, METHOD
 from zoo.cards import Card, not_plain
-from zoo.data_record import CLI_KEYS, plain_arguments
+from zoo.data_record import plain_arguments
 from zoo.errors import ZooError
 from zoo.loading import build, compare_layouts, layout, set_data_spec
 from zoo.record import TrainingRecord

@@ -15,6 +15,7 @@ from lightning_modules.parts.capabilities import SupportsAveraging
 from lightning_modules.runtime.interruption import interruptible
 from lightning_modules.runtime.tracking import Tracking
 from zoo.cards import Card
+from zoo.checkpoint_folder import announce_replacement, check_target
 from zoo.class_change import with_classes
 from zoo.cli import quiet
 from zoo.data_fit import name_after
@@ -22,7 +23,7 @@ from zoo.errors import ZooError
 from zoo.escaping import printable
 from zoo.loading import build, load_folder
 from zoo.runs import checkpoint_to_resume
-from zoo.saving import announce_replacement, check_target, save
+from zoo.saving import save
 
 HALF_LIFE_IMAGES = 10_000
 NUM_GRIDS = 10

@@ -17,6 +17,7 @@ from datamodules.spec import DataSpec
 from lightning_modules.base import GenerativeModule, ZooModule
 from lightning_modules.metrics.classifier import Classifier
 from lightning_modules.metrics.reference_statistics import set_extractor_digest
+from lightning_modules.parts.checks import not_finite
 from zoo.bounds import check_bounds, check_types
 from zoo.cards import STATISTICS_FOLDER, WEIGHTS_FILE, Card, check_inside, checked_file, read_card
 from zoo.errors import ZooError
@@ -226,8 +227,7 @@ def compare_layouts(path: Path, expected: Layout, found: Layout, prefix: str = "
 
 
 def _say_what_is_not_finite(path: Path, module: ZooModule) -> None:
-    found = [key for key, x in module.state_dict().items() if x.is_floating_point() and not torch.isfinite(x).all()]
-    if found:
+    if found := not_finite(module.state_dict()):
         warnings.warn(
             f"{printable(str(path))} holds weights that are NaN or infinite, so its results will be, too: "
             f"{printable(_few(found))}.",

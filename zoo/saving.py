@@ -2,13 +2,7 @@
 
 import inspect
 import json
-import os
-import re
-import shutil
-import sys
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,12 +15,15 @@ from torch import Tensor
 import lightning_modules
 from lightning_modules.base import GenerativeModule, ZooModule
 from lightning_modules.callbacks.ema import EMA
+from lightning_modules.parts.checks import not_finite
 from lightning_modules.parts.files import replace_file
 from lightning_modules.rendering.modules import render_samples
 from lightning_modules.rendering.renderers import BETWEEN_TEXTS, renderer_of
 from lightning_modules.runtime.flags import planned_batches
+from lightning_modules.runtime.resuming import CLI_KEYS
 from zoo.cards import CONFIG_FILE, README_FILE, SAMPLE_FILES, WEIGHTS_FILE, Card, checked_file, not_plain, read_card
-from zoo.data_record import CLI_KEYS, record_of
+from zoo.checkpoint_folder import replacing
+from zoo.data_record import record_of
 from zoo.errors import ZooError
 from zoo.loading import AVERAGED, build, file_digest, layout, load_folder
 from zoo.model_card import readme
@@ -145,7 +142,7 @@ def save_state(
     )
     if reason := not_plain(card.to_json()):
         raise ZooError(f"The config of the checkpoint would not be valid JSON: {reason}")
-    with _replacing(folder) as temporary:
+    with replacing(folder) as temporary:
         replace_file(temporary / WEIGHTS_FILE, to_bytes(state, metadata={"format": "pt"}))
         card = replace(card, sha256=file_digest(temporary / WEIGHTS_FILE))
         _write_config(temporary, card)
@@ -247,79 +244,8 @@ def _check_rebuilds(
 
 
 def _check_finite(state: Mapping[str, Tensor]) -> None:
-    for key, value in state.items():
-        if value.is_floating_point() and not torch.isfinite(value).all():
-            raise ZooError(f"{key!r} holds values that are not finite: the training has diverged. Nothing was saved.")
-
-
-def check_target(folder: str | Path) -> None:
-    """Checks that a checkpoint can be written to ``folder``, so that a long training does not fail at the end.
-
-    Raises:
-        ZooError: If ``folder`` exists and is neither empty nor a checkpoint, or is not in a writable folder.
-    """
-    folder = Path(folder).expanduser()
-    if folder.exists() and not (folder.is_dir() and ((folder / CONFIG_FILE).is_file() or not any(folder.iterdir()))):
-        raise ZooError(f"{folder} exists and is not a checkpoint of the zoo; it is kept. Choose another folder.")
-    home = next(parent for parent in folder.resolve().parents if parent.exists())
-    if not home.is_dir() or not os.access(home, os.W_OK | os.X_OK):
-        raise ZooError(f"{folder} cannot be created: {home} is not a writable folder. Choose another folder.")
-
-
-def announce_replacement(folder: str | Path) -> None:
-    """Says on the error stream that a checkpoint will be replaced, if there is one."""
-    if (Path(folder).expanduser() / CONFIG_FILE).is_file():
-        print(f"The checkpoint in {folder} will be replaced at the end of this training.", file=sys.stderr)
-
-
-@contextmanager
-def _replacing(folder: Path) -> Iterator[Path]:
-    """Yields an empty folder that replaces ``folder`` when the block ends without an error.
-
-    The replacement consists of two renames. If the process is killed between them, there is no ``folder``, but the
-    older checkpoint is intact in ``.<name>.saving-<random>/old`` in the same parent folder, where readers do not look.
-    The next save to ``folder`` restores it, and removes the files of killed saves. So two processes must not save to
-    one folder at the same time.
-
-    Raises:
-        ZooError: If no checkpoint can be written to ``folder``; see ``check_target``.
-    """
-    check_target(folder)
-    folder = folder.resolve()
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    _recover(folder)
-    # In the same parent folder, so that both renames stay in one file system.
-    scratch = Path(tempfile.mkdtemp(prefix=_scratch_prefix(folder), dir=folder.parent))
-    fresh, old = scratch / "new", scratch / "old"
-    try:
-        fresh.mkdir()
-        yield fresh
-        _sync(fresh)
-        if folder.exists():
-            folder.rename(old)
-        try:
-            fresh.rename(folder)
-        except BaseException:
-            if old.exists():
-                old.rename(folder)
-            raise
-        _sync(folder.parent)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _scratch_prefix(folder: Path) -> str:
-    return f".{folder.name}.saving-"
-
-
-def _recover(folder: Path) -> None:
-    """Restores an older checkpoint that a killed save has left in its scratch folder, and removes such folders."""
-    pattern = re.compile(re.escape(_scratch_prefix(folder)) + r"[a-z0-9_]{8}")
-    leftovers = [path for path in folder.parent.iterdir() if pattern.fullmatch(path.name) and path.is_dir()]
-    for scratch in sorted(leftovers, key=lambda path: path.stat().st_mtime, reverse=True):
-        if not folder.exists() and (scratch / "old" / CONFIG_FILE).is_file():
-            (scratch / "old").rename(folder)
-        shutil.rmtree(scratch, ignore_errors=True)
+    for key in not_finite(state):
+        raise ZooError(f"{key!r} holds values that are not finite: the training has diverged. Nothing was saved.")
 
 
 def _write_config(folder: Path, card: Card) -> None:
@@ -333,11 +259,3 @@ def _write_readme(folder: Path, card: Card) -> None:
         content = checked_file(folder, "samples.txt", MAX_TEXT_BYTES).read_bytes()
         quoted = content.decode(errors="replace").split(BETWEEN_TEXTS)[0]
     replace_file(folder / README_FILE, readme(card, samples=samples, quoted=quoted).encode())
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

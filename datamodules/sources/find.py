@@ -20,6 +20,7 @@ import urllib.request
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import IO
 
@@ -67,7 +68,7 @@ def find(dataset: PublicDataset, data_dir: str | None = None) -> list[Path]:
     for folder in _places(dataset, data_dir):
         if (paths := _look_in(dataset, folder, tried)) is not None:
             if data_dir and not folder.is_relative_to(Path(data_dir).expanduser()):
-                LOG.warning(f"{data_dir} does not hold {dataset.title}, which is read from {folder}.")
+                _say_elsewhere(f"{data_dir} does not hold {dataset.title}, which is read from {folder}.")
             return paths
 
     roots = [Path(data_dir).expanduser()] if data_dir else []
@@ -105,6 +106,11 @@ def check(path: Path, file: PublicFile) -> None:
     if size != expected:
         raise DamagedDataError(_damaged(path, f"it has {size} bytes instead of {expected}"))
     raise DamagedDataError(_damaged(path, "its SHA-256 is not that of the published file"))
+
+
+@cache
+def _say_elsewhere(message: str) -> None:
+    LOG.warning(message)  # once: the splits of a data set are looked for one by one
 
 
 def _places(dataset: PublicDataset, data_dir: str | None) -> Iterator[Path]:

@@ -19,7 +19,6 @@ from lightning_modules.autoregressive.sequence_network import SequenceNetwork
 from lightning_modules.autoregressive.sequence_steps import (
     choice_of,
     continued,
-    problem_with_steps,
     vocabulary_problem,
 )
 from lightning_modules.base import GenerativeModule, as_json
@@ -32,7 +31,7 @@ from lightning_modules.parts.optimizers import BuildOptimizer
 from lightning_modules.parts.precision import in_finest
 from lightning_modules.parts.sampling import CHUNK, check_num_samples, choose_labels, evaluating, measuring
 from lightning_modules.parts.schedules import Schedule
-from lightning_modules.parts.support import checked
+from lightning_modules.parts.support import checked, problem_with_numbers, problem_with_step_shape
 from lightning_modules.runtime.held_out import Mean, Weighted
 
 
@@ -68,7 +67,9 @@ class SequenceModule(GenerativeModule):
         if length < 1:
             raise ValueError(f"length={length} must be at least 1.")
         self.network, self.length, self.build_optimizer = network, length, optimizer
-        self.symbols = not network.emission.start(1, torch.device("cpu")).is_floating_point()
+        start = network.emission.start(1, torch.device("cpu"))
+        # () for tokens, (88,) for frames of a piano roll, (3,) for strokes, (C, H, W) for video
+        self.symbols, self.step_shape = not start.is_floating_point(), tuple(start.shape[2:])
         self.carried: dict[str, Tensor] = {}
 
     @classmethod
@@ -103,7 +104,8 @@ class SequenceModule(GenerativeModule):
     def batch_problem(self, batch: Batch) -> str | None:
         """Returns what is wrong with the steps of a batch or their number, if anything is."""
         x, emission = batch.x, self.network.emission
-        if problem := problem_with_steps(x, self.step_shape) or emission.problem_with(x):
+        problem = problem_with_step_shape(x, self.step_shape) or problem_with_numbers(x) or emission.problem_with(x)
+        if problem is not None:
             return problem
         lengths = lengths_of(batch)
         if lengths.is_floating_point() or lengths.dtype == torch.bool:
@@ -111,11 +113,6 @@ class SequenceModule(GenerativeModule):
         if lengths.shape != x.shape[:1] or lengths.min() < 1 or lengths.max() > x.shape[1]:
             return f"a batch must be (x, lengths) with lengths in 1..{x.shape[1]}, shape ({len(x)},)."
         return None
-
-    @property
-    def step_shape(self) -> tuple[int, ...]:
-        """Shape of one step: () for tokens, (88,) for frames of a piano roll, (3,) for strokes, (C, H, W) for video."""
-        return tuple(self.network.emission.start(1, self.device).shape[2:])
 
     def averaged_networks(self) -> Mapping[str, nn.Module]:
         """Returns the whole network, which sampling uses."""

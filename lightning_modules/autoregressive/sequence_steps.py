@@ -11,7 +11,6 @@ from datamodules.spec import DataSpec
 from lightning_modules.autoregressive.emissions import Categorical
 from lightning_modules.autoregressive.sequence_network import Emission, SequenceNetwork
 from lightning_modules.parts.checks import as_count, as_share, as_temperature
-from lightning_modules.parts.support import problem_with_numbers
 
 
 def choice_of(emission: Emission, temperature: Any, top_k: Any, top_p: Any) -> dict[str, Any]:
@@ -57,16 +56,6 @@ def continued(
         if t + 1 < length:
             features, state = network(step, state)
     return torch.cat(steps, 1)
-
-
-def problem_with_steps(x: Tensor, step_shape: tuple[int, ...]) -> str | None:
-    """Returns a sentence that says why ``x`` is no batch of sequences of such steps, (N, T, ...), or ``None``."""
-    form = ", ".join(map(str, ("N", "T", *step_shape)))
-    if x.ndim == len(step_shape) + 1 and tuple(x.shape[1:]) == step_shape:
-        return f"it takes batches ({form}), but {list(x.shape)} has no batch dimension: give one sequence as x[None]."
-    if tuple(x.shape[2:]) != step_shape or x.ndim < 2:
-        return f"it was built for step_shape={list(step_shape)}, but a batch is {list(x.shape)}; it takes ({form})."
-    return problem_with_numbers(x)
 
 
 def vocabulary_problem(known: DataSpec, spec: DataSpec) -> str | None:

@@ -1,6 +1,7 @@
 """FID, Inception Score, KID, precision and recall of samples of a module, as callbacks."""
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import nn
@@ -130,57 +131,41 @@ class ImageMetrics(Callback):
         return self._real[split]
 
 
-class FrechetInceptionDistance(ImageMetrics):
+class SingleMetric(ImageMetrics):
+    """Abstract: ``ImageMetrics`` with one metric, which a subclass names; arguments as there."""
+
+    metric: ClassVar[str]
+
+    def __init__(
+        self,
+        extractor: nn.Module,
+        num_samples: int = 5000,
+        num_test_samples: int = 10_000,
+        seed: int = 0,
+        cache_dir: str | None = None,
+    ) -> None:
+        super().__init__(extractor, (self.metric,), num_samples, num_test_samples, seed, cache_dir)
+
+
+class FrechetInceptionDistance(SingleMetric):
     """``ImageMetrics`` with FID alone; arguments as in ``ImageMetrics``."""
 
-    def __init__(
-        self,
-        extractor: nn.Module,
-        num_samples: int = 5000,
-        num_test_samples: int = 10_000,
-        seed: int = 0,
-        cache_dir: str | None = None,
-    ) -> None:
-        super().__init__(extractor, ("fid",), num_samples, num_test_samples, seed, cache_dir)
+    metric = "fid"
 
 
-class InceptionScore(ImageMetrics):
+class InceptionScore(SingleMetric):
     """``ImageMetrics`` with the Inception Score alone; arguments as in ``ImageMetrics``."""
 
-    def __init__(
-        self,
-        extractor: nn.Module,
-        num_samples: int = 5000,
-        num_test_samples: int = 10_000,
-        seed: int = 0,
-        cache_dir: str | None = None,
-    ) -> None:
-        super().__init__(extractor, ("inception_score",), num_samples, num_test_samples, seed, cache_dir)
+    metric = "inception_score"
 
 
-class KernelInceptionDistance(ImageMetrics):
+class KernelInceptionDistance(SingleMetric):
     """``ImageMetrics`` with KID alone; arguments as in ``ImageMetrics``."""
 
-    def __init__(
-        self,
-        extractor: nn.Module,
-        num_samples: int = 5000,
-        num_test_samples: int = 10_000,
-        seed: int = 0,
-        cache_dir: str | None = None,
-    ) -> None:
-        super().__init__(extractor, ("kid",), num_samples, num_test_samples, seed, cache_dir)
+    metric = "kid"
 
 
-class PrecisionRecall(ImageMetrics):
+class PrecisionRecall(SingleMetric):
     """``ImageMetrics`` with precision and recall alone; arguments as in ``ImageMetrics``."""
 
-    def __init__(
-        self,
-        extractor: nn.Module,
-        num_samples: int = 5000,
-        num_test_samples: int = 10_000,
-        seed: int = 0,
-        cache_dir: str | None = None,
-    ) -> None:
-        super().__init__(extractor, ("precision_recall",), num_samples, num_test_samples, seed, cache_dir)
+    metric = "precision_recall"

@@ -2,6 +2,7 @@
 
 import math
 import operator
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -84,6 +85,11 @@ def as_share(name: str, value: Any) -> float:
     if not 0 < number <= 1:
         raise ValueError(f"{name}={value} must lie in (0, 1].")
     return number
+
+
+def not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
+    """Returns the names of the floating-point tensors that hold NaN or infinite values."""
+    return [name for name, x in tensors.items() if x.is_floating_point() and not torch.isfinite(x).all()]
 
 
 def check_no_labels(labels: Tensor | None, method: str) -> None:

@@ -17,6 +17,16 @@ def naming(path: str | Path) -> Iterator[None]:
         raise
 
 
+def flush_folder(folder: Path) -> None:
+    """Writes the entries of a folder to the disk; without it a power failure could undo the renaming of a file."""
+    if os.name == "posix":  # Windows cannot open folders
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
 def replace_file(path: str | Path, content: bytes) -> None:
     """Writes a file, and creates missing folders; on any failure an older file is kept, and none is left half written.
 

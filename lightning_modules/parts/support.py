@@ -39,6 +39,17 @@ def problem_with_shape(x: Any, shape: Sequence[int], what: str = "shape") -> str
     return None
 
 
+def problem_with_step_shape(x: Tensor, step_shape: Sequence[int]) -> str | None:
+    """Returns a sentence that says why ``x`` is no batch of sequences of such steps, (N, T, ...), or ``None``."""
+    step_shape = tuple(step_shape)
+    form = ", ".join(map(str, ("N", "T", *step_shape)))
+    if x.ndim == len(step_shape) + 1 and tuple(x.shape[1:]) == step_shape:
+        return f"it takes batches ({form}), but {list(x.shape)} has no batch dimension: give one sequence as x[None]."
+    if tuple(x.shape[2:]) != step_shape or x.ndim < 2:
+        return f"it was built for step_shape={list(step_shape)}, but a batch is {list(x.shape)}; it takes ({form})."
+    return None
+
+
 def problem_with_numbers(x: Tensor) -> str | None:
     """Returns a sentence that says why a tensor holds no data at all (none, complex, NaN or infinite), or ``None``."""
     if x.numel() == 0:

@@ -11,6 +11,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from datamodules.spec import Batch
+from lightning_modules.parts.support import problem_with_shape, problem_with_step_shape
 from lightning_modules.runtime.distributed import gather_objects, world_size
 
 
@@ -28,10 +29,10 @@ def form_problem(
     x = batch.x
     if x.ndim == 0 or len(x) == 0:
         return f"a batch has no examples: its shape is {list(x.shape)}."
-    if shape is not None and tuple(x.shape[1:]) != tuple(shape):
-        return f"it was built for shape={list(shape)}, but a batch has {list(x.shape[1:])}."
-    if step_shape is not None and (x.ndim < 2 or tuple(x.shape[2:]) != tuple(step_shape)):
-        return f"it was built for step_shape={list(step_shape)}, but a batch is {list(x.shape)}, (N, T, ...)."
+    if shape is not None and (problem := problem_with_shape(x, shape)):
+        return problem
+    if step_shape is not None and (problem := problem_with_step_shape(x, step_shape)):
+        return problem
     if x.numel() == 0:
         return f"the examples of a batch are empty: its shape is {list(x.shape)}."
     if x.is_complex() or (symbols and x.dtype == torch.bool):

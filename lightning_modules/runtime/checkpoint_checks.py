@@ -6,10 +6,10 @@ Lightning would list the tensors that do not fit, or stop at the first key of th
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from lightning.pytorch import Trainer
 from torch import Tensor
 
+from lightning_modules.parts.checks import not_finite
 from lightning_modules.runtime.loaded import LoadedModule
 from lightning_modules.runtime.resuming import METHOD, changed_hyperparameters, is_resuming
 
@@ -39,7 +39,8 @@ def check_fits(module: LoadedModule, checkpoint: Mapping[str, Any], trainer: Tra
         raise MismatchedCheckpoint(f"{checkpoint_name} does not fit: {difference}")
     if not is_resuming(trainer):
         return
-    if broken := not_finite(module, checkpoint):
+    saved = checkpoint.get("state_dict") or {}
+    if broken := not_finite({name: saved[name] for name, _ in module.named_parameters() if name in saved}):
         raise MismatchedCheckpoint(
             f"{checkpoint_name} cannot be resumed from: its weights {', '.join(broken[:3])} are NaN or infinite, as "
             "its training had diverged. Resume from an earlier one."
@@ -53,13 +54,6 @@ def check_fits(module: LoadedModule, checkpoint: Mapping[str, Any], trainer: Tra
         )
     if not checkpoint["loops"]["fit_loop"]:
         raise MismatchedCheckpoint(f"{checkpoint_name} cannot be resumed from: its state of the training is empty.")
-
-
-def not_finite(module: LoadedModule, checkpoint: Mapping[str, Any]) -> list[str]:
-    """Returns the names of the parameters of a module that are NaN or infinite in a checkpoint."""
-    state: Mapping[str, Tensor] = checkpoint.get("state_dict") or {}
-    names = [name for name, _ in module.named_parameters() if name in state and state[name].is_floating_point()]
-    return [name for name in names if not torch.isfinite(state[name]).all()]
 
 
 def _difference(module: LoadedModule, checkpoint: Mapping[str, Any]) -> str | None:

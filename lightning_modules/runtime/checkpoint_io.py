@@ -26,7 +26,7 @@ from lightning.fabric.utilities.types import _PATH
 from lightning.pytorch import Trainer
 from lightning.pytorch.plugins import TorchCheckpointIO
 
-from lightning_modules.parts.files import naming
+from lightning_modules.parts.files import flush_folder, naming
 
 ALWAYS_IN_A_CHECKPOINT = ("state_dict", "global_step", "pytorch-lightning_version")
 
@@ -74,7 +74,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         except BaseException:
             partial.unlink(missing_ok=True)
             raise
-        _flush_folder(target.parent)
+        flush_folder(target.parent)
 
     def load_checkpoint(
         self,
@@ -202,13 +202,3 @@ def _is_safetensors(path: Path) -> bool:
 
 def _is_local(path: _PATH) -> bool:
     return "://" not in str(path)
-
-
-def _flush_folder(folder: Path) -> None:
-    # Without it a power failure could undo the renaming. Windows cannot open folders.
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-import torch
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 
+from lightning_modules.parts.checks import not_finite
 from lightning_modules.runtime.checkpoint_io import hyperparameters_of, readable
 from lightning_modules.runtime.held_out import HeldOutModule
 
@@ -46,7 +46,7 @@ class LoadedModule(HeldOutModule):
             former = hyperparameters_of(checkpoint_path, settings.get("weights_only"))
             renamed = {key: value for key, value in cls.current_names(former).items() if key not in former}
             module = super().load_from_checkpoint(checkpoint_path, **{**renamed, **cls.current_names(settings)})
-        if any(not torch.isfinite(weight).all() for weight in module.parameters() if weight.is_floating_point()):
+        if not_finite(dict(module.named_parameters())):
             rank_zero_warn(f"{checkpoint_path} holds weights that are NaN or infinite, so its results will be, too.")
         averages, module._averages = module._averages, {}
         if averaged and not averages:

@@ -10,7 +10,7 @@ from lightning.pytorch import LightningModule, Trainer
 METHOD = "method"
 """Key of a checkpoint under which the name of the module's class is stored."""
 CLI_KEYS = ("_class_path", "_instantiator")
-"""What LightningCLI adds to hyperparameters for itself."""
+"""What LightningCLI adds to hyperparameters for itself; these name code."""
 Changes = dict[str, tuple[Any, Any]]
 """Name of a hyperparameter to its value in the checkpoint and its value now."""
 

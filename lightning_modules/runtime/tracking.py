@@ -23,6 +23,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
 from lightning_modules.parts.files import replace_file
 from lightning_modules.runtime.metrics_table import MetricsTable
+from lightning_modules.runtime.resuming import CLI_KEYS
 from lightning_modules.runtime.run_folder import HYPERPARAMETERS, TABLE, set_aside
 
 INIT_TIMEOUT_SECONDS = 20
@@ -277,7 +278,7 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Returns ``{"a": {"b": 1}}`` as ``{"a.b": 1}``; what LightningCLI adds for itself is left out."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
-        if key in ("_class_path", "_instantiator"):
+        if key in CLI_KEYS:
             continue
         if isinstance(value, Mapping):
             flat.update(flatten(value, f"{prefix}{key}."))

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import zoo
+import zoo.checkpoint_folder
 import zoo.saving
 from tests.zoo.tiny import TinyGAN
 
@@ -21,7 +22,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize(
-    "step", ["to_bytes", "file_digest", "load_folder", "render_samples", "replace_file", "readme", "_sync"]
+    "step", ["to_bytes", "file_digest", "load_folder", "render_samples", "replace_file", "readme", "flush_folder"]
 )
 @pytest.mark.parametrize("existing", [True, False])
 def test_failures_leave_no_trace(
@@ -37,7 +38,7 @@ def test_failures_leave_no_trace(
     def fail(*_: object, **__: object) -> None:
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(zoo.saving, step, fail)
+    monkeypatch.setattr(zoo.checkpoint_folder if step == "flush_folder" else zoo.saving, step, fail)
     with pytest.raises(OSError, match="No space"):
         zoo.save(module, home / "tiny")
     assert contents(home) == before
@@ -166,6 +167,6 @@ def test_targets_are_checked_without_writing(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("two years")
     for target in (tmp_path, tmp_path / "thesis.tex", tmp_path / "thesis.tex/tiny"):
         with pytest.raises(zoo.ZooError, match=re.escape(str(target))):
-            zoo.saving.check_target(target)
-    zoo.saving.check_target(tmp_path / "a/b")
+            zoo.checkpoint_folder.check_target(target)
+    zoo.checkpoint_folder.check_target(tmp_path / "a/b")
     assert contents(tmp_path) == {"thesis.tex": b"two years"}
