@@ -174,6 +174,8 @@ def _trained(training: Callable[[], Card | None], again: str | None = None) -> i
             stop.command = stop.command or again
         if os.environ.get("LOCAL_RANK", "0") == "0":  # of several processes, one says it
             print(stop.report(), file=sys.stderr)
+        elif stop.checkpoint is not None:
+            return 0  # for any other code Lightning kills the first process, maybe before it has said it
         return stop.exit_code
     if saved is not None:
         print(f"Saved {saved.path}: zoo.load({str(saved.path)!r}) or python -m zoo sample {saved.path}")

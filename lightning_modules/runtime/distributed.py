@@ -117,6 +117,19 @@ def sum_over_processes(tensor: Tensor) -> Tensor:
     return tensor
 
 
+def largest_over_processes(numbers: Sequence[int], device: torch.device) -> list[int]:
+    """Returns the largest of each of several numbers over processes; all must call it together.
+
+    Args:
+        numbers: As many on every process.
+        device: Where the backend of the process group reduces.
+    """
+    tensor = torch.tensor(numbers, dtype=torch.int64, device=device)
+    if world_size() > 1:
+        dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
+    return [int(number) for number in tensor.tolist()]
+
+
 def broadcast_buffers(module: nn.Module) -> None:
     """Gives every process the buffers of process 0, in one broadcast for each device and dtype.
 

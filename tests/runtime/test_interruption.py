@@ -13,6 +13,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning_modules.callbacks import EMA, SampleGrid
 from lightning_modules.runtime.interruption import Interrupted, interruptible
 from lightning_modules.runtime.tracking import Tracking
+from tests.processes import on_two
+from tests.runtime.stopped_on_processes import stopped
 from tests.test_resume import differences, states
 from tests.training import TinyData, build
 
@@ -127,3 +129,17 @@ def test_other_errors_stay_what_they_are() -> None:
     with pytest.raises(ZeroDivisionError):
         fit("stopped", Failing())
     assert not Path("runs/stopped/checkpoints/last.ckpt").exists()
+
+
+def test_processes_stop_at_the_same_batch_whichever_has_the_signal(tmp_path: Path) -> None:
+    """Of a save that one process begins alone, the other would not hear; so this test would not end."""
+    cases = [
+        ((0, 1), "on_train_batch_start", 6, signal.SIGINT),
+        ((1,), "on_train_batch_end", 4, signal.SIGTERM),  # a validation is due
+        ((0,), "on_validation_batch_end", 8, signal.SIGINT),
+    ]
+    first, second = on_two(stopped, cases)
+    assert first == second
+    assert [(run["signum"], run["differences"]) for run in first] == [(case[3], []) for case in cases]
+    assert [run["file"] for run in first] == [str(tmp_path / f"stopped-{i}/checkpoints/last.ckpt") for i in range(3)]
+    assert all(case[2] <= run["batches"] < STEPS for case, run in zip(cases, first, strict=True))

@@ -1,5 +1,6 @@
 """Runs of the command line: their folders, second runs, interruptions, and how they go on."""
 
+import contextlib
 import csv
 import json
 import os
@@ -279,27 +280,47 @@ def test_fine_tuning_without_a_run_cannot_be_resumed(trained: Path, capsys: pyte
     assert "tuned-run" in fails(arguments, capsys)
 
 
-def test_a_process_that_is_sent_ctrl_c_ends_with_130(tmp_path: Path) -> None:
-    """It waits for what happens: the first checkpoint, the end of the process."""
+def signalled(signum: int, *arguments: str, all_processes: bool = False) -> tuple[int, str]:
+    """Sends a signal to a training once it has a checkpoint; returns its exit code and what it says."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "zoo", "train", "tiny.yaml", "--trainer.max_steps", "1000000", *FAST],
+        [sys.executable, "-m", "zoo", "train", "tiny.yaml", "--trainer.max_steps", "1000000", *FAST, *arguments],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,
+        start_new_session=True,
     )
     try:
         while not Path("runs/tiny", LAST).is_file():
             assert process.poll() is None, "it ended by itself"
             time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
+        (os.killpg if all_processes else os.kill)(process.pid, signum)
         _, error = process.communicate()
     finally:
-        process.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-    assert process.returncode == 130, error
-    assert any(line.startswith("Interrupted") for line in error.splitlines())
     assert "Traceback" not in error
+    return process.returncode, error
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("signum", "all_processes"), [(signal.SIGINT, True), (signal.SIGTERM, False)])
+def test_two_processes_save_and_say_how_to_go_on(signum: int, all_processes: bool) -> None:
+    """As a terminal sends Ctrl-C to all of them, and as ``kill`` sends a signal to the first."""
+    two = ["--trainer.devices", "2", "--trainer.strategy", "ddp"]
+    code, error = signalled(signum, *two, all_processes=all_processes)
+    assert code == 128 + signum, error
+    (line,) = [line for line in error.splitlines() if line.startswith("Interrupted")]
+    assert f"{LAST} after {batches('runs/tiny'):,} batches." in line
+    assert line.endswith("python -m zoo resume tiny")
+
+
+def test_a_process_that_is_sent_ctrl_c_ends_with_130(tmp_path: Path) -> None:
+    """It waits for what happens: the first checkpoint, the end of the process."""
+    code, error = signalled(signal.SIGINT)
+    assert code == 130, error
+    assert any(line.startswith("Interrupted") for line in error.splitlines())
     assert not (tmp_path / "runs/tiny/zoo").exists()
     config = yaml.safe_load(Path("runs/tiny/config.yaml").read_text())
     assert config["trainer"]["max_steps"] == 1_000_000
