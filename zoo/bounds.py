@@ -9,6 +9,7 @@ import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from datamodules.spec import LARGEST_COUNT
 from zoo.errors import ZooError
 
 LARGEST = 2**21
@@ -17,7 +18,6 @@ LONGEST = 2**16
 """Number of entries of the longest list."""
 COUNTS_BATCHES = ("decay_steps", "warmup_steps", "kl_warmup_steps")
 """Hyperparameters that are compared with the number of batches, and size nothing."""
-LARGEST_COUNT = 2**53
 
 
 def check_bounds(owner: str, values: Mapping[str, Any]) -> None:
@@ -34,6 +34,30 @@ def check_bounds(owner: str, values: Mapping[str, Any]) -> None:
     for name, value in values.items():
         if problem := _problem(value, name, LARGEST_COUNT if name in COUNTS_BATCHES else LARGEST):
             raise ZooError(f"{owner} is not built with {problem}.")
+
+
+def check_counts(source: object, config: Mapping[str, Any]) -> None:
+    """Refuses numbers that describe a training or its result, and cannot be what they say.
+
+    Metrics are not counts: a likelihood may have either sign and any size.
+
+    Args:
+        source: The file that they are in, for the message.
+        config: The content of a ``config.json``; its types are those of a card.
+
+    Raises:
+        ZooError: If the batches, planned or of a row of the curve, the parameters of a network or a cost of the
+            training is below 0 or above ``LARGEST_COUNT``, or what is counted is no whole number; the message names it.
+    """
+    counts = {key: config[key] for key in ("batches", "planned_batches") if config[key] is not None}
+    counts |= {f"networks.{key}": value for key, value in config["networks"].items()}
+    counts |= {f"curve[{i}].batches": row["batches"] for i, row in enumerate(config["curve"]) if "batches" in row}
+    costs = {f"training.{key}": value for key, value in config["training"].items()}
+    for name, value in (counts | costs).items():
+        whole = name in costs or value == int(value)
+        if not 0 <= value <= LARGEST_COUNT or not whole:
+            wanted = "a number" if name in costs else "a whole number"
+            raise ZooError(f"{source}: {name[:80]!r} is {_short(value)}: it must be {wanted} in 0..{LARGEST_COUNT}.")
 
 
 def check_types(owner: str, function: Callable[..., Any], values: Mapping[str, Any]) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from zoo.bounds import check_counts
 from zoo.errors import ZooError
 from zoo.hub import find
 from zoo.paths import checkpoint_names
@@ -215,7 +216,7 @@ def read_card(folder: Path, name: str | None = None) -> Card:
     overrides = get("overrides", list, [])
     if not all(isinstance(override, str) for override in overrides):
         raise ZooError(f"{path}: 'overrides' must be a list of strings.")
-    return Card(
+    found = Card(
         name=name or get("name", str),
         path=folder,
         method=get("method", str),
@@ -236,6 +237,8 @@ def read_card(folder: Path, name: str | None = None) -> Card:
         versions=MappingProxyType(versions),
         datamodule=_data_record(path, values.get("datamodule")),
     )
+    check_counts(path, found.to_json())
+    return found
 
 
 def _data_record(path: Path, record: Any) -> Mapping[str, Any] | None:

@@ -21,6 +21,7 @@ from lightning_modules.rendering.modules import render_samples
 from lightning_modules.rendering.renderers import BETWEEN_TEXTS, renderer_of
 from lightning_modules.runtime.flags import planned_batches
 from lightning_modules.runtime.resuming import CLI_KEYS
+from zoo.bounds import check_counts
 from zoo.cards import CONFIG_FILE, README_FILE, SAMPLE_FILES, WEIGHTS_FILE, Card, checked_file, not_plain, read_card
 from zoo.checkpoint_folder import replacing
 from zoo.data_record import record_of
@@ -67,7 +68,8 @@ def save(
 
     Raises:
         ZooError: If the module is not a method of the registry, has hyperparameters that are not JSON values, holds
-            weights that are not finite, or ``folder`` is something other than a checkpoint.
+            weights that are not finite, the training has a cost or the curve a count that is none, or ``folder`` is
+            something other than a checkpoint.
     """
     if trainer is None and module._trainer is not None:
         trainer = module.trainer
@@ -142,6 +144,7 @@ def save_state(
     )
     if reason := not_plain(card.to_json()):
         raise ZooError(f"The config of the checkpoint would not be valid JSON: {reason}")
+    check_counts(folder, card.to_json())
     with replacing(folder) as temporary:
         replace_file(temporary / WEIGHTS_FILE, to_bytes(state, metadata={"format": "pt"}))
         card = replace(card, sha256=file_digest(temporary / WEIGHTS_FILE))
