@@ -14,7 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from zoo.bounds import check_counts
+from zoo.bounds import check_arguments, check_counts
 from zoo.errors import ZooError
 from zoo.hub import find
 from zoo.paths import checkpoint_names
@@ -119,7 +119,12 @@ class Card:
 
 
 def names(pattern: str = "*") -> list[str]:
-    """Returns the sorted names of the zoo's checkpoints that match a shell pattern, such as ``"*gan*"``."""
+    """Returns the sorted names of the zoo's checkpoints that match a shell pattern, such as ``"*gan*"``.
+
+    Raises:
+        ZooError: If the pattern is no text.
+    """
+    check_arguments(names, pattern=pattern)
     return [name for name in checkpoint_names() if fnmatch(name, pattern)]
 
 
@@ -138,7 +143,11 @@ def list_models(
         method: Name of the class that a checkpoint must be of, ``"WGANGP"``.
         data: Name of the data set that it must be trained on, ``"fashion_mnist"``.
         exclude_filters: Shell patterns of names to leave out.
+
+    Raises:
+        ZooError: If an argument is of another type.
     """
+    check_arguments(list_models, filter=filter, method=method, data=data, exclude_filters=exclude_filters)
     wanted, unwanted = ([each] if isinstance(each, str) else list(each) for each in (filter, exclude_filters))
     found = [name for name in checkpoint_names() if not any(wanted) or any(fnmatch(name, each) for each in wanted)]
     found = [name for name in found if not any(fnmatch(name, each) for each in unwanted)]
@@ -159,6 +168,7 @@ def card(name: str | Path) -> Card:
         UnknownNameError: If there is no such checkpoint (a ``ZooError`` and a ``KeyError``).
         ZooError: If its config is damaged or of an unknown format.
     """
+    check_arguments(card, name=name)
     label, folder = find(name)
     return read_card(folder, label)
 
