@@ -1,6 +1,7 @@
 """The description of a data set, and the form of its batches. Imports the standard library only."""
 
 import math
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,8 @@ if TYPE_CHECKING:
 
 BYTES = tuple(f"0x{value:02x}" for value in range(256))
 """The vocabulary of text as bytes."""
+LARGEST_COUNT = 2**53
+"""Largest size, and largest number of classes or examples, that a spec may be read with: floats hold it exactly."""
 KINDS = ("image", "points", "tokens", "piano_roll", "strokes", "video")
 """Kinds of data, ``DataSpec.kind``."""
 
@@ -67,7 +70,7 @@ class DataSpec:
             values = getattr(self, field)
             if values and len(values) != self.num_classes:
                 raise ValueError(f"{field} has {len(values)} entries for num_classes={self.num_classes}.")
-        for field, least in (("entropy_rate", 0.0), ("scale", 5e-324)):
+        for field, least in (("entropy_rate", 0.0), ("mode_scale", 0.0), ("scale", 5e-324)):
             value = getattr(self, field)
             if value is not None and not (math.isfinite(value) and value >= least):
                 raise ValueError(f"{field}={value} must be a finite number {'above' if least else 'of at least'} 0.")
@@ -142,11 +145,11 @@ def _is_text(value: Any) -> bool:
 
 
 def _is_count(value: Any) -> bool:
-    return type(value) is int and value >= 0
+    return type(value) is int and 0 <= value <= LARGEST_COUNT
 
 
 def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
+    return type(value) in (int, float) and abs(value) <= sys.float_info.max
 
 
 def _is_optional(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:

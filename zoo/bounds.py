@@ -7,8 +7,10 @@ follow are counted while they are made.
 
 import types
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from datamodules.spec import LARGEST_COUNT
 from zoo.errors import ZooError
 
 LARGEST = 2**21
@@ -17,7 +19,6 @@ LONGEST = 2**16
 """Number of entries of the longest list."""
 COUNTS_BATCHES = ("decay_steps", "warmup_steps", "kl_warmup_steps")
 """Hyperparameters that are compared with the number of batches, and size nothing."""
-LARGEST_COUNT = 2**53
 
 
 def check_bounds(owner: str, values: Mapping[str, Any]) -> None:
@@ -34,6 +35,30 @@ def check_bounds(owner: str, values: Mapping[str, Any]) -> None:
     for name, value in values.items():
         if problem := _problem(value, name, LARGEST_COUNT if name in COUNTS_BATCHES else LARGEST):
             raise ZooError(f"{owner} is not built with {problem}.")
+
+
+def check_counts(source: object, config: Mapping[str, Any]) -> None:
+    """Refuses numbers that describe a training or its result, and cannot be what they say.
+
+    Metrics are not counts: a likelihood may have either sign and any size.
+
+    Args:
+        source: The file that they are in, for the message.
+        config: The content of a ``config.json``; its types are those of a card.
+
+    Raises:
+        ZooError: If the batches, planned or of a row of the curve, the parameters of a network or a cost of the
+            training is below 0 or above ``LARGEST_COUNT``, or what is counted is no whole number; the message names it.
+    """
+    counts = {key: config[key] for key in ("batches", "planned_batches") if config[key] is not None}
+    counts |= {f"networks.{key}": value for key, value in config["networks"].items()}
+    counts |= {f"curve[{i}].batches": row["batches"] for i, row in enumerate(config["curve"]) if "batches" in row}
+    costs = {f"training.{key}": value for key, value in config["training"].items()}
+    for name, value in (counts | costs).items():
+        whole = float if name in costs else int
+        if type(value) not in (int, whole) or not 0 <= value <= LARGEST_COUNT:
+            wanted = "a number" if name in costs else "a whole number"
+            raise ZooError(f"{source}: {name[:80]!r} is {_short(value)}: it must be {wanted} in 0..{LARGEST_COUNT}.")
 
 
 def check_types(owner: str, function: Callable[..., Any], values: Mapping[str, Any]) -> None:
@@ -53,6 +78,22 @@ def check_types(owner: str, function: Callable[..., Any], values: Mapping[str, A
             raise ZooError(f"{owner} is not built with {name[:80]}={_short(value)}: it must be {_named(hints[name])}.")
 
 
+def check_arguments(function: Callable[..., Any], **values: Any) -> None:
+    """Refuses arguments of a public function whose types are not those that it is annotated with.
+
+    Args:
+        function: The function.
+        values: Its arguments, by name.
+
+    Raises:
+        ZooError: Naming the first value of another type.
+    """
+    hints = get_type_hints(function)
+    for name, value in values.items():
+        if not _fits(value, hints[name]):
+            raise ZooError(f"zoo.{function.__name__}: {name}={_short(value)} must be {_named(hints[name])}.")
+
+
 def _fits(value: Any, hint: Any) -> bool:
     origin = get_origin(hint)
     if origin in (Union, types.UnionType):
@@ -64,11 +105,13 @@ def _fits(value: Any, hint: Any) -> bool:
         return isinstance(value, (list, tuple)) and all(_fits(item, part) for part in inner for item in value)
     if isinstance(origin, type) and issubclass(origin, Mapping):
         return isinstance(value, Mapping)
+    if origin is type:
+        return isinstance(value, type) and issubclass(value, get_args(hint)[0])
     if hint in (bool, str, type(None)):
         return isinstance(value, hint)
     if hint in (int, float):
         return isinstance(value, int if hint is int else (int, float)) and not isinstance(value, bool)
-    return True  # what no JSON value can be is found by the constructor
+    return not isinstance(hint, type) or hint in (Any, tuple) or isinstance(value, hint)
 
 
 def _named(hint: Any) -> str:
@@ -76,10 +119,15 @@ def _named(hint: Any) -> str:
         return " or ".join(dict.fromkeys(_named(part) for part in get_args(hint)))
     if get_origin(hint) is Literal:
         return f"one of {', '.join(map(repr, get_args(hint)))}"
+    if get_origin(hint) is type:
+        return f"a class of {get_args(hint)[0].__name__}s"
+    if isinstance(get_origin(hint), type) and issubclass(get_origin(hint), Mapping):
+        return "a mapping"
     if get_origin(hint) is not None:
         inner = [_named(part) for part in get_args(hint)[:1]]
         return f"a list, each entry {inner[0]}" if inner else "a list"
-    names = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", type(None): "null"}
+    names = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", Path: "a path"}
+    names |= {type(None): "null", Any: "anything"}
     return names.get(hint, getattr(hint, "__name__", str(hint)))
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from zoo.bounds import check_arguments, check_counts
 from zoo.errors import ZooError
 from zoo.hub import find
 from zoo.paths import checkpoint_names
@@ -118,7 +119,12 @@ class Card:
 
 
 def names(pattern: str = "*") -> list[str]:
-    """Returns the sorted names of the zoo's checkpoints that match a shell pattern, such as ``"*gan*"``."""
+    """Returns the sorted names of the zoo's checkpoints that match a shell pattern, such as ``"*gan*"``.
+
+    Raises:
+        ZooError: If the pattern is no text.
+    """
+    check_arguments(names, pattern=pattern)
     return [name for name in checkpoint_names() if fnmatch(name, pattern)]
 
 
@@ -137,7 +143,11 @@ def list_models(
         method: Name of the class that a checkpoint must be of, ``"WGANGP"``.
         data: Name of the data set that it must be trained on, ``"fashion_mnist"``.
         exclude_filters: Shell patterns of names to leave out.
+
+    Raises:
+        ZooError: If an argument is of another type.
     """
+    check_arguments(list_models, filter=filter, method=method, data=data, exclude_filters=exclude_filters)
     wanted, unwanted = ([each] if isinstance(each, str) else list(each) for each in (filter, exclude_filters))
     found = [name for name in checkpoint_names() if not any(wanted) or any(fnmatch(name, each) for each in wanted)]
     found = [name for name in found if not any(fnmatch(name, each) for each in unwanted)]
@@ -158,6 +168,7 @@ def card(name: str | Path) -> Card:
         UnknownNameError: If there is no such checkpoint (a ``ZooError`` and a ``KeyError``).
         ZooError: If its config is damaged or of an unknown format.
     """
+    check_arguments(card, name=name)
     label, folder = find(name)
     return read_card(folder, label)
 
@@ -215,7 +226,7 @@ def read_card(folder: Path, name: str | None = None) -> Card:
     overrides = get("overrides", list, [])
     if not all(isinstance(override, str) for override in overrides):
         raise ZooError(f"{path}: 'overrides' must be a list of strings.")
-    return Card(
+    found = Card(
         name=name or get("name", str),
         path=folder,
         method=get("method", str),
@@ -236,6 +247,8 @@ def read_card(folder: Path, name: str | None = None) -> Card:
         versions=MappingProxyType(versions),
         datamodule=_data_record(path, values.get("datamodule")),
     )
+    check_counts(path, found.to_json())
+    return found
 
 
 def _data_record(path: Path, record: Any) -> Mapping[str, Any] | None:

@@ -2,7 +2,6 @@
 
 import os
 import re
-import shlex
 import sys
 from argparse import Namespace
 from collections.abc import Callable
@@ -11,7 +10,7 @@ from pathlib import Path
 from zoo.cards import Card, card
 from zoo.errors import UsageError, ZooError
 from zoo.listing import columns
-from zoo.paths import recipe_names, recipe_path
+from zoo.paths import check_out, command, recipe_names, recipe_path
 
 
 def train(arguments: Namespace) -> int:
@@ -54,6 +53,8 @@ def sample(arguments: Namespace) -> None:
 
     module = load(arguments.name, weights=arguments.weights)
     paths = targets(shown, rendered_as(module), arguments.out, _file_name(shown))
+    for path in paths:
+        check_out(path)
     settings = {name: getattr(arguments, name) for name in ("length", "temperature", "top_k", "top_p")}
     rendering = sampled(
         shown,
@@ -78,6 +79,8 @@ def draw(arguments: Namespace) -> None:
     """Renders a view of a checkpoint, as PNG or GIF file."""
     _check_data_dir(arguments.data_dir)
     shown = card(arguments.name)
+    out = Path(arguments.out or f"{_file_name(shown)}.{arguments.view}.png")
+    check_out(out)
     import torch
 
     from zoo.loading import load
@@ -92,7 +95,6 @@ def draw(arguments: Namespace) -> None:
     request = Request(module, arguments.num or view.num, torch.Generator().manual_seed(arguments.seed))
     if view.gather is not None:
         request = view.gather(request, shown, arguments.data_dir)
-    out = Path(arguments.out or f"{_file_name(shown)}.{arguments.view}.png")
     write_view(view, request, out)
     print(f"Wrote {out}")
 
@@ -159,7 +161,7 @@ def fine_tune(arguments: Namespace) -> int:
             hold_out=arguments.hold_out,
             resume=arguments.resume,
         ),
-        again=shlex.join(["python", "-m", "zoo", *dict.fromkeys([*arguments.words, "--resume"])]),
+        again=command(*dict.fromkeys([*arguments.words, "--resume"])),
     )
 
 
@@ -178,7 +180,7 @@ def _trained(training: Callable[[], Card | None], again: str | None = None) -> i
             return 0  # for any other code Lightning kills the first process, maybe before it has said it
         return stop.exit_code
     if saved is not None:
-        print(f"Saved {saved.path}: zoo.load({str(saved.path)!r}) or python -m zoo sample {saved.path}")
+        print(f"Saved {saved.path}: zoo.load({str(saved.path)!r}) or {command('sample', saved.path)}")
     return 0
 
 

@@ -9,6 +9,7 @@ import json
 import math
 import os
 import re
+import shlex
 import warnings
 from collections.abc import Mapping
 from contextlib import suppress
@@ -165,7 +166,7 @@ def _place(card: Card, kind: type[ZooDataModule], digest: Any, data_dir: str | N
     if found != digest:
         raise ZooError(
             f"{card.name} was trained on {path}, which has changed since: to measure with what is there now, name it "
-            f"with --data-dir {path}."
+            f"with --data-dir {shlex.quote(str(path))}."
         )
     return path
 

@@ -11,10 +11,12 @@ from datamodules import LOCATIONS
 from lightning_modules.runtime.checkpoint_io import DamagedCheckpoint, UnusableCheckpoint, readable
 from lightning_modules.runtime.loaded import AVERAGES_KEY
 from lightning_modules.runtime.resuming import CLI_KEYS, METHOD
-from zoo.cards import Card, not_plain
+from lightning_modules.runtime.run_folder import CHECKPOINTS
+from zoo.cards import CONFIG_FILE, Card, not_plain
 from zoo.data_record import plain_arguments
 from zoo.errors import ZooError
 from zoo.loading import build, compare_layouts, layout, set_data_spec
+from zoo.paths import listed
 from zoo.record import TrainingRecord
 from zoo.saving import save_state
 
@@ -79,6 +81,8 @@ def _data_record(checkpoint: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _read(ckpt: Path) -> dict[str, Any]:
+    if ckpt.is_dir():
+        raise ZooError(f"{ckpt} is a folder: give a file in it that Lightning wrote.{_files_in(ckpt)}")
     if not ckpt.is_file():
         raise ZooError(f"There is no file {ckpt}.")
     try:
@@ -101,6 +105,14 @@ def _read(ckpt: Path) -> dict[str, Any]:
     if not isinstance(checkpoint.get("global_step", 0), int):
         raise ZooError(f"{ckpt} is not a checkpoint of Lightning: its global_step must be a whole number.")
     return checkpoint
+
+
+def _files_in(folder: Path) -> str:
+    """Returns the checkpoints of Lightning at or below a folder, for an error message."""
+    if (folder / CONFIG_FILE).is_file():
+        return " This one is a checkpoint of the zoo already."
+    found = sorted(map(str, [*folder.glob("*.ckpt"), *folder.glob(f"{CHECKPOINTS}/*.ckpt")]))
+    return f" It has {listed(found)}." if found else " It has no file that ends in .ckpt."
 
 
 def _check_tensors(ckpt: Path, where: str, values: Mapping[str, Any]) -> None:

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from zoo.errors import UnknownNameError, ZooError
-from zoo.paths import NAME, checkpoint_names, checkpoints_dir, did_you_mean, listed, recipe_names
+from zoo.paths import NAME, checkpoint_names, checkpoints_dir, command, did_you_mean, listed, recipe_names
 
 HUB_ID = re.compile(r"(?:hf://)?(?P<repo>\w[\w.-]*/\w[\w.-]*)(?:@(?P<revision>\w[\w./-]*))?")
 SAMPLES = [f"samples.{kind}" for kind in ("png", "txt", "mid", "svg", "gif")]
@@ -32,7 +32,7 @@ def find(name: str | Path) -> tuple[str | None, Path]:
         return None, folder
     if text.endswith(".ckpt"):
         raise UnknownNameError(
-            f"{text!r} is a training's checkpoint. Make one of the zoo of it: python -m zoo export {text} FOLDER"
+            f"{text!r} is a training's checkpoint. Make one of the zoo of it: {command('export', text, 'FOLDER')}"
         )
     if isinstance(name, str) and HUB_ID.fullmatch(text) and not NAME.fullmatch(text):
         return _download(text)
@@ -43,7 +43,7 @@ def find(name: str | Path) -> tuple[str | None, Path]:
         )
     if text in recipe_names():
         raise UnknownNameError(
-            f"{text!r} has a recipe but no checkpoint here. Make one with: python -m zoo train {text}"
+            f"{text!r} has a recipe but no checkpoint here. Make one with: {command('train', text)}"
         )
     hint = did_you_mean(text, checkpoint_names())
     raise UnknownNameError(f"{text!r} is not in the zoo.{hint} It has: {listed(checkpoint_names())}.")

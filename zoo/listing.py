@@ -10,7 +10,7 @@ from typing import Any
 from zoo.cards import card, names
 from zoo.errors import ZooError
 from zoo.escaping import printable
-from zoo.paths import checkpoint_names, did_you_mean, recipe_names, recipe_path
+from zoo.paths import checkpoint_names, command, did_you_mean, recipe_names, recipe_path
 
 HEADINGS = (
     "fid",
@@ -87,7 +87,7 @@ def _listed_recipe(name: str) -> tuple[str, ...]:
 
     recipe = yaml.safe_load(recipe_path(name).read_text(encoding="utf-8"))
     method, data = (recipe[part]["class_path"].rpartition(".")[2] for part in ("model", "data"))
-    return name, method, data, "", f"recipe only: python -m zoo train {name}"
+    return name, method, data, "", f"recipe only: {command('train', name)}"
 
 
 def columns(rows: Sequence[tuple[str, ...]]) -> str:

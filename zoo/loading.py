@@ -18,7 +18,7 @@ from lightning_modules.base import GenerativeModule, ZooModule
 from lightning_modules.metrics.classifier import Classifier
 from lightning_modules.metrics.reference_statistics import set_extractor_digest
 from lightning_modules.parts.checks import not_finite
-from zoo.bounds import check_bounds, check_types
+from zoo.bounds import check_arguments, check_bounds, check_types
 from zoo.cards import STATISTICS_FOLDER, WEIGHTS_FILE, Card, check_inside, checked_file, read_card
 from zoo.errors import ZooError
 from zoo.escaping import printable
@@ -44,15 +44,21 @@ Layout = Mapping[str, tuple[tuple[int, ...], torch.dtype]]
 
 
 @overload
-def load(name: str, *, weights: Weights = "ema", device: str = "cpu") -> GenerativeModule: ...
+def load(name: str | Path, *, weights: Weights = "ema", device: str | torch.device = "cpu") -> GenerativeModule: ...
 
 
 @overload
-def load(name: str, method: type[Method], *, weights: Weights = "ema", device: str = "cpu") -> Method: ...
+def load(
+    name: str | Path, method: type[Method], *, weights: Weights = "ema", device: str | torch.device = "cpu"
+) -> Method: ...
 
 
 def load(
-    name: str, method: type[ZooModule] | None = None, *, weights: Weights = "ema", device: str = "cpu"
+    name: str | Path,
+    method: type[ZooModule] | None = None,
+    *,
+    weights: Weights = "ema",
+    device: str | torch.device = "cpu",
 ) -> ZooModule:
     """Returns a pretrained module in eval mode, after checking the file against its digest.
 
@@ -70,8 +76,10 @@ def load(
     Raises:
         UnknownNameError: If there is no such checkpoint (a ``ZooError`` and a ``KeyError``).
         ZooError: If the checkpoint is damaged, of an unknown method or format, of another class than ``method``, or
-            does not fit its own config.
+            does not fit its own config; or if an argument is of another type.
     """
+    check_arguments(load, name=name, method=method, weights=weights, device=device)
+    _check_device(device)
     label, folder = find(name)
     # Configs of former versions load classifiers by ``zoo.load``, which still works.
     module = load_folder(folder, label, weights=weights, device=device)
@@ -80,12 +88,14 @@ def load(
     return module
 
 
-def load_classifier(name: str, *, device: str = "cpu") -> Classifier:
+def load_classifier(name: str | Path, *, device: str | torch.device = "cpu") -> Classifier:
     """Returns a pretrained classifier, the feature extractor of FID and Inception Score; see ``load``."""
     return load(name, Classifier, device=device)
 
 
-def load_folder(folder: Path, name: str | None = None, *, weights: Weights = "ema", device: str = "cpu") -> ZooModule:
+def load_folder(
+    folder: Path, name: str | None = None, *, weights: Weights = "ema", device: str | torch.device = "cpu"
+) -> ZooModule:
     """Loads a module from a folder; see ``load``."""
     if weights not in ("ema", "raw"):
         raise ZooError(f"weights={weights!r} is not one of 'ema', 'raw'.")
@@ -177,6 +187,13 @@ def file_digest(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def _check_device(device: str | torch.device) -> None:
+    try:
+        torch.device(device)
+    except RuntimeError as error:
+        raise ZooError(f"device={device!r} is no device of PyTorch: give one such as 'cpu' or 'cuda:1'.") from error
 
 
 def _check_digest(path: Path, sha256: str) -> None:

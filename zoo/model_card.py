@@ -13,7 +13,7 @@ from datamodules.spec import BYTES, DataSpec
 from lightning_modules.rendering.renderers import SEQUENCES, renderer_for
 from zoo.cards import SAMPLES_FILE, Card
 from zoo.escaping import code_span, markdown, paragraphs, printable
-from zoo.paths import checkpoints_dir
+from zoo.paths import checkpoints_dir, command
 
 LICENCE = "apache-2.0"
 FURTHER_FILES = {
@@ -120,7 +120,7 @@ def _fenced(language: str, text: str) -> str:
 
 def _use(card: Card) -> str:
     spec = None if card.data_spec is None else DataSpec.from_json(card.data_spec)
-    imports, sampling, command = "import zoo\n", "samples = module.sample(64)\n", ""
+    imports, sampling, options = "import zoo\n", "samples = module.sample(64)\n", ""
     if card.method == "Classifier":
         sampling = ""
     elif spec is not None and spec.is_text:
@@ -132,7 +132,7 @@ def _use(card: Card) -> str:
             f"prefix = encode({json.dumps(prefix)}, vocabulary)[None]\n"
             "print(decode(module.continue_sequence(prefix, 200, temperature=0.8)[0], vocabulary))\n"
         )
-        command = f"--prefix {shlex.quote(prefix)} --temperature 0.8"
+        options = f"--prefix {shlex.quote(prefix)} --temperature 0.8"
     elif spec is not None and spec.kind in SEQUENCES:
         renderer = renderer_for(spec)
         given, length = renderer.given(spec), renderer.length(spec) or spec.shape[0]
@@ -140,12 +140,12 @@ def _use(card: Card) -> str:
             f"samples = module.sample(4, length={length})\n"
             f"continued = module.continue_sequence(samples[:, :{given}], {length - given})\n"
         )
-        command = f"--prime {given}"
+        options = f"--prime {given}"
     raw = 'module = zoo.load("NAME", weights="raw")  # the last step instead of the average\n' if card.averaged else ""
     name, loader = _reference(card), "load_classifier" if card.method == "Classifier" else "load"
     code = f'{imports}\nmodule = zoo.{loader}("NAME")\n{sampling}{raw}'.replace("NAME", name).strip("\n")
     blocks = [_fenced("python", code)]
-    return "\n\n".join([*blocks, _fenced("bash", f"python -m zoo sample {name} {command}")] if command else blocks)
+    return "\n\n".join([*blocks, _fenced("bash", f"{command('sample', name)} {options}")] if options else blocks)
 
 
 def _reference(card: Card) -> str:
@@ -166,7 +166,7 @@ def _training(card: Card) -> str:
         arguments = code_span(json.dumps(dict(card.datamodule["arguments"])))
         lines.append(f"- Datamodule: {markdown(card.datamodule['class'])} with {arguments}")
     if card.recipe is not None:
-        lines.append("- Recipe: " + code_span(f"python -m zoo train {shlex.join([card.recipe, *card.overrides])}"))
+        lines.append("- Recipe: " + code_span(command("train", card.recipe, *card.overrides)))
     if card.batches is not None:
         costs = [f"{value:,} {markdown(name.replace('_', ' '))}" for name, value in card.training.items()]
         planned = f" of {card.planned_batches:,} planned" if card.planned_batches is not None else ""

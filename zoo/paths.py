@@ -1,6 +1,8 @@
 """Locations of checkpoints and recipes: inside the wheel, or at the top of a checkout."""
 
+import os
 import re
+import shlex
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
@@ -51,6 +53,24 @@ def recipe_path(name: str) -> Path:
         hint = did_you_mean(name, recipe_names())
         raise UnknownNameError(f"The zoo has no recipe {name!r}.{hint} It has: {listed(recipe_names())}.")
     return recipes_dir() / f"{name}.yaml"
+
+
+def command(*words: object) -> str:
+    """Returns a command of the zoo as a shell takes it: words with spaces, such as paths, are quoted."""
+    return shlex.join(["python", "-m", "zoo", *map(str, words)])
+
+
+def check_out(path: Path) -> None:
+    """Checks that a file can be written, before the work for it is done.
+
+    Raises:
+        ZooError: If it is a folder, or would lie in what is no folder or cannot be written to.
+    """
+    if path.is_dir():
+        raise ZooError(f"{path} is a folder: give the name of a file, with --out.")
+    home = next(parent for parent in path.absolute().parents if parent.exists())
+    if not home.is_dir() or not os.access(home, os.W_OK | os.X_OK):
+        raise ZooError(f"{path} cannot be written: {home} is not a writable folder. Choose another, with --out.")
 
 
 def listed(names: list[str]) -> str:

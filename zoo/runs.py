@@ -1,7 +1,6 @@
 """Where runs of the command line are, what started each, and from which file one continues."""
 
 import json
-import shlex
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from lightning_modules.parts.files import replace_file
 from lightning_modules.runtime.checkpoint_io import DamagedCheckpoint, readable
 from lightning_modules.runtime.run_folder import CHECKPOINTS, CONFIG, ORIGIN, newest_checkpoints
 from zoo.errors import UnknownNameError, ZooError
-from zoo.paths import did_you_mean, listed
+from zoo.paths import command, did_you_mean, listed
 
 RUNS = Path("runs")
 
@@ -72,7 +71,7 @@ def find_run(name: str) -> Path:
 def resume_command(folder: Path) -> str:
     """Returns the command that continues the run in a folder."""
     own = folder.parent == RUNS or folder.parent.resolve() == RUNS.resolve()
-    return shlex.join(["python", "-m", "zoo", "resume", folder.name if own else str(folder)])
+    return command("resume", folder.name if own else folder)
 
 
 def checkpoint_to_resume(folder: Path) -> Path:

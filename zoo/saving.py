@@ -21,6 +21,7 @@ from lightning_modules.rendering.modules import render_samples
 from lightning_modules.rendering.renderers import BETWEEN_TEXTS, renderer_of
 from lightning_modules.runtime.flags import planned_batches
 from lightning_modules.runtime.resuming import CLI_KEYS
+from zoo.bounds import check_arguments, check_counts
 from zoo.cards import CONFIG_FILE, README_FILE, SAMPLE_FILES, WEIGHTS_FILE, Card, checked_file, not_plain, read_card
 from zoo.checkpoint_folder import replacing
 from zoo.data_record import record_of
@@ -67,8 +68,13 @@ def save(
 
     Raises:
         ZooError: If the module is not a method of the registry, has hyperparameters that are not JSON values, holds
-            weights that are not finite, or ``folder`` is something other than a checkpoint.
+            weights that are not finite, the training has a cost or the curve a count that is none, or ``folder`` is
+            something other than a checkpoint.
     """
+    _identity(module)
+    given = {"name": name, "metrics": metrics, "recipe": recipe, "overrides": overrides, "training": training}
+    given |= {"notes": notes, "curve": curve, "samples": samples, "trainer": trainer}
+    check_arguments(save, folder=folder, **given)
     if trainer is None and module._trainer is not None:
         trainer = module.trainer
     return save_state(
@@ -128,7 +134,7 @@ def save_state(
         data_spec=module.data_spec.to_json() if module.has_data_spec else None,
         averaged=bool(averaged),
         networks=parameter_counts(module),
-        metrics={key: float(value) for key, value in (metrics or {}).items()},
+        metrics=_as_numbers(metrics or {}),
         recipe=recipe,
         overrides=tuple(overrides),
         batches=batches or None,
@@ -142,6 +148,7 @@ def save_state(
     )
     if reason := not_plain(card.to_json()):
         raise ZooError(f"The config of the checkpoint would not be valid JSON: {reason}")
+    check_counts(folder, card.to_json())
     with replacing(folder) as temporary:
         replace_file(temporary / WEIGHTS_FILE, to_bytes(state, metadata={"format": "pt"}))
         card = replace(card, sha256=file_digest(temporary / WEIGHTS_FILE))
@@ -158,10 +165,21 @@ def save_state(
 def update_metrics(folder: Path, metrics: Mapping[str, float]) -> Card:
     """Adds metrics to a checkpoint's config and model card; each file is replaced atomically."""
     card = read_card(folder)
-    card = replace(card, metrics=dict(card.metrics) | {key: float(value) for key, value in metrics.items()})
+    card = replace(card, metrics=dict(card.metrics) | _as_numbers(metrics))
     _write_config(folder, card)
     _write_readme(folder, card)
     return read_card(folder)
+
+
+def _as_numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """Returns metrics, also of numpy and tensors without dimensions, as numbers."""
+    numbers = {}
+    for key, value in metrics.items():
+        try:
+            numbers[key] = float(value)
+        except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+            raise ZooError(f"metrics: {str(key)!r} is {str(value)[:80]!r}, which is not a number.") from error
+    return numbers
 
 
 def plain_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -22,7 +22,7 @@ import lightning_modules
 from lightning_modules.base import ZooModule
 from zoo.compatibility import current_config, current_overrides
 from zoo.errors import UsageError
-from zoo.paths import did_you_mean, listed
+from zoo.paths import command, did_you_mean, listed
 
 PARTS: Mapping[str, tuple[str, type, Mapping[str, type]]] = {
     "model": ("method", ZooModule, lightning_modules.METHODS),
@@ -77,7 +77,7 @@ def check_options(recipe: Path, overrides: Sequence[str]) -> None:
             given = part
         wanted = f"{part}.{given}" if part != given else name
         raise UsageError(
-            f"There is no argument --{wanted}.{hint} All are listed by: python -m zoo train {_shown(recipe)} --help"
+            f"There is no argument --{wanted}.{hint} All are listed by: {command('train', _shown(recipe), '--help')}"
         )
 
 
@@ -93,7 +93,7 @@ def recipe_help(recipe: Path, overrides: Sequence[str]) -> str:
     """
     config = current_config(yaml.safe_load(recipe.read_text(encoding="utf-8")))
     chosen = _class_paths(recipe, overrides)
-    lines = [f"usage: python -m zoo train {_shown(recipe)} [--ARGUMENT VALUE ...]", ""]
+    lines = [f"usage: {command('train', _shown(recipe))} [--ARGUMENT VALUE ...]", ""]
     for part in PARTS:
         called = _class_of(part, chosen[part])
         values: Mapping[str, Any] = {}

@@ -2,10 +2,11 @@
 
 Places are searched in this order: ``data_dir`` if given, the folder in the environment variable
 ``GENERATIVE_ZOO_DATA`` (which may be read-only), the folder of the system's package, the cache
-(``~/.cache/generative-zoo``, or below ``XDG_CACHE_HOME``), the public mirrors, Debian's archive. The size and the
-SHA-256 of a file are checked before it is parsed. Fetched files go to ``data_dir`` or, where that is not given or not
-writable, to the cache: first to a temporary file in the same folder, which is checked and then moved in one step. A
-lock file prevents two processes from fetching the same files at once.
+(``~/.cache/generative-zoo``, or below ``XDG_CACHE_HOME``), the public mirrors, Debian's archive. A folder that is named
+and does not exist is refused, but for a ``data_dir`` that something has to be fetched into. The size and the SHA-256 of
+a file are checked before it is parsed. Fetched files go to ``data_dir`` or, where that is not given or not writable, to
+the cache: first to a temporary file in the same folder, which is checked and then moved in one step. A lock file
+prevents two processes from fetching the same files at once.
 """
 
 import gzip
@@ -54,28 +55,39 @@ def find(dataset: PublicDataset, data_dir: str | None = None) -> list[Path]:
 
     Args:
         dataset: The data set.
-        data_dir: A folder to look in first, and to write to if something has to be fetched.
+        data_dir: A folder to look in first, and to write to if something has to be fetched. It is created for what is
+            fetched; where it does not exist and the data lie elsewhere, it is refused.
 
     Returns:
         One checked path per file, in the order of ``dataset.files``; that of the decompressed file where there is only
         that.
 
     Raises:
-        DataNotFoundError: If the data set was not found.
+        DataNotFoundError: If the data set was not found, or a folder that was named does not exist.
         DamagedDataError: If a file that was found is truncated or changed.
     """
     tried: list[str] = []
+    roots = [Path(data_dir).expanduser()] if data_dir else []
+    missing = [root for root in roots if not root.is_dir()]
     for folder in _places(dataset, data_dir):
         if (paths := _look_in(dataset, folder, tried)) is not None:
-            if data_dir and not folder.is_relative_to(Path(data_dir).expanduser()):
+            if missing:
+                raise DataNotFoundError(
+                    f"data_dir={data_dir!r} is not a folder. {dataset.title} lies in {folder}: leave out data_dir, "
+                    "or name that folder."
+                )
+            if data_dir and not folder.is_relative_to(roots[0]):
                 _say_elsewhere(f"{data_dir} does not hold {dataset.title}, which is read from {folder}.")
             return paths
+    if missing and missing[0].exists():
+        raise DataNotFoundError(f"data_dir={data_dir!r} is a file: give a folder to read from, or to fetch into.")
 
-    roots = [Path(data_dir).expanduser()] if data_dir else []
     for root in (*roots, cache_folder()) if dataset.mirrors or dataset.debian_package else ():
         target = root / dataset.folders[0]
         with _locked(target, tried) as writable:
             if not writable:
+                if root in missing:
+                    raise DataNotFoundError(f"data_dir={data_dir!r} does not exist and cannot be created: {tried[-1]}.")
                 continue
             # Another process may have fetched it while this one waited for the lock.
             if (paths := _look_in(dataset, target, [])) is not None:
@@ -114,9 +126,13 @@ def _say_elsewhere(message: str) -> None:
 
 
 def _places(dataset: PublicDataset, data_dir: str | None) -> Iterator[Path]:
-    roots = [data_dir, os.environ.get(ENVIRONMENT_VARIABLE)]
-    for root in filter(None, roots):
+    for root in filter(None, (data_dir, named := os.environ.get(ENVIRONMENT_VARIABLE))):
         folder = Path(root).expanduser()
+        if root is named and not folder.is_dir():
+            raise DataNotFoundError(
+                f"{ENVIRONMENT_VARIABLE}={named!r} is not a folder: correct the variable, or remove it to search "
+                "elsewhere."
+            )
         yield from (folder / name for name in dataset.folders)
         yield folder
     if dataset.system_folder:

@@ -1,5 +1,6 @@
 """Files that are complete or absent, and errors that name them."""
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,10 +32,15 @@ def replace_file(path: str | Path, content: bytes) -> None:
     """Writes a file, and creates missing folders; on any failure an older file is kept, and none is left half written.
 
     Raises:
+        NotADirectoryError: If the folder is a file, or in one.
         OSError: If the disk is full or the folder cannot be written to; the error names the file.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        reason = f"it is not a folder that {path.name} could be in"
+        raise NotADirectoryError(errno.ENOTDIR, reason, str(path.parent)) from error
     partial = path.with_name(f".{path.name}.partial")
     try:
         with naming(path):

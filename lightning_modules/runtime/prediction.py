@@ -7,6 +7,7 @@ Averaged weights are used if an ``EMA`` callback keeps them. Under several proce
 Lightning does.
 """
 
+import operator
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
@@ -38,6 +39,17 @@ class PredictsSamples(LightningModule, ABC):
     @abstractmethod
     def sample(self, num_samples: int, *, labels: Tensor | None = None, generator: Generator | None = None) -> Tensor:
         """Samples examples, shape (num_samples, *shape)."""
+
+    def setup(self, stage: str) -> None:
+        """Reads a list of numpy's whole numbers as one of Python's: Lightning would take each for a loader."""
+        super().setup(stage)
+        if stage != "predict":
+            return
+        source = self.trainer.predict_loop._data_source
+        if isinstance(source.instance, (list, tuple)):
+            numbers = [_whole_number(batch) for batch in source.instance]
+            if None not in numbers:
+                source.instance = numbers
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Reads a batch of ``Trainer.predict`` as the arguments of ``sample``, and any other as data."""
@@ -83,8 +95,8 @@ def read_request(batch: Any, fields: tuple[str, ...], num_classes: int | None) -
     """
     if isinstance(batch, Mapping) and "num_samples" in batch:
         return {str(key): _plain(value) for key, value in batch.items()}
-    if isinstance(batch, int) and not isinstance(batch, bool):
-        return {"num_samples": batch}
+    if (number := _whole_number(batch)) is not None:
+        return {"num_samples": number}
     if isinstance(batch, (list, tuple)) and len(batch) == 1:  # of a TensorDataset
         batch = batch[0]
     if isinstance(batch, Tensor) and batch.ndim < 2:
@@ -95,6 +107,16 @@ def read_request(batch: Any, fields: tuple[str, ...], num_classes: int | None) -
         raise ValueError(f"A batch of Trainer.predict must be {FORMS}, not {type(batch).__name__}.") from error
     labels = {} if num_classes is None or data.labels is None else {"labels": data.labels}
     return {"num_samples": len(data.x), **labels}
+
+
+def _whole_number(batch: Any) -> int | None:
+    """Returns a number of Python or numpy that is whole; ``None`` for anything else."""
+    if isinstance(batch, (bool, Tensor)):
+        return None
+    try:
+        return operator.index(batch)
+    except TypeError:
+        return None
 
 
 def _copied(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from lightning.pytorch import seed_everything
@@ -56,6 +57,9 @@ def test_a_classifier_predicts_logits() -> None:
     ("loader", "sizes"),
     [
         (DataLoader([3, 2], batch_size=None), [3, 2]),  # type: ignore[arg-type]
+        ([np.int64(3), np.uint8(2)], [3, 2]),
+        ((np.int64(3), 2), [3, 2]),
+        (DataLoader([3, 2], batch_size=None, collate_fn=np.int64), [3, 2]),  # type: ignore[arg-type]
         (DataLoader(torch.tensor([3, 2]), batch_size=None), [3, 2]),  # type: ignore[arg-type]
         (DataLoader(torch.zeros(5, 2), batch_size=3), [3, 2]),  # type: ignore[arg-type]
         (DataLoader(TensorDataset(torch.zeros(5, 2), torch.zeros(5)), batch_size=3), [3, 2]),
@@ -105,6 +109,9 @@ def test_arguments_of_sample_are_passed_on() -> None:
         (ring(test_size=0), "ring8.*no test examples.*SampleRequests"),
         (DataLoader(torch.arange(4), batch_size=2), r"int64 \(2,\).*no classes"),  # type: ignore[arg-type]
         (DataLoader([0.5], batch_size=None), "num_samples.*not float"),  # type: ignore[arg-type]
+        (DataLoader([3], batch_size=None, collate_fn=np.float64), "num_samples.*not float64"),  # type: ignore[arg-type]
+        (DataLoader([3], batch_size=None, collate_fn=np.bool_), "num_samples.*not bool"),  # type: ignore[arg-type]
+        (DataLoader([3], batch_size=None, collate_fn=bool), "num_samples.*not bool"),  # type: ignore[arg-type]
         (DataLoader(["x"], batch_size=None), "num_samples.*not str"),  # type: ignore[arg-type]
         (DataLoader(torch.rand(4), batch_size=2), r"float32 \(2,\)"),  # type: ignore[arg-type]
         (DataLoader([0], batch_size=None), "num_samples=0"),  # type: ignore[arg-type]

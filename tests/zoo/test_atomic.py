@@ -14,11 +14,18 @@ import torch
 import zoo
 import zoo.checkpoint_folder
 import zoo.saving
+from lightning_modules.parts.files import replace_file
 from tests.zoo.tiny import TinyGAN
 
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_file_in_the_way_of_a_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "taken").touch()
+    with pytest.raises(NotADirectoryError, match=r"not a folder that x\.png could be in.*taken"):
+        replace_file(tmp_path / "taken/x.png", b"")
 
 
 @pytest.mark.parametrize(

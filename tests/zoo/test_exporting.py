@@ -38,6 +38,16 @@ def test_export_runs_no_code(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert not (tmp_path / "out").exists()
 
 
+def test_a_folder_is_no_file_to_export(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "run/checkpoints").mkdir(parents=True)
+    assert "run is a folder: give a file in it that Lightning wrote. It has no" in fails(["export", "run", "o"], capsys)
+    (tmp_path / "run/checkpoints/last.ckpt").touch()
+    assert "It has run/checkpoints/last.ckpt." in fails(["export", "run", "o"], capsys)
+    zoo.save(WGANGP(width=2), "own")
+    assert "own is a folder" in (error := fails(["export", "own", "o"], capsys))
+    assert "a checkpoint of the zoo already" in error
+
+
 def test_export_without_a_method_asks_for_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     module = WGANGP(width=2)
     torch.save({"state_dict": module.state_dict(), "hyper_parameters": dict(module.hparams)}, tmp_path / "a.ckpt")

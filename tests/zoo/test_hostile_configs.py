@@ -1,6 +1,7 @@
 """Configs that are damaged, of wrong types or of other data: one clear error each."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 import zoo
 from datamodules import DataSpec
 from tests.zoo.damage import edit_config, edit_hyperparameters, refuses
+from tests.zoo.tiny import TinyGAN
 
 
 @pytest.mark.parametrize(
@@ -70,6 +72,47 @@ def test_config_of_wrong_types(checkpoint: Path, key: str, text: str) -> None:
     rest = {name: value for name, value in config.items() if name != key}
     (checkpoint / "config.json").write_text(json.dumps(rest)[:-1] + f', "{key}": {text}}}')
     refuses(checkpoint, r"config\.json")
+
+
+@pytest.mark.parametrize("number", ["-1", "1" + "0" * 308, "0.5", "-0.5", "1e300"])
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [
+        ("batches", "{}"),
+        ("planned_batches", "{}"),
+        ("networks.a", '{{"a": {}}}'),
+        ("training.minutes", '{{"minutes": {}}}'),
+        ("training.examples", '{{"examples": {}}}'),
+        ("curve[1].batches", '[{{"batches": 3}}, {{"batches": {}}}]'),
+    ],
+)
+def test_counts_that_are_none(checkpoint: Path, name: str, form: str, number: str) -> None:
+    key = name.partition(".")[0].partition("[")[0]
+    config = json.loads((checkpoint / "config.json").read_text())
+    (checkpoint / "config.json").write_text(json.dumps(config | {key: json.loads(form.format(number))}))
+    if name.startswith("training") and number == "0.5":
+        zoo.load(str(checkpoint))
+        return
+    refuses(checkpoint, message := rf"config\.json: '{re.escape(name)}' is ")
+    with pytest.raises(zoo.ZooError, match=message):
+        zoo.card(checkpoint)
+
+
+@pytest.mark.parametrize(
+    "facts", [{"training": {"minutes": -1}}, {"training": {"minutes": 2**70}}, {"curve": [{"batches": -1}]}]
+)
+def test_counts_that_are_none_are_not_saved(tmp_path: Path, facts: dict[str, Any]) -> None:
+    with pytest.raises(zoo.ZooError, match="(minutes|batches)' is .*: it must be a"):
+        zoo.save(TinyGAN(), tmp_path / "saved", **facts)
+    assert not (tmp_path / "saved").exists()
+
+
+@pytest.mark.parametrize(
+    "field", [{"class_counts": [2**70, 1]}, {"shape": [1, 2**70, 8]}, {"mode_scale": -1.0}, {"mode_scale": 10**400}]
+)
+def test_numbers_of_a_data_spec_that_are_none(checkpoint: Path, field: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(field))):
+        DataSpec.from_json(FIELDS | {"num_classes": 2} | field)
 
 
 def test_deep_nesting_that_json_can_read(checkpoint: Path) -> None:

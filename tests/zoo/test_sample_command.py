@@ -50,6 +50,22 @@ def test_text_is_printed_and_written(saved: Path, capsys: pytest.CaptureFixture[
     assert not Path("text.png").exists()
 
 
+@pytest.mark.parametrize("command", [["sample", "text"], ["draw", "ring", "energy"]])
+@pytest.mark.parametrize("place", ["a file/x", "folder"])
+def test_a_place_that_cannot_be_written_to_is_said_first(
+    command: list[str], place: str, saved: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("a file").touch()
+    out = f"{place}.png"
+    if place == "folder":
+        Path(out).mkdir()
+    monkeypatch.setattr("zoo.sample_command.sampled", None)  # so much as to call it would fail
+    arguments = [command[0], str(saved / command[1]), *command[2:], "--out", out]
+    reason = "is a folder" if place == "folder" else "cannot be written: "
+    assert f"{out} {reason}" in (error := fails(arguments, capsys))
+    assert "--out" in error
+
+
 def test_an_empty_prefix_is_the_start(saved: Path) -> None:
     for out, more in (("a.txt", ["--prefix", ""]), ("b.txt", [])):
         assert main(["sample", str(saved / "text"), *more, "--length", "30", "--out", out]) == 0

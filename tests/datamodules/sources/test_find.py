@@ -207,7 +207,8 @@ def test_the_folder_of_the_environment_variable_is_never_written_to(
 
 
 def test_the_cache_replaces_a_folder_that_is_not_writable(places: Path, mirror: Mirror) -> None:
-    (places / "data").write_text("a file, so that no folder can be made below it")
+    (places / "data").mkdir()
+    (places / "data/set").write_text("a file, so that no folder can be made there")
     assert find.find(dataset(mirror.address), str(places / "data"))[0].parent == places / "cache/generative-zoo/set"
 
 
@@ -259,7 +260,35 @@ def test_two_processes_fetch_once(places: Path, mirror: Mirror) -> None:
     assert sorted(mirror.requests) == ["a.gz", "b.bin"]
 
 
+def test_a_folder_that_is_named_but_missing_is_not_replaced_by_another(places: Path, mirror: Mirror) -> None:
+    found = put(places / "system")
+    wanted = dataset(mirror.address, system=found)
+    for name in ("nope", "file"):
+        (places / "file").write_text("no folder")
+        with pytest.raises(DataNotFoundError, match=f"data_dir='{places / name}' is not a folder.* lies in {found}:"):
+            find.find(wanted, str(places / name))
+    assert mirror.requests == []
+    assert find.find(wanted, str(found))[0].parent == find.find(wanted)[0].parent == found
+
+
+@pytest.mark.parametrize("name", ["file", "file/below"])
+def test_nothing_is_fetched_for_a_folder_that_cannot_be_made(places: Path, mirror: Mirror, name: str) -> None:
+    (places / "file").write_text("no folder")
+    with pytest.raises(DataNotFoundError, match=f"data_dir='{places / name}' (is a file|does not exist)"):
+        find.find(dataset(mirror.address), str(places / name))
+    assert mirror.requests == []
+
+
+def test_the_environment_variable_must_name_a_folder(places: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(find.ENVIRONMENT_VARIABLE, str(places / "nope"))
+    wanted = dataset(system=put(places / "system"))
+    with pytest.raises(DataNotFoundError, match=f"GENERATIVE_ZOO_DATA='{places / 'nope'}' is not a folder"):
+        find.find(wanted)
+    assert find.find(wanted, str(places / "system"))[0].parent == places / "system"  # which is looked into first
+
+
 def test_the_error_names_every_place_and_what_to_do(places: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (places / "shared").mkdir()
     monkeypatch.setenv(find.ENVIRONMENT_VARIABLE, str(places / "shared"))
     monkeypatch.setattr(find, "unpack_package", fails)
     wanted = dataset("http://127.0.0.1:9/", system=places / "system", package="dataset-set")
