@@ -15,7 +15,7 @@ LARGEST = 2**21
 """Largest number that a network is built from: more than any width in use, and than the characters of Unicode."""
 LONGEST = 2**16
 """Number of entries of the longest list."""
-COUNTS_BATCHES = ("decay_steps", "warmup_steps", "kl_warmup_steps")
+COUNTS_BATCHES = ("decay_steps", "warmup_steps", "kl_warmup_steps", "noise_steps", "gamma_steps", "schedule_steps")
 """Hyperparameters that are compared with the number of batches, and size nothing."""
 LARGEST_COUNT = 2**53
 
@@ -63,7 +63,8 @@ def _fits(value: Any, hint: Any) -> bool:
         inner = get_args(hint)[:1]
         return isinstance(value, (list, tuple)) and all(_fits(item, part) for part in inner for item in value)
     if isinstance(origin, type) and issubclass(origin, Mapping):
-        return isinstance(value, Mapping)
+        inner = get_args(hint)[1:]
+        return isinstance(value, Mapping) and all(_fits(item, part) for part in inner for item in value.values())
     if hint in (bool, str, type(None)):
         return isinstance(value, hint)
     if hint in (int, float):
@@ -76,6 +77,8 @@ def _named(hint: Any) -> str:
         return " or ".join(dict.fromkeys(_named(part) for part in get_args(hint)))
     if get_origin(hint) is Literal:
         return f"one of {', '.join(map(repr, get_args(hint)))}"
+    if isinstance(get_origin(hint), type) and issubclass(get_origin(hint), Mapping):
+        return f"values by name, each {_named(get_args(hint)[1])}" if get_args(hint) else "values by name"
     if get_origin(hint) is not None:
         inner = [_named(part) for part in get_args(hint)[:1]]
         return f"a list, each entry {inner[0]}" if inner else "a list"
