@@ -6,6 +6,11 @@ from typing import Any
 from lightning_modules.adversarial.composed import ComposedGAN as ComposedGAN
 from lightning_modules.adversarial.gan import MinimaxGAN as MinimaxGAN
 from lightning_modules.adversarial.gan import NonSaturatingGAN as NonSaturatingGAN
+from lightning_modules.adversarial.instance_noise import InstanceNoiseGAN as InstanceNoiseGAN
+from lightning_modules.adversarial.jacobian_clamping import JacobianClampingGAN as JacobianClampingGAN
+from lightning_modules.adversarial.least_squares import LSGAN as LSGAN
+from lightning_modules.adversarial.r3gan import R3GAN as R3GAN
+from lightning_modules.adversarial.roth import RothGAN as RothGAN
 from lightning_modules.adversarial.spectral_norm import SNGAN as SNGAN
 from lightning_modules.adversarial.wgan import WGAN as WGAN
 from lightning_modules.adversarial.wgan_gp import WGANGP as WGANGP
@@ -31,7 +36,19 @@ FAMILIES: dict[str, tuple[type[ZooModule], ...]] = {
     "autoregressive": (PixelCNNPlusPlus, TeacherForcing, ScheduledSampling, ProfessorForcing, MixtureDensityRNN),
     "latent": (VAE, IWAE),
     "contrastive": (NCE,),
-    "adversarial": (MinimaxGAN, NonSaturatingGAN, WGAN, WGANGP, SNGAN, ComposedGAN),
+    "adversarial": (
+        MinimaxGAN,
+        NonSaturatingGAN,
+        LSGAN,
+        InstanceNoiseGAN,
+        RothGAN,
+        WGAN,
+        WGANGP,
+        SNGAN,
+        JacobianClampingGAN,
+        R3GAN,
+        ComposedGAN,
+    ),
     "classifier": (Classifier,),
 }
 """Every class that a checkpoint may be of, by family, in the order of the text."""

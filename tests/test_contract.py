@@ -30,7 +30,7 @@ from lightning_modules.parts.capabilities import (
     SupportsInterpolation,
     SupportsSampling,
 )
-from lightning_modules.parts.games import HINGE, WASSERSTEIN
+from lightning_modules.parts.games import HINGE, RELATIVISTIC, WASSERSTEIN
 
 SMALL = {
     "width": 2,
@@ -153,10 +153,10 @@ def test_trains_with_finite_logged_losses_and_counts_batches(name: str, kind: st
 def without_gradient(module: ZooModule) -> set[str]:
     """Names the parameters whose gradient may be zero by the method itself.
 
-    The last bias of a discriminator shifts all logits alike, which cancels in the difference of means that a
-    Wasserstein game is, and a hinge game, too, while all logits are within the margin.
+    The last bias of a discriminator shifts all logits alike, which cancels in the differences that a Wasserstein game
+    and a relativistic one are made of, and a hinge game, too, while all logits are within the margin.
     """
-    if isinstance(module, AdversarialModule) and module.game in (WASSERSTEIN, HINGE):
+    if isinstance(module, AdversarialModule) and module.game in (WASSERSTEIN, HINGE, RELATIVISTIC):
         return {"discriminator.head.linear.bias"}
     return set()
 

@@ -17,7 +17,7 @@ LARGEST = 2**21
 """Largest number that a network is built from: more than any width in use, and than the characters of Unicode."""
 LONGEST = 2**16
 """Number of entries of the longest list."""
-COUNTS_BATCHES = ("decay_steps", "warmup_steps", "kl_warmup_steps")
+COUNTS_BATCHES = ("decay_steps", "warmup_steps", "kl_warmup_steps", "noise_steps", "gamma_steps", "schedule_steps")
 """Hyperparameters that are compared with the number of batches, and size nothing."""
 
 
@@ -104,7 +104,8 @@ def _fits(value: Any, hint: Any) -> bool:
         inner = get_args(hint)[:1]
         return isinstance(value, (list, tuple)) and all(_fits(item, part) for part in inner for item in value)
     if isinstance(origin, type) and issubclass(origin, Mapping):
-        return isinstance(value, Mapping)
+        inner = get_args(hint)[1:]
+        return isinstance(value, Mapping) and all(_fits(item, part) for part in inner for item in value.values())
     if origin is type:
         return isinstance(value, type) and issubclass(value, get_args(hint)[0])
     if hint in (bool, str, type(None)):
@@ -122,7 +123,7 @@ def _named(hint: Any) -> str:
     if get_origin(hint) is type:
         return f"a class of {get_args(hint)[0].__name__}s"
     if isinstance(get_origin(hint), type) and issubclass(get_origin(hint), Mapping):
-        return "a mapping"
+        return f"values by name, each {_named(get_args(hint)[1])}" if get_args(hint) else "values by name"
     if get_origin(hint) is not None:
         inner = [_named(part) for part in get_args(hint)[:1]]
         return f"a list, each entry {inner[0]}" if inner else "a list"

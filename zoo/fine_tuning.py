@@ -132,10 +132,12 @@ class SameTask(Callback):
 
 
 def with_schedule(module: GenerativeModule, steps: int) -> GenerativeModule:
-    """Returns a model whose learning rate decays over ``steps`` batches; its recipe's fits its own run only."""
-    if "decay_steps" not in module.hparams:
+    """Returns a model whose schedules end within ``steps`` batches; its recipe's fit its own run only."""
+    schedule = {name: min(value, steps) for name, value in module.horizons().items() if value is not None}
+    if "decay_steps" in module.hparams:
+        schedule["decay_steps"] = steps
+    if not schedule:
         return module
-    schedule = {"decay_steps": steps}
     if "warmup_steps" in module.hparams:
         schedule["warmup_steps"] = min(int(module.hparams["warmup_steps"]), steps // 10)
     decayed = build(type(module).__name__, {**module.hparams, **schedule})

@@ -22,9 +22,10 @@ class MinimaxGAN(AdversarialModule):
 
     Args:
         shape: (C, H, W) of images in [-1, 1], or (2,) for points.
-        architecture: ``"dcgan"``, ``"resnet"`` or ``"mlp"``.
+        architecture: ``"dcgan"``, ``"resnet"``, ``"resnext"`` or ``"mlp"``.
         latent_dim: Size of the code z.
         width: Channels of the networks at full resolution; see each architecture.
+        discriminator_width: Width of the discriminator instead of ``width``, or ``None``.
         num_classes: Number of classes for a class-conditional game, or ``None``.
         batch_norm: Batch normalisation in the discriminator (dcgan only).
         critic_steps: Discriminator steps per generator step.
@@ -43,6 +44,7 @@ class MinimaxGAN(AdversarialModule):
         architecture: str = "dcgan",
         latent_dim: int = 64,
         width: int = 32,
+        discriminator_width: int | None = None,
         num_classes: int | None = None,
         batch_norm: bool = False,
         critic_steps: int = 1,
@@ -57,7 +59,7 @@ class MinimaxGAN(AdversarialModule):
         super().__init__(
             game=MINIMAX,
             **common(critic_steps, decay_steps, clip_norm, accumulate_batches, compile),
-            **players(architecture, shape, latent_dim, width, num_classes, batch_norm=batch_norm),
+            **players(architecture, shape, latent_dim, width, num_classes, discriminator_width, batch_norm=batch_norm),
             **two_adams(lr, betas, discriminator_lr),
         )
         self.save_hyperparameters()
@@ -68,9 +70,10 @@ class NonSaturatingGAN(AdversarialModule):
 
     Args:
         shape: (C, H, W) of images in [-1, 1], or (2,) for points.
-        architecture: ``"dcgan"``, ``"resnet"`` or ``"mlp"``.
+        architecture: ``"dcgan"``, ``"resnet"``, ``"resnext"`` or ``"mlp"``.
         latent_dim: Size of the code z.
         width: Channels of the networks at full resolution; see each architecture.
+        discriminator_width: Width of the discriminator instead of ``width``, or ``None``.
         num_classes: Number of classes for a class-conditional game, or ``None``.
         batch_norm: Batch normalisation in the discriminator (dcgan only).
         critic_steps: Discriminator steps per generator step.
@@ -89,6 +92,7 @@ class NonSaturatingGAN(AdversarialModule):
         architecture: str = "dcgan",
         latent_dim: int = 64,
         width: int = 32,
+        discriminator_width: int | None = None,
         num_classes: int | None = None,
         batch_norm: bool = False,
         critic_steps: int = 1,
@@ -103,7 +107,7 @@ class NonSaturatingGAN(AdversarialModule):
         super().__init__(
             game=NON_SATURATING,
             **common(critic_steps, decay_steps, clip_norm, accumulate_batches, compile),
-            **players(architecture, shape, latent_dim, width, num_classes, batch_norm=batch_norm),
+            **players(architecture, shape, latent_dim, width, num_classes, discriminator_width, batch_norm=batch_norm),
             **two_adams(lr, betas, discriminator_lr),
         )
         self.save_hyperparameters()

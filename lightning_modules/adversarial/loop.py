@@ -5,7 +5,6 @@ schedule. A method that computes something else writes its own ``training_step``
 """
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any
 
 import torch
@@ -17,7 +16,7 @@ from torch.nn.utils import parametrize
 from datamodules.spec import Batch, DataSpec
 from lightning_modules.adversarial.window import RealBatches, read_window, window_state
 from lightning_modules.base import GenerativeModule
-from lightning_modules.parts.conditions import check_takes_labels, conditioned, given_condition, logits_of
+from lightning_modules.parts.conditions import Conditioned, check_takes_labels, conditioned, given_condition, logits_of
 from lightning_modules.parts.critic_schedules import CriticSchedule, EveryNth
 from lightning_modules.parts.games import Game, in_full_precision
 from lightning_modules.parts.noise import Noise, draw_normal, fixed_normal, new_generator
@@ -268,14 +267,14 @@ class AdversarialModule(GenerativeModule):
             logits_fake = self.logits(fake, fake_labels)
         losses = {"discriminator": self.game.discriminator(logits_real, logits_fake)}
         # On a segment between examples of two classes neither label is correct; the real one is used.
-        critic = partial(conditioned, self.discriminator, labels)
+        critic = Conditioned(self.discriminator, labels, fake_labels)
         dtype = next(self.discriminator.parameters()).dtype
         return losses, self.penalty_terms(self.penalties, step, critic, real.to(dtype), fake.to(dtype))
 
     def generator_losses(self, real: Tensor, labels: Tensor | None, step: int) -> tuple[Terms, Terms]:
         """Returns the generator's loss on newly generated examples, and the weighted penalties that are due."""
         loss, z, fake_labels = self.generator_game(real, labels, step)
-        generator = partial(conditioned, self.generator, fake_labels)
+        generator = Conditioned(self.generator, fake_labels)
         updates = self.generator_updates(step)
         return {"generator": loss}, self.penalty_terms(self.generator_penalties, step, generator, z, count=updates)
 

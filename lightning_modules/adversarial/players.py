@@ -1,11 +1,13 @@
 """Builds the parts of the adversarial loop from plain hyperparameters, for the final classes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TypedDict
 
 from torch import nn
 
+from lightning_modules.adversarial.loop import Augmentation, unchanged
 from lightning_modules.networks import architecture as architecture_of
+from lightning_modules.parts.augmentation import DiffAugment
 from lightning_modules.parts.critic_schedules import Bursts, CriticSchedule, EveryNth
 from lightning_modules.parts.optimizers import BuildOptimizer, adam_with
 from lightning_modules.parts.schedules import Schedule, linear_decay
@@ -33,22 +35,25 @@ def players(
     latent_dim: int,
     width: int,
     num_classes: int | None,
+    discriminator_width: int | None = None,
     *,
     batch_norm: bool = False,
 ) -> Players:
-    """Builds both networks.
+    """Builds both networks; ``discriminator_width`` is ``width`` unless given.
 
     Raises:
         ValueError: If the architecture is unknown or does not fit ``shape``, or a size is not positive.
     """
     if width < 1 or latent_dim < 1:
         raise ValueError(f"width={width} and latent_dim={latent_dim} must be at least 1.")
+    if discriminator_width is not None and discriminator_width < 1:
+        raise ValueError(f"discriminator_width={discriminator_width} must be at least 1, or null for width={width}.")
     if num_classes is not None and num_classes < 2:
         raise ValueError(f"num_classes={num_classes} must be at least 2, or null for an unconditional model.")
     build = architecture_of(architecture, shape)
     return {
         "generator": build.generator(shape, latent_dim, width, num_classes),
-        "discriminator": build.discriminator(shape, width, num_classes, batch_norm),
+        "discriminator": build.discriminator(shape, discriminator_width or width, num_classes, batch_norm),
         "latent_dim": latent_dim,
         "num_classes": num_classes,
     }
@@ -97,3 +102,27 @@ def common(
         "accumulate_batches": accumulate_batches,
         "compile": compile,
     }
+
+
+class Augmented(TypedDict):
+    """Argument of the loop: what is done to all inputs of the discriminator."""
+
+    augment: Augmentation
+
+
+def augmentation(
+    policies: Sequence[str] | None, probability: float | Callable[[int], float], shape: Sequence[int]
+) -> Augmented:
+    """Returns DiffAugment with the named policies, or no augmentation.
+
+    Raises:
+        ValueError: If a policy is unknown, the probability is out of range, or the examples are not images.
+    """
+    if not policies:
+        return {"augment": unchanged}
+    if len(shape) != 3:
+        raise ValueError(
+            f"augment={list(policies)} transforms images (channels, height, width), not examples of "
+            f"shape={list(shape)}; set augment=null."
+        )
+    return {"augment": DiffAugment(policies, probability)}

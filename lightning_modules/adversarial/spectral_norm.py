@@ -24,9 +24,10 @@ class SNGAN(AdversarialModule):
 
     Args:
         shape: (C, H, W) of images in [-1, 1], or (2,) for points.
-        architecture: ``"dcgan"``, ``"resnet"`` or ``"mlp"``.
+        architecture: ``"dcgan"``, ``"resnet"``, ``"resnext"`` or ``"mlp"``.
         latent_dim: Size of the code z.
         width: Channels of the networks at full resolution; see each architecture.
+        discriminator_width: Width of the discriminator instead of ``width``, or ``None``.
         num_classes: Number of classes for a class-conditional game, or ``None``.
         game: Name of the losses of both players.
         critic_steps: Discriminator steps per generator step.
@@ -45,6 +46,7 @@ class SNGAN(AdversarialModule):
         architecture: str = "dcgan",
         latent_dim: int = 64,
         width: int = 32,
+        discriminator_width: int | None = None,
         num_classes: int | None = None,
         game: str = "hinge",
         critic_steps: int = 1,
@@ -58,7 +60,7 @@ class SNGAN(AdversarialModule):
     ) -> None:
         if game not in ("hinge", "non_saturating"):
             raise ValueError(f"game={game!r} is not one of hinge, non_saturating.")
-        networks = players(architecture, shape, latent_dim, width, num_classes)
+        networks = players(architecture, shape, latent_dim, width, num_classes, discriminator_width)
         spectrally_normalized(networks["discriminator"])
         super().__init__(
             game=GAMES[game],

@@ -26,9 +26,10 @@ class WGAN(AdversarialModule):
 
     Args:
         shape: (C, H, W) of images in [-1, 1], or (2,) for points.
-        architecture: ``"dcgan"``, ``"resnet"`` or ``"mlp"``.
+        architecture: ``"dcgan"``, ``"resnet"``, ``"resnext"`` or ``"mlp"``.
         latent_dim: Size of the code z.
         width: Channels of the networks at full resolution; see each architecture.
+        discriminator_width: Width of the discriminator instead of ``width``, or ``None``.
         num_classes: Number of classes for a class-conditional game, or ``None``.
         batch_norm: Batch normalisation in the discriminator (dcgan only).
         critic_steps: Discriminator steps per generator step.
@@ -50,6 +51,7 @@ class WGAN(AdversarialModule):
         architecture: str = "dcgan",
         latent_dim: int = 64,
         width: int = 32,
+        discriminator_width: int | None = None,
         num_classes: int | None = None,
         batch_norm: bool = False,
         critic_steps: int = 5,
@@ -71,6 +73,6 @@ class WGAN(AdversarialModule):
             generator_optimizer=partial(fused_if_possible, torch.optim.RMSprop, lr=lr),
             discriminator_optimizer=partial(fused_if_possible, torch.optim.RMSprop, lr=critic_lr),
             **common(critic_steps, decay_steps, clip_norm, accumulate_batches, compile, bursts=bursts),
-            **players(architecture, shape, latent_dim, width, num_classes, batch_norm=batch_norm),
+            **players(architecture, shape, latent_dim, width, num_classes, discriminator_width, batch_norm=batch_norm),
         )
         self.save_hyperparameters()

@@ -21,9 +21,10 @@ class WGANGP(AdversarialModule):
 
     Args:
         shape: (C, H, W) of images in [-1, 1], or (2,) for points.
-        architecture: ``"dcgan"``, ``"resnet"`` or ``"mlp"``.
+        architecture: ``"dcgan"``, ``"resnet"``, ``"resnext"`` or ``"mlp"``.
         latent_dim: Size of the code z.
         width: Channels of the networks at full resolution; see each architecture.
+        discriminator_width: Width of the discriminator instead of ``width``, or ``None``.
         num_classes: Number of classes for a class-conditional game, or ``None``.
         penalty_weight: lambda in eq. 3.
         critic_steps: Discriminator steps per generator step.
@@ -42,6 +43,7 @@ class WGANGP(AdversarialModule):
         architecture: str = "dcgan",
         latent_dim: int = 64,
         width: int = 32,
+        discriminator_width: int | None = None,
         num_classes: int | None = None,
         penalty_weight: float = 10.0,
         critic_steps: int = 5,
@@ -59,7 +61,7 @@ class WGANGP(AdversarialModule):
             game=WASSERSTEIN,
             penalties={"gradient_penalty": (penalty_weight, gradient_penalty)},
             **common(critic_steps, decay_steps, clip_norm, accumulate_batches, compile),
-            **players(architecture, shape, latent_dim, width, num_classes),
+            **players(architecture, shape, latent_dim, width, num_classes, discriminator_width),
             **two_adams(lr, betas, discriminator_lr),
         )
         self.save_hyperparameters()

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from torch import nn
 
-from lightning_modules.networks import dcgan, mlp, resnet
+from lightning_modules.networks import dcgan, mlp, resnet, resnext
 
 
 class Architecture(NamedTuple):
@@ -31,6 +31,7 @@ ARCHITECTURES = {
     "mlp": Architecture(mlp.Generator, mlp.Discriminator, takes_points=True),
     "dcgan": Architecture(dcgan.Generator, dcgan.Discriminator, takes_points=False),
     "resnet": Architecture(resnet.Generator, resnet.Discriminator, takes_points=False),
+    "resnext": Architecture(resnext.Generator, resnext.Discriminator, takes_points=False),
 }
 
 

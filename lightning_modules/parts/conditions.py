@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -28,6 +29,33 @@ def logits_of(network: nn.Module, x: Tensor, condition: Tensor | None) -> Tensor
 def conditioned(network: nn.Module, condition: Tensor | None, x: Tensor) -> Tensor:
     """Returns the network's output for x and class labels (int64 (N,), or ``None``), without ``torch.compile``."""
     return network.forward(x, condition) if takes_condition(network) else network.forward(x)
+
+
+@dataclass(frozen=True)
+class Conditioned:
+    """A network with the class labels of a batch, as penalties take it: a function of x alone, not compiled.
+
+    Args:
+        network: Takes x and a condition, or x alone.
+        labels: Class labels, int64 (N,), of the codes or of the real examples; ``None`` without classes.
+        fake_labels: Those of the generated examples, for a discriminator.
+    """
+
+    network: nn.Module
+    labels: Tensor | None
+    fake_labels: Tensor | None = None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Returns the network's output for N examples or codes x, each with its label."""
+        return conditioned(self.network, self.labels, x)
+
+    def of_fakes(self) -> "Conditioned":
+        """Returns the network with the labels of the generated examples."""
+        return Conditioned(self.network, self.fake_labels)
+
+    def every(self, stride: int) -> "Conditioned":
+        """Returns the network with the labels of the examples 0, stride, 2 * stride, ..."""
+        return self if self.labels is None else Conditioned(self.network, self.labels[::stride])
 
 
 def check_takes_labels(num_classes: int | None, *networks: nn.Module) -> None:

@@ -13,9 +13,17 @@ def spectrally_normalized(network: nn.Module) -> nn.Module:
     The singular value is estimated by one power iteration per training pass (Miyato et al., 2018, Algorithm 1), whose
     state is kept in the buffers ``_u`` and ``_v``; evaluation mode does not change them. Convolutions are treated as
     (out, in * kh * kw) matrices, whose largest singular value bounds the operator norm up to a factor sqrt(kh * kw).
+
+    Raises:
+        ValueError: If a matrix is zero, which cannot be divided by its singular value.
     """
-    for layer in network.modules():
+    for name, layer in network.named_modules():
         if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.Embedding)):
+            if not layer.weight.is_meta and not layer.weight.any():
+                raise ValueError(
+                    f"Spectral norm divides weights by their largest singular value, but those of {name} start at 0; "
+                    "use another architecture, or no spectral norm."
+                )
             parametrizations.spectral_norm(layer, n_power_iterations=1)
             _allow_pickling(layer)
     return network

@@ -70,9 +70,40 @@ def linear(fake: Tensor) -> Tensor:
     return -fake.mean()
 
 
+def least_squares(real: Tensor, fake: Tensor) -> Tensor:
+    """(E (D(x) - 1)^2 + E D(G(z))^2) / 2 (Mao et al., 2017, eq. 9 with a = 0 and b = 1)."""
+    return ((real - 1).square().mean() + fake.square().mean()) / 2
+
+
+def least_squares_to_real(fake: Tensor) -> Tensor:
+    """E (D(G(z)) - 1)^2 / 2 (Mao et al., 2017, eq. 9 with c = 1)."""
+    return (fake - 1).square().mean() / 2
+
+
+def real_above_fake(real: Tensor, fake: Tensor) -> Tensor:
+    """E softplus(-(D(x) - D(G(z)))), one real example to each fake (Jolicoeur-Martineau, 2018)."""
+    return softplus(fake - real).mean()
+
+
+def fake_above_real(real: Tensor, fake: Tensor) -> Tensor:
+    """E softplus(-(D(G(z)) - D(x))), the generator's loss in the relativistic pairing game."""
+    return softplus(real - fake).mean()
+
+
 MINIMAX = Game(cross_entropy, saturating)
 NON_SATURATING = Game(cross_entropy, non_saturating)
 WASSERSTEIN = Game(wasserstein, linear)
 HINGE = Game(hinge, linear)
+LEAST_SQUARES = Game(least_squares, least_squares_to_real)
+RELATIVISTIC = Game(real_above_fake, fake_above_real, relativistic=True)
 
-GAMES = {"minimax": MINIMAX, "non_saturating": NON_SATURATING, "wasserstein": WASSERSTEIN, "hinge": HINGE}
+GAMES = {
+    "minimax": MINIMAX,
+    "non_saturating": NON_SATURATING,
+    "wasserstein": WASSERSTEIN,
+    "hinge": HINGE,
+    "least_squares": LEAST_SQUARES,
+    "relativistic": RELATIVISTIC,
+}
+CROSS_ENTROPY_GAMES = ("minimax", "non_saturating")
+"""Names of the games whose logits are those of a probability D."""

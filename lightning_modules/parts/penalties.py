@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from lightning_modules.parts.conditions import Conditioned
 from lightning_modules.parts.double_backward import fast_double_backward, input_gradient
 from lightning_modules.parts.noise import Noise
 
@@ -67,16 +68,27 @@ def weighted_terms(terms: Mapping[str, Any] | None) -> dict[str, WeightedTerm]:
     return found
 
 
+def logits_and_gradients(critic: Critic, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns critic(x), (batch,), and its gradient by x, (batch, size), differentiable in the critic's weights."""
+    x = x.detach().requires_grad_()
+    with fast_double_backward():
+        logits = critic(x)
+        value = logits.sum()
+    return logits.reshape(len(x)), input_gradient(value, x).flatten(1)
+
+
 def gradient_norm(critic: Critic, x: Tensor) -> Tensor:
     """Returns ``||d critic(x) / dx||_2`` of each example, shape (batch,), differentiable in the critic's weights.
 
     The square root is taken of sum + 1e-12, because its derivative at an exactly zero gradient would be NaN.
     """
-    x = x.detach().requires_grad_()
-    with fast_double_backward():
-        value = critic(x).sum()
-    gradient = input_gradient(value, x)
-    return (gradient.flatten(1).square().sum(1) + 1e-12).sqrt()
+    _, gradient = logits_and_gradients(critic, x)
+    return (gradient.square().sum(1) + 1e-12).sqrt()
+
+
+def at_fakes(critic: Critic) -> Critic:
+    """Returns the critic with the class labels of the generated examples in place of those of the real ones."""
+    return critic.of_fakes() if isinstance(critic, Conditioned) else critic
 
 
 def on_segment(real: Tensor, fake: Tensor, noise: Noise) -> Tensor:
@@ -95,4 +107,22 @@ def r1(critic: Critic, real: Tensor, fake: Tensor, noise: Noise) -> Tensor:
     return gradient_norm(critic, real).square().mean() / 2
 
 
-PENALTIES: dict[str, Penalty] = {"gradient_penalty": gradient_penalty, "r1": r1}
+def r2(critic: Critic, real: Tensor, fake: Tensor, noise: Noise) -> Tensor:
+    """E ||grad f||^2 / 2 on generated data (Mescheder et al., 2018, eq. 10)."""
+    return gradient_norm(at_fakes(critic), fake).square().mean() / 2
+
+
+def roth(critic: Critic, real: Tensor, fake: Tensor, noise: Noise) -> Tensor:
+    """(E (1 - D(x))^2 ||grad phi(x)||^2 + E D(G(z))^2 ||grad phi(G(z))||^2) / 2 with logits phi and D = sigmoid(phi).
+
+    To second order it is what noise N(0, gamma I) on all inputs adds to the cross-entropy, times gamma (Roth et al.,
+    2017, eq. 21), so it belongs to the games of that loss.
+    """
+    real_logits, real_gradient = logits_and_gradients(critic, real)
+    fake_logits, fake_gradient = logits_and_gradients(at_fakes(critic), fake)
+    on_real = (-real_logits).sigmoid().square() * real_gradient.square().sum(1)
+    on_fake = fake_logits.sigmoid().square() * fake_gradient.square().sum(1)
+    return (on_real.mean() + on_fake.mean()) / 2
+
+
+PENALTIES: dict[str, Penalty] = {"gradient_penalty": gradient_penalty, "r1": r1, "r2": r2, "roth": roth}

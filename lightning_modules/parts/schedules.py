@@ -99,7 +99,7 @@ class Interpolation:
         stop: Value from ``begin + steps`` on.
         steps: Number of batches in between, at least 1.
         begin: First batch of the change.
-        shape: ``"linear"`` or ``"cosine"``.
+        shape: ``"linear"``, ``"cosine"``, or ``"exponential"``, a constant ratio of each value to the one before.
 
     Raises:
         ValueError: If a number is out of range, or the shape unknown.
@@ -115,11 +115,34 @@ class Interpolation:
     def __post_init__(self) -> None:
         if self.steps < 1 or self.begin < 0:
             raise ValueError(f"steps={self.steps} must be at least 1 and begin={self.begin} at least 0.")
-        check_shape(self.shape)
+        if self.shape != "exponential":
+            check_shape(self.shape)
+        elif not (self.start > 0 and self.stop > 0):
+            raise ValueError(f"start={self.start} and stop={self.stop} of an exponential schedule must be positive.")
 
     def __call__(self, step: int) -> float:
         """Returns the value in the batch after ``step`` others."""
         progress = min(max((step - self.begin) / self.steps, 0.0), 1.0)
         if self.shape == "cosine":
             progress = 0.5 * (1 - math.cos(math.pi * progress))
+        if self.shape == "exponential":
+            return self.start * (self.stop / self.start) ** progress
         return self.start + progress * (self.stop - self.start)
+
+
+def changing(start: float, stop: float, steps: int | None, *, name: str, shape: str = "linear") -> Schedule:
+    """Returns a value that changes from ``start`` to ``stop`` over ``steps`` batches, or stays for ``None``.
+
+    Args:
+        start: Value in the first batch.
+        stop: Value after ``steps`` batches.
+        steps: Number of batches, or ``None``.
+        name: Name of the hyperparameter that ``steps`` is, for the message.
+        shape: As in ``Interpolation``.
+
+    Raises:
+        ValueError: If ``steps`` is not positive.
+    """
+    if steps is not None and steps < 1:
+        raise ValueError(f"{name}={steps} must be a positive number of batches, or null for a value that stays.")
+    return Constant(start) if steps is None else Interpolation(start, stop, steps, shape=shape)

@@ -1,6 +1,7 @@
 """Flags of the Trainer: refuses those that a method does not support, and follows the length of the run from them."""
 
 import math
+from collections.abc import Mapping
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
@@ -150,6 +151,25 @@ def check_length(trainer: Trainer, end: int | None) -> None:
             f"The run has reached decay_steps={end} after {reached} batches, where the learning rate is zero; set "
             "decay_steps to its new length (--model.decay_steps), or null."
         )
+
+
+def check_horizons(trainer: Trainer, horizons: Mapping[str, int | None]) -> None:
+    """Refuses schedules that would not have ended when the run has.
+
+    Args:
+        trainer: The trainer that is about to train; ``fast_dev_run`` only tries a module out, and is not refused.
+        horizons: Name to number of batches of each schedule, ``None`` for a value that does not change.
+
+    Raises:
+        ValueError: Naming the schedule's number of batches and the run's.
+    """
+    planned = planned_batches(trainer)
+    for name, steps in horizons.items():
+        if steps is not None and planned is not None and steps > planned and not getattr(trainer, "fast_dev_run", 0):
+            raise ValueError(
+                f"The schedule of {name}={steps} batches would not end within the run, which is planned for {planned}; "
+                f"set {name}={planned} (--model.{name}), or train longer."
+            )
 
 
 def stop_at_end(trainer: Trainer, end: int) -> None:

@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 
 from lightning_modules.parts.schedules import Constant, Schedule
 from lightning_modules.runtime.distributed import all_reduce_gradients, without_gradient_sync
-from lightning_modules.runtime.flags import check_length, stop_at_end
+from lightning_modules.runtime.flags import check_horizons, check_length, stop_at_end
 from lightning_modules.runtime.loss_log import LossLoggingModule
 from lightning_modules.runtime.optimizer_settings import (
     BatchSchedule,
@@ -52,10 +52,14 @@ class OptimizedModule(LossLoggingModule):
 
     # The run: its length, and how it continues
 
+    def horizons(self) -> Mapping[str, int | None]:
+        """Hook: returns by name the hyperparameters that are numbers of batches of schedules which end within a run."""
+        return {}
+
     def on_fit_start(self) -> None:
-        """Refuses a run that continues after the learning rate has reached zero, or with other optimizers."""
+        """Refuses a run that does not fit the method's schedules, or continues with other optimizers."""
         if self.trainer.ckpt_path is None:  # otherwise the Trainer's estimate would read data before their position
-            check_length(self.trainer, self.lr_schedule.end)
+            self._check_schedules()
             self.changes = []
         elif self._resumed and self._resumed["optimizer_settings"] and self.configured_settings:
             check_same_optimizers(self._resumed["optimizer_settings"], self.configured_settings)
@@ -68,7 +72,7 @@ class OptimizedModule(LossLoggingModule):
     def on_train_start(self) -> None:
         """Refuses a resumed run as a new one, and gives its optimizers the settings that the method has now."""
         if self._trainer is not None:  # without one there are no optimizers either
-            check_length(self.trainer, self.lr_schedule.end)
+            self._check_schedules()
             self._set_optimizers()
 
     def on_fit_end(self) -> None:
@@ -107,6 +111,10 @@ class OptimizedModule(LossLoggingModule):
         if changed:
             values = {key: f"{now} (was {before})" for key, (before, now) in changed.items()}
             self._say_changed(checkpoint["global_step"], values)
+
+    def _check_schedules(self) -> None:
+        check_length(self.trainer, self.lr_schedule.end)
+        check_horizons(self.trainer, self.horizons())
 
     def _set_optimizers(self) -> None:
         if self._resumed is not None and self.configured_settings is not None:

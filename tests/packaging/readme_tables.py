@@ -44,9 +44,16 @@ EQUATIONS = {
     "NCE": r"$\hat p(x) = \frac{D(x)}{1 - D(x)}\, q(x)$ (1.34-1.36)",
     "MinimaxGAN": r"$\min_G \max_D \mathbb E \log D(x) + \mathbb E \log(1 - D(G(z)))$ (1.38)",
     "NonSaturatingGAN": r"$\max_G \mathbb E \log D(G(z))$ (1.39)",
+    "LSGAN": r"$\min_D \frac 12 \mathbb E (D(x) - 1)^2 + \frac 12 \mathbb E D(G(z))^2$",
+    "InstanceNoiseGAN": r"$F(p * \mathcal N(0, \gamma I), q * \mathcal N(0, \gamma I))$ (1.40)",
+    "RothGAN": r"(1.39) $+ \frac \gamma 2 \mathbb E (1 - D)^2 \Vert \nabla \phi \Vert^2"
+    r" + \frac \gamma 2 \mathbb E D^2 \Vert \nabla \phi \Vert^2$",
     "WGAN": r"$\sup_{\Vert f \Vert_L \le 1} \mathbb E_p f - \mathbb E_q f$ (1.41)",
     "WGANGP": r"(1.41) $- \lambda\, \mathbb E(\Vert \nabla f \Vert_2 - 1)^2$",
     "SNGAN": r"$\overline W = W / \sigma(W)$ (1.42-1.44)",
+    "JacobianClampingGAN": r"$\lambda_\text{min} \le \Vert G(z) - G(z') \Vert / \Vert z - z' \Vert \le "
+    r"\lambda_\text{max}$ (1.45)",
+    "R3GAN": r"$\mathbb E \log(1 + e^{D(G(z)) - D(x)}) + \frac \gamma 2 (R_1 + R_2)$",
     "ComposedGAN": "any game, penalty and constraint of the others",
 }
 """The equation that a method is about, with its number in the text if it has one there.

@@ -11,7 +11,7 @@ import torch
 from datamodules import DataSpec
 
 ROOT = Path(__file__).parents[2]
-MODULE = "lightning_modules.adversarial.least_squares"
+MODULE = "lightning_modules.adversarial.f_gan"
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def blocks(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
 
 def test_the_example_method_builds_and_samples(blocks: list[dict[str, object]]) -> None:
     spec = DataSpec("toy", "image", (1, 28, 28), value_range=(-1.0, 1.0))
-    module = blocks[0]["LSGAN"].for_data(spec, width=4)  # type: ignore[attr-defined]
+    module = blocks[0]["FGAN"].for_data(spec, width=4)  # type: ignore[attr-defined]
     assert module.sample(3, generator=torch.Generator().manual_seed(0)).shape == (3, 1, 28, 28)
     assert module.hparams["width"] == 4
 

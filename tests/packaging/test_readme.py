@@ -42,9 +42,14 @@ def test_every_family_has_a_heading_and_every_method_an_equation_and_its_own_pap
         "NCE": "Gutmann and Hyvarinen, 2010",
         "MinimaxGAN": "Goodfellow et al., 2014",
         "NonSaturatingGAN": "Goodfellow et al., 2014",
+        "LSGAN": "Mao et al., 2017",
+        "InstanceNoiseGAN": "Sonderby et al., 2016",
+        "RothGAN": "Roth et al., 2017",
         "WGAN": "Arjovsky et al., 2017",
         "WGANGP": "Gulrajani et al., 2017",
         "SNGAN": "Miyato et al., 2018",
+        "JacobianClampingGAN": "Odena et al., 2018",
+        "R3GAN": "Huang et al., 2024",
     }
     assert set(authors) <= set(METHODS)
     without = [name for name, method in METHODS.items() if not paper(method)]

@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -46,6 +47,23 @@ def test_the_card_says_how_the_recipe_was_overridden(tmp_path: Path, monkeypatch
     assert zoo.card(card.path).overrides == card.overrides
     command = "python -m zoo train tiny --model.width=3 --trainer.max_steps 1 --trainer.limit_val_batches 0"
     assert f"`{command}`" in (card.path / "README.md").read_text()
+
+
+def test_parts_of_a_composed_gan_are_given_one_by_one(tmp_path: Path) -> None:
+    """Mappings, lists and settings of the parts, over a recipe for another method."""
+    (tmp_path / "tiny.yaml").write_text(RECIPE)
+    parts = "game=hinge penalties.r1=1.0 penalties.r2=0.5 lazy_every=2 instance_noise=0.1 noise_steps=2 num_classes=3"
+    clamping = "jacobian_clamping=2.0 lambda_max=5.0 spectral_norm=true augment=[translation]"
+    chosen = [f"--model.{part}" for part in f"{parts} {clamping}".split()]
+    settings = "--data.num_classes 3 --trainer.max_steps 2 --trainer.accelerator cpu --trainer.logger false".split()
+    card = train(tmp_path / "tiny.yaml", ["--model", "ComposedGAN", *chosen, *settings])
+    assert card is not None
+    assert card.method == "ComposedGAN"
+    assert card.hyperparameters["penalties"] == {"r1": 1.0, "r2": 0.5}
+    assert card.hyperparameters["augment"] == ["translation"]
+    module: Any = zoo.load(str(card.path))
+    assert (set(module.penalties), set(module.generator_penalties)) == ({"r1", "r2"}, {"jacobian_clamping"})
+    assert module.corrupt.strength(1) == 0.05
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,64 @@
+"""Least-squares GAN: the discriminator regresses 1 on real and 0 on generated examples.
+
+The cross-entropy is flat where the discriminator is sure and right; a parabola is not, so generated examples far from
+the data keep being pulled in. At the optimal discriminator the generator minimises a Pearson chi^2 divergence.
+
+NOTE: The targets are those of eq. 9, (a, b, c) = (0, 1, 1). Nothing bounds the discriminator's output, so large
+learning rates diverge sooner than with the cross-entropy.
+
+Least Squares Generative Adversarial Networks (Mao et al., 2017), https://arxiv.org/abs/1611.04076
+"""
+
+from collections.abc import Sequence
+
+from lightning_modules.adversarial.loop import AdversarialModule
+from lightning_modules.adversarial.players import common, players, two_adams
+from lightning_modules.parts.games import LEAST_SQUARES
+
+
+class LSGAN(AdversarialModule):
+    """min_D (E (D(x) - 1)^2 + E D(G(z))^2) / 2 and min_G E (D(G(z)) - 1)^2 / 2, eq. 9 of the paper.
+
+    Args:
+        shape: (C, H, W) of images in [-1, 1], or (2,) for points.
+        architecture: ``"dcgan"``, ``"resnet"``, ``"resnext"`` or ``"mlp"``.
+        latent_dim: Size of the code z.
+        width: Channels of the networks at full resolution; see each architecture.
+        discriminator_width: Width of the discriminator instead of ``width``, or ``None``.
+        num_classes: Number of classes for a class-conditional game, or ``None``.
+        batch_norm: Batch normalisation in the discriminator (dcgan only).
+        critic_steps: Discriminator steps per generator step.
+        lr: Learning rate of both players.
+        discriminator_lr: Learning rate of the discriminator instead of ``lr``, or ``None``.
+        betas: Adam's decay rates.
+        decay_steps: Batches after which the learning rates have fallen linearly to zero, or ``None``.
+        clip_norm: Largest norm of each player's gradient, or ``None``.
+        accumulate_batches: Batches whose gradients are accumulated for one step of each player.
+        compile: Compiles both networks; penalties run uncompiled.
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int] = (1, 28, 28),
+        architecture: str = "dcgan",
+        latent_dim: int = 64,
+        width: int = 32,
+        discriminator_width: int | None = None,
+        num_classes: int | None = None,
+        batch_norm: bool = False,
+        critic_steps: int = 1,
+        lr: float = 2e-4,
+        discriminator_lr: float | None = None,
+        betas: Sequence[float] = (0.5, 0.999),
+        decay_steps: int | None = None,
+        clip_norm: float | None = None,
+        accumulate_batches: int = 1,
+        compile: bool = False,
+    ) -> None:
+        super().__init__(
+            game=LEAST_SQUARES,
+            **common(critic_steps, decay_steps, clip_norm, accumulate_batches, compile),
+            **players(architecture, shape, latent_dim, width, num_classes, discriminator_width, batch_norm=batch_norm),
+            **two_adams(lr, betas, discriminator_lr),
+        )
+        self.save_hyperparameters()
