@@ -3,9 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
+from lightning_modules.adversarial.ali import ALI as ALI
 from lightning_modules.adversarial.composed import ComposedGAN as ComposedGAN
 from lightning_modules.adversarial.gan import MinimaxGAN as MinimaxGAN
 from lightning_modules.adversarial.gan import NonSaturatingGAN as NonSaturatingGAN
+from lightning_modules.adversarial.gibbsnet import GibbsNet as GibbsNet
 from lightning_modules.adversarial.spectral_norm import SNGAN as SNGAN
 from lightning_modules.adversarial.wgan import WGAN as WGAN
 from lightning_modules.adversarial.wgan_gp import WGANGP as WGANGP
@@ -31,7 +33,7 @@ FAMILIES: dict[str, tuple[type[ZooModule], ...]] = {
     "autoregressive": (PixelCNNPlusPlus, TeacherForcing, ScheduledSampling, ProfessorForcing, MixtureDensityRNN),
     "latent": (VAE, IWAE),
     "contrastive": (NCE,),
-    "adversarial": (MinimaxGAN, NonSaturatingGAN, WGAN, WGANGP, SNGAN, ComposedGAN),
+    "adversarial": (MinimaxGAN, NonSaturatingGAN, WGAN, WGANGP, SNGAN, ALI, GibbsNet, ComposedGAN),
     "classifier": (Classifier,),
 }
 """Every class that a checkpoint may be of, by family, in the order of the text."""
