@@ -3,9 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
+from lightning_modules.adversarial.ali import ALI as ALI
 from lightning_modules.adversarial.composed import ComposedGAN as ComposedGAN
 from lightning_modules.adversarial.gan import MinimaxGAN as MinimaxGAN
 from lightning_modules.adversarial.gan import NonSaturatingGAN as NonSaturatingGAN
+from lightning_modules.adversarial.gibbsnet import GibbsNet as GibbsNet
 from lightning_modules.adversarial.instance_noise import InstanceNoiseGAN as InstanceNoiseGAN
 from lightning_modules.adversarial.jacobian_clamping import JacobianClampingGAN as JacobianClampingGAN
 from lightning_modules.adversarial.least_squares import LSGAN as LSGAN
@@ -46,6 +48,8 @@ FAMILIES: dict[str, tuple[type[ZooModule], ...]] = {
         WGANGP,
         SNGAN,
         JacobianClampingGAN,
+        ALI,
+        GibbsNet,
         R3GAN,
         ComposedGAN,
     ),

@@ -13,6 +13,7 @@ import torch
 from lightning.pytorch import Callback
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from lightning_modules.adversarial.joint_game import JointModule
 from lightning_modules.adversarial.loop import AdversarialModule
 from tests.test_contract import build, cases, fit, tiny_data
 from tests.test_public_calls import CALLS
@@ -78,7 +79,7 @@ def test_no_step_waits_more_often_than_its_decisions_need(
     fit(module, data, callbacks=[counted])
     later = counted.steps[1:]  # the first batch of an epoch is checked
     assert len(later) == 3
-    family = "adversarial" if isinstance(module, AdversarialModule) else name
+    family = "adversarial" if isinstance(module, (AdversarialModule, JointModule)) else name
     assert max(later) <= MOST.get(family, 1)
     assert called == []
 

@@ -15,6 +15,7 @@ import datamodules
 import lightning_modules
 import zoo
 from lightning_modules import FAMILIES, METHODS
+from lightning_modules.adversarial.joint_game import JointModule
 from lightning_modules.adversarial.loop import AdversarialModule
 from lightning_modules.base import ZooModule
 from lightning_modules.latent.latent_variable import LatentVariableModule
@@ -30,6 +31,7 @@ EXCEPTIONS: dict[tuple[str, str], str] = {}
 """Base and method to the reason why subclasses may replace what the base does."""
 BUILT_DIRECTLY = {
     AdversarialModule: "a loop that takes any generator and discriminator",
+    JointModule: "a game of any generator, encoder and discriminator of pairs",
     LatentVariableModule: "a bound that takes any encoder and decoder",
 }
 """Bases that are not abstract, with the reason; the zoo refuses them, because a file cannot say how to build them."""

@@ -8,6 +8,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.data import extract_batch_size
 
+from lightning_modules.adversarial.joint_game import JointModule
 from lightning_modules.adversarial.loop import AdversarialModule
 from lightning_modules.runtime.flags import planned_batches
 
@@ -58,7 +59,7 @@ class TrainingRecord(Callback):
     def cost(self, module: LightningModule, batches: int) -> dict[str, float]:
         """Returns the examples seen, the minutes and, for a game, the generator's steps."""
         values: dict[str, float] = {"examples": self.examples, "minutes": round(self._elapsed() / 60, 1)}
-        if isinstance(module, AdversarialModule):
+        if isinstance(module, (AdversarialModule, JointModule)):
             values["generator_updates"] = module.generator_updates(batches)
         return values
 

@@ -5,9 +5,25 @@ index) and compare runs of one and two processes number by number.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
+
+DISTANCE = 2**40
+"""Distance between the indices of two draws for the same examples, more than any split has examples."""
+
+
+class Draws(Protocol):
+    """A source of random numbers for the examples of a batch, whose number is the first dimension."""
+
+    def normal(self, *shape: int, device: torch.device) -> Tensor:
+        """Returns standard normal samples, float32."""
+        ...
+
+    def uniform(self, *shape: int, device: torch.device) -> Tensor:
+        """Returns uniform samples in [0, 1), float32."""
+        ...
 
 
 class Noise:
@@ -42,6 +58,29 @@ class Noise:
 
     def _place(self, device: torch.device) -> torch.device:
         return device if self.generator is None else self.generator.device
+
+
+class FixedNoise:
+    """Random numbers that are a function of each example's index in its split and of the number of earlier draws.
+
+    Args:
+        indices: int64 (N,); the first dimension of every draw is N.
+    """
+
+    def __init__(self, indices: Tensor) -> None:
+        self.indices, self.draws = indices, 0
+
+    def normal(self, *shape: int, device: torch.device) -> Tensor:
+        """Returns standard normal samples, float32."""
+        return fixed_normal(self._next_indices(), *shape[1:]).to(device)
+
+    def uniform(self, *shape: int, device: torch.device) -> Tensor:
+        """Returns uniform samples in [0, 1), float32."""
+        return fixed_uniform(self._next_indices(), *shape[1:]).to(device)
+
+    def _next_indices(self) -> Tensor:
+        self.draws += 1
+        return self.indices + (self.draws - 1) * DISTANCE
 
 
 def new_generator() -> torch.Generator:

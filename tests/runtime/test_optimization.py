@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from datamodules.spec import Batch
 from lightning_modules import METHODS
+from lightning_modules.adversarial.joint_game import JointModule
 from lightning_modules.adversarial.loop import AdversarialModule
 from lightning_modules.autoregressive.professor_forcing import ProfessorForcing
 from lightning_modules.base import ZooModule
@@ -19,7 +20,8 @@ from lightning_modules.runtime.optimization import NonFiniteLoss
 from tests.training import GLOBAL_BATCH, TinyData, build, data_of
 
 BATCHES = 2
-MANUAL = [name for name, method in METHODS.items() if issubclass(method, (AdversarialModule, ProfessorForcing))]
+GAMES = (AdversarialModule, JointModule, ProfessorForcing)
+MANUAL = [name for name, method in METHODS.items() if issubclass(method, GAMES)]
 AUTOMATIC = [name for name in METHODS if name not in MANUAL]
 WITH_OWN_CLIPPING = [name for name, method in METHODS.items() if "clip_norm" in inspect.signature(method).parameters]
 REAL_VALUED = [name for name in METHODS if data_of(name)["sequences"] != "tokens"]

@@ -1,0 +1,62 @@
+"""GibbsNet: adversarial inference whose prior is not given, but is where a chain between codes and data settles.
+
+Adversarially learned inference asks that codes of data follow N(0, I). Here the pairs that the discriminator compares
+with data and their codes come from a chain, which begins at N(0, I) and alternates x ~ p(x|z) and z ~ q(z|x) for N
+steps. If it cannot tell them apart, a further step leaves the distribution unchanged: data and codes are the stationary
+distribution of the chain, and the codes may be distributed in any way, in clusters for instance.
+
+NOTE: Samples are those of the chain; one step from N(0, I) is not a sample of the model. Gradients flow through the
+last step of the chain only: through more of them they vanish or explode. The generator is deterministic, and all
+randomness that the chain mixes by is the encoder's. The networks are those of the other games here.
+
+GibbsNet: Iterative Adversarial Inference for Deep Graphical Models (Lamb et al., 2017),
+https://arxiv.org/abs/1712.04120
+"""
+
+from collections.abc import Sequence
+
+from lightning_modules.adversarial.joint_game import JointModule
+from lightning_modules.adversarial.joint_players import joint_players, joint_training
+
+
+class GibbsNet(JointModule):
+    """The game of ALI, with pairs after N steps of x ~ p(x|z), z ~ q(z|x) in place of z ~ N(0, I), x ~ p(x|z).
+
+    Args:
+        shape: (C, H, W) of images in [-1, 1], or (2,) for points.
+        architecture: ``"dcgan"``, ``"resnet"`` or ``"mlp"``.
+        latent_dim: Size of the code z.
+        width: Channels of the networks at full resolution; see each architecture.
+        steps: N, steps of the chain in training and by default in ``sample``; 0 is adversarially learned inference.
+        critic_steps: Discriminator steps per generator step.
+        lr: Learning rate of both players.
+        discriminator_lr: Learning rate of the discriminator instead of ``lr``, or ``None``.
+        betas: Adam's decay rates.
+        decay_steps: Batches after which the learning rates have fallen linearly to zero, or ``None``.
+        clip_norm: Largest norm of each player's gradient, or ``None``.
+        compile: Compiles both networks; penalties run uncompiled.
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int] = (1, 28, 28),
+        architecture: str = "dcgan",
+        latent_dim: int = 64,
+        width: int = 32,
+        steps: int = 3,
+        critic_steps: int = 1,
+        lr: float = 1e-4,
+        discriminator_lr: float | None = None,
+        betas: Sequence[float] = (0.5, 0.999),
+        decay_steps: int | None = None,
+        clip_norm: float | None = None,
+        compile: bool = False,
+    ) -> None:
+        super().__init__(
+            **joint_players(architecture, shape, latent_dim, width),
+            **joint_training(critic_steps, lr, discriminator_lr, betas, decay_steps),
+            steps=steps,
+            clip_norm=clip_norm,
+            compile=compile,
+        )
+        self.save_hyperparameters()
