@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lightning_modules.adversarial.composed import ComposedGAN as ComposedGAN
+from lightning_modules.adversarial.creative import CreativeAdversarialNetwork as CreativeAdversarialNetwork
 from lightning_modules.adversarial.gan import MinimaxGAN as MinimaxGAN
 from lightning_modules.adversarial.gan import NonSaturatingGAN as NonSaturatingGAN
 from lightning_modules.adversarial.spectral_norm import SNGAN as SNGAN
@@ -31,7 +32,7 @@ FAMILIES: dict[str, tuple[type[ZooModule], ...]] = {
     "autoregressive": (PixelCNNPlusPlus, TeacherForcing, ScheduledSampling, ProfessorForcing, MixtureDensityRNN),
     "latent": (VAE, IWAE),
     "contrastive": (NCE,),
-    "adversarial": (MinimaxGAN, NonSaturatingGAN, WGAN, WGANGP, SNGAN, ComposedGAN),
+    "adversarial": (MinimaxGAN, NonSaturatingGAN, WGAN, WGANGP, SNGAN, CreativeAdversarialNetwork, ComposedGAN),
     "classifier": (Classifier,),
 }
 """Every class that a checkpoint may be of, by family, in the order of the text."""

@@ -47,6 +47,7 @@ EQUATIONS = {
     "WGAN": r"$\sup_{\Vert f \Vert_L \le 1} \mathbb E_p f - \mathbb E_q f$ (1.41)",
     "WGANGP": r"(1.41) $- \lambda\, \mathbb E(\Vert \nabla f \Vert_2 - 1)^2$",
     "SNGAN": r"$\overline W = W / \sigma(W)$ (1.42-1.44)",
+    "CreativeAdversarialNetwork": r"$-\log D(G(z)) - \frac{\lambda}{K} \sum_k \log D_c(k \mid G(z))$",
     "ComposedGAN": "any game, penalty and constraint of the others",
 }
 """The equation that a method is about, with its number in the text if it has one there.
