@@ -9,8 +9,7 @@ which add -(1 - 1/K) log(1 - D_c(k | G(z))) for each style and have the same min
 that of the paper's Algorithm 1, -log D, not log(1 - D). The style head is linear, the paper's has three layers. What is
 ambiguous to the discriminator need not look new to people.
 
-CAN: Creative Adversarial Networks, Generating "Art" by Learning About Styles and Deviating from Style Norms
-(Elgammal et al., 2017), https://arxiv.org/abs/1706.07068
+CAN: Creative Adversarial Networks (Elgammal et al., 2017), https://arxiv.org/abs/1706.07068
 """
 
 import math
