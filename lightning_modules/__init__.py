@@ -5,6 +5,7 @@ from typing import Any
 
 from lightning_modules.adversarial.ali import ALI as ALI
 from lightning_modules.adversarial.composed import ComposedGAN as ComposedGAN
+from lightning_modules.adversarial.creative import CreativeAdversarialNetwork as CreativeAdversarialNetwork
 from lightning_modules.adversarial.gan import MinimaxGAN as MinimaxGAN
 from lightning_modules.adversarial.gan import NonSaturatingGAN as NonSaturatingGAN
 from lightning_modules.adversarial.gibbsnet import GibbsNet as GibbsNet
@@ -50,6 +51,7 @@ FAMILIES: dict[str, tuple[type[ZooModule], ...]] = {
         JacobianClampingGAN,
         ALI,
         GibbsNet,
+        CreativeAdversarialNetwork,
         R3GAN,
         ComposedGAN,
     ),

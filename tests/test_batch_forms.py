@@ -50,13 +50,15 @@ def present(batch: Batch) -> dict[str, Tensor]:
 
 def without_labels() -> list[str]:
     """Methods that can be built without classes."""
-    classes = {name: inspect.signature(method).parameters.get("num_classes") for name, method in METHODS.items()}
+    signatures = {name: inspect.signature(method).parameters for name, method in METHODS.items()}
+    classes = {name: found.get("num_classes", found.get("num_styles")) for name, found in signatures.items()}
     return [name for name, parameter in classes.items() if parameter is None or parameter.default is None]
 
 
-def with_labels() -> list[str]:
-    """Methods that can be built for classes."""
-    return [name for name, method in METHODS.items() if "num_classes" in inspect.signature(method).parameters]
+def with_labels() -> list[tuple[str, str]]:
+    """Methods that can be built for classes, with the name of the number of these."""
+    signatures = {name: inspect.signature(method).parameters for name, method in METHODS.items()}
+    return [(name, key) for name, found in signatures.items() for key in ("num_classes", "num_styles") if key in found]
 
 
 def build(method: str, **settings: Any) -> tuple[ZooModule, Tensor]:
@@ -119,12 +121,12 @@ def test_examples_alone_are_read_in_every_form(method: str) -> None:
     assert_all_alike(method, [Batch(x)], FORMS_OF_EXAMPLES | FORMS)
 
 
-@pytest.mark.parametrize("method", with_labels())
-def test_examples_with_labels_are_read_in_every_form(method: str) -> None:
-    _, x = build(method, num_classes=2)
+@pytest.mark.parametrize(("method", "key"), with_labels())
+def test_examples_with_labels_are_read_in_every_form(method: str, key: str) -> None:
+    _, x = build(method, **{key: 2})
     labels = torch.arange(NUM) % 2
-    same = assert_all_alike(method, [Batch(x, labels)], FORMS, num_classes=2)
-    assert measured(build(method, num_classes=2)[0], [Batch(x, 1 - labels)]) != same, "the labels count"
+    same = assert_all_alike(method, [Batch(x, labels)], FORMS, **{key: 2})
+    assert measured(build(method, **{key: 2})[0], [Batch(x, 1 - labels)]) != same, "the labels count"
 
 
 @pytest.mark.parametrize("form", [*FORMS, *FORMS_OF_EXAMPLES])

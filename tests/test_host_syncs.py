@@ -19,7 +19,7 @@ from tests.test_contract import build, cases, fit, tiny_data
 from tests.test_public_calls import CALLS
 
 WAITING = {"_local_scalar_dense", "nonzero", "equal", "masked_select", "is_nonzero", "_unique2", "unique_dim"}
-MOST = {"ProfessorForcing": 6, "adversarial": 2}
+MOST = {"ProfessorForcing": 6, "CreativeAdversarialNetwork": 2, "adversarial": 2}
 """Most operations that wait in a step, for methods that decide by a number: an accuracy, a loss of each player."""
 
 

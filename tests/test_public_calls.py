@@ -33,6 +33,7 @@ CALLS: dict[str, Callable[[Any, Any], Tensor]] = {
     "log_prob_bound": lambda m, x: m.log_prob_bound(x, 2, generator=torch.Generator().manual_seed(0)),
     "encode": lambda m, x: m.encode(x),
     "reconstruct": lambda m, x: m.reconstruct(x),
+    "style_posterior": lambda m, x: m.style_posterior(x),
     "complete": lambda m, x: m.complete(x, 28),
     "continue_sequence": lambda m, x: m.continue_sequence(x, 1, generator=torch.Generator().manual_seed(0)),
 }

@@ -20,7 +20,7 @@ from zoo.errors import UnknownNameError, ZooError
 from zoo.loading import build
 from zoo.recipe import LOADERS
 
-SIZES = ("shape", "step_shape", "vocabulary_size", "num_classes")
+SIZES = ("shape", "step_shape", "vocabulary_size", "num_classes", "num_styles")
 """Hyperparameters that have to be those of the data."""
 NUMBERS_OF_EXAMPLES = frozenset(("size", "train_size", "val_size", "test_size"))
 SHORTHANDS = {"--data.root": "--data.data_dir"}

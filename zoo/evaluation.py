@@ -15,14 +15,15 @@ from torch import Generator
 from datamodules.sequences.pixel_sequence import PixelSequence
 from datamodules.sequences.text import TextDataModule
 from datamodules.sources.find import DataNotFoundError
+from lightning_modules.adversarial.creative import CreativeAdversarialNetwork, style_ambiguity
 from lightning_modules.autoregressive.sequence_module import SequenceModule
 from lightning_modules.base import GenerativeModule
 from lightning_modules.likelihood import LikelihoodModule
 from lightning_modules.metrics.classifier import Classifier
 from lightning_modules.metrics.feature_metrics import IMAGE_METRICS, NEIGHBOURS
 from lightning_modules.metrics.modes import evaluate_points
-from lightning_modules.metrics.names import metric_name
-from lightning_modules.metrics.protocol import check_extractor_fits
+from lightning_modules.metrics.names import metric_name, short_count
+from lightning_modules.metrics.protocol import check_extractor_fits, sample_blocks
 from lightning_modules.metrics.reference_statistics import RealStatistics, real_statistics
 from lightning_modules.metrics.sample_evaluation import evaluate_classes, evaluate_samples, train_fid
 from lightning_modules.rendering.modules import rendered_as
@@ -131,6 +132,15 @@ def classes(request: Request) -> dict[str, float]:
     return evaluate_classes(module, request.classifier, spec=spec, split=SPLIT, seed=request.seed)
 
 
+def styles(request: Request) -> dict[str, float]:
+    """Returns the mean ambiguity of the style of samples, in [0, 1], to the model's own discriminator."""
+    module = request.module
+    num_samples = request.num_samples or module.num_evaluated
+    samples = sample_blocks(module, num_samples, module.data_spec.shape, seed=request.seed)
+    ambiguity = style_ambiguity(module.style_posterior(samples)).mean().item()
+    return {f"{SPLIT}/style_ambiguity-{short_count(num_samples)}": ambiguity}
+
+
 def points(request: Request) -> dict[str, float]:
     """Returns the coverage of the modes of a mixture of points."""
     module = request.module
@@ -173,6 +183,7 @@ EVALUATIONS = {
     "sequences": Evaluation(sequences, lambda module: isinstance(module, SequenceModule), needs_data=True),
     "images": Evaluation(samples_of_images, samples_images),
     "classes": Evaluation(classes, lambda module: samples_images(module) and module.num_classes is not None),
+    "styles": Evaluation(styles, lambda module: isinstance(module, CreativeAdversarialNetwork)),
     "points": Evaluation(points, lambda module: isinstance(module, GenerativeModule) and bool(module.data_spec.modes)),
 }
 """All evaluations, in the order in which they run."""
@@ -248,7 +259,7 @@ def _refuse_unused(card: Card, module: Any, chosen: Mapping[str, Evaluation], gi
     of_data = "images" in chosen or any(evaluation.needs_data for evaluation in chosen.values())
     used = {
         "extractor": bool({"images", "classes"} & chosen.keys()),
-        "num-samples": bool({"images", "points", "sequences"} & chosen.keys()),
+        "num-samples": bool({"images", "styles", "points", "sequences"} & chosen.keys()),
         "data-dir": of_data and module.data_spec.kind != "points",
     }
     if unused := [name for name in sorted(given) if not used[name]]:

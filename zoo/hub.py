@@ -42,9 +42,7 @@ def find(name: str | Path) -> tuple[str | None, Path]:
             + did_you_mean(text, checkpoint_names())
         )
     if text in recipe_names():
-        raise UnknownNameError(
-            f"{text!r} has a recipe but no checkpoint here. Make one with: {command('train', text)}"
-        )
+        raise UnknownNameError(f"{text!r} has a recipe but no checkpoint here. Make one with: {command('train', text)}")
     hint = did_you_mean(text, checkpoint_names())
     raise UnknownNameError(f"{text!r} is not in the zoo.{hint} It has: {listed(checkpoint_names())}.")
 

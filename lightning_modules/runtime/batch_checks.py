@@ -60,9 +60,9 @@ def dtype_problem(x: Tensor, value_range: tuple[float, float] | None, symbols: b
     return f"it expects floats in [{low:g}, {high:g}], but a batch of {x.dtype} {span}; convert it, as by {convert}."
 
 
-def label_problem(batch: Batch, num_classes: int) -> str | None:
-    """Returns what is wrong with the class labels of a batch, if anything is."""
-    labels, built = batch.labels, f"it was built for num_classes={num_classes}"
+def label_problem(batch: Batch, num_classes: int, name: str = "num_classes") -> str | None:
+    """Returns what is wrong with the class labels of a batch, if anything is; ``name`` is that of the number."""
+    labels, built = batch.labels, f"it was built for {name}={num_classes}"
     if labels is None or labels.shape != batch.x.shape[:1] or labels.is_floating_point() or labels.dtype == torch.bool:
         return f"{built}; a batch must be (x, integer labels of shape (N,))."
     if labels.min() < 0 or labels.max() >= num_classes:

@@ -41,6 +41,8 @@ class CheckedModule(LoadedModule):
     """Range of the images that the method models; it is compared with the range of the data before training."""
     batch_fields: tuple[str, ...] = ("x", "labels")
     """Fields of ``Batch`` in the order in which a loader of plain tuples yields them."""
+    labels_are: str = "num_classes"
+    """The attribute that says how many values a batch's labels have, or ``None`` where labels are not used."""
     symbols: bool = False
     """Whether examples are indices of symbols, int64, rather than numbers."""
 
@@ -149,4 +151,5 @@ class CheckedModule(LoadedModule):
     def _problem_with(self, batch: Batch) -> str | None:
         if problem := self.problem_with_form(batch) or self.problem_with_data(batch):
             return problem
-        return None if self.num_classes is None else label_problem(batch, self.num_classes)
+        num = getattr(self, self.labels_are)
+        return None if num is None else label_problem(batch, num, self.labels_are)

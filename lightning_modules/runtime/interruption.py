@@ -115,9 +115,7 @@ class SaveOnInterrupt(Checkpoint):
             if noted is not None:
                 self._stop = self._saved(trainer, noted)
 
-    def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Stops."""
         if self._stop is not None:
             raise self._stop
@@ -209,9 +207,7 @@ def _validate_again(fit_loop: dict[str, Any]) -> None:
 
 
 @contextmanager
-def interruptible(
-    trainer: Trainer, resumed_by: Callable[[], str | None] = lambda: None
-) -> Iterator[SaveOnInterrupt]:
+def interruptible(trainer: Trainer, resumed_by: Callable[[], str | None] = lambda: None) -> Iterator[SaveOnInterrupt]:
     """Handles Ctrl-C and SIGTERM in the block, which trains with a trainer.
 
     Args:
@@ -247,4 +243,3 @@ def _as_interrupted(trainer: Trainer, callback: SaveOnInterrupt) -> Iterator[Non
             raise
         default = signal.SIGTERM if isinstance(error, SIGTERMException) else signal.SIGINT
         raise Interrupted(callback.received or default) from error
-

@@ -54,6 +54,7 @@ EQUATIONS = {
     "JacobianClampingGAN": r"$\lambda_\text{min} \le \Vert G(z) - G(z') \Vert / \Vert z - z' \Vert \le "
     r"\lambda_\text{max}$ (1.45)",
     "R3GAN": r"$\mathbb E \log(1 + e^{D(G(z)) - D(x)}) + \frac \gamma 2 (R_1 + R_2)$",
+    "CreativeAdversarialNetwork": r"$-\log D(G(z)) - \frac{\lambda}{K} \sum_k \log D_c(k \mid G(z))$",
     "ComposedGAN": "any game, penalty and constraint of the others",
 }
 """The equation that a method is about, with its number in the text if it has one there.

@@ -11,17 +11,14 @@ from lightning.pytorch import Callback, LightningModule, Trainer, seed_everythin
 from torch import Tensor, nn
 
 from datamodules.spec import Batch
-from lightning_modules import METHODS
-from lightning_modules.adversarial.joint_game import JointModule
-from lightning_modules.adversarial.loop import AdversarialModule
+from lightning_modules import FAMILIES, METHODS
 from lightning_modules.autoregressive.professor_forcing import ProfessorForcing
 from lightning_modules.base import ZooModule
 from lightning_modules.runtime.optimization import NonFiniteLoss
 from tests.training import GLOBAL_BATCH, TinyData, build, data_of
 
 BATCHES = 2
-GAMES = (AdversarialModule, JointModule, ProfessorForcing)
-MANUAL = [name for name, method in METHODS.items() if issubclass(method, GAMES)]
+MANUAL = [method.__name__ for method in (*FAMILIES["adversarial"], ProfessorForcing)]
 AUTOMATIC = [name for name in METHODS if name not in MANUAL]
 WITH_OWN_CLIPPING = [name for name, method in METHODS.items() if "clip_norm" in inspect.signature(method).parameters]
 REAL_VALUED = [name for name in METHODS if data_of(name)["sequences"] != "tokens"]

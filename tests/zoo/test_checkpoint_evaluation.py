@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,7 +21,18 @@ import zoo.paths
 import zoo.saving
 from datamodules import DataSpec, MarkovSource, Ring, TwoMoons
 from datamodules.sequences.pixel_sequence import PixelSequence
-from lightning_modules import NCE, RBM, SNGAN, VAE, WGANGP, Classifier, Gaussian, TeacherForcing, ZooModule
+from lightning_modules import (
+    NCE,
+    RBM,
+    SNGAN,
+    VAE,
+    WGANGP,
+    Classifier,
+    CreativeAdversarialNetwork,
+    Gaussian,
+    TeacherForcing,
+    ZooModule,
+)
 from lightning_modules.metrics.reference_statistics import compute_statistics, real_statistics
 from lightning_modules.metrics.sample_evaluation import train_fid
 from tests.zoo.conftest import Named
@@ -45,6 +57,8 @@ SONGS = DataSpec("songs", "piano_roll", (24, 88), value_range=(0.0, 1.0))
         (lambda: Classifier.for_data(IMAGES, width=2), ["held_out", "references"]),
         (lambda: WGANGP.for_data(IMAGES, width=2), ["images"]),
         (lambda: SNGAN.for_data(IMAGES, width=2, num_classes=4), ["images", "classes"]),
+        (lambda: CreativeAdversarialNetwork.for_data(IMAGES, width=2), ["images", "styles"]),
+        (lambda: CreativeAdversarialNetwork.for_data(TwoMoons().spec, width=2), ["styles"]),
         (lambda: VAE.for_data(BITS, hidden=4), ["held_out", "images"]),
         (lambda: RBM.for_data(BITS, num_hidden=4), ["held_out", "images"]),
         (lambda: NCE.for_data(IMAGES, width=2), ["held_out", "images"]),
@@ -94,6 +108,21 @@ def test_all_that_applies_is_measured_in_the_order_of_the_table(
     values = evaluate(zoo.card("./saved"), num_samples=7, seed=3, extractor="x", samples_only=samples_only)
     assert called == expected
     assert values == {name: float(i + 1) for i, name in enumerate(expected)}
+
+
+def test_the_ambiguity_of_style_is_of_samples_to_the_models_own_discriminator() -> None:
+    torch.manual_seed(0)
+    module = CreativeAdversarialNetwork.for_data(TwoMoons().spec, width=2)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.normal_()
+    zoo.save(module, "saved", samples=False)
+    (found,) = evaluate(zoo.card("./saved"), num_samples=500).items()
+    posterior = module.style_posterior(module.sample(500, generator=torch.Generator().manual_seed(1)))
+    expected = -torch.xlogy(posterior, posterior).sum(1) / math.log(2)  # of two styles
+    error = expected.std().item() * (2 / 500) ** 0.5  # of the difference of two means of 500 samples
+    assert 0 < error < 0.05
+    assert found == ("test/style_ambiguity-500", pytest.approx(expected.mean().item(), abs=4 * error))
 
 
 @pytest.mark.parametrize(("kind", "length"), [("text", 400), ("strokes", None), ("ring", None)])
