@@ -196,6 +196,9 @@ def build_parser() -> Parser:
     exporting.add_argument("--name", help="name in the card (default: the folder's)")
     exporting.add_argument("--method", help="class of the module, if the file does not name it")
     exporting.add_argument("--recipe", help="name of the recipe that trained it")
+    exporting.add_argument(
+        "--averaged-only", action="store_true", help="leave out the weights of the last step of averaged networks"
+    )
 
     tuning = command("fine-tune", "continue the training of a checkpoint on your own folder of images")
     tuning.add_argument("name", help=NAME_HELP)

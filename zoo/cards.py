@@ -5,8 +5,6 @@ nesting are checked, and no path or code named in it is opened or imported.
 """
 
 import json
-import math
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
@@ -17,9 +15,11 @@ from typing import Any
 from zoo.bounds import check_arguments, check_counts
 from zoo.errors import ZooError
 from zoo.hub import find
+from zoo.json_values import not_plain, shortened
 from zoo.paths import checkpoint_names
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""The newest format; a config without what is new in it is written as 1, which former versions read, too."""
 WEIGHTS_FILE, CONFIG_FILE, README_FILE, SAMPLES_FILE = (
     "model.safetensors",
     "config.json",
@@ -29,7 +29,6 @@ WEIGHTS_FILE, CONFIG_FILE, README_FILE, SAMPLES_FILE = (
 SAMPLE_FILES = (SAMPLES_FILE, "samples.txt", "samples.mid", "samples.svg", "samples.gif")
 STATISTICS_FOLDER = "statistics"
 MAX_CONFIG_BYTES = 1 << 20
-MAX_DEPTH = 16
 MAX_DIGITS = 400  # a float has at most 309 before the point
 
 EMPTY: Mapping[str, Any] = MappingProxyType({})
@@ -47,6 +46,8 @@ class Card:
         sha256: Digest of ``model.safetensors``. It detects damage; it is not a signature.
         data_spec: Spec of the training data (``datamodules.DataSpec``), or ``None``.
         averaged: Whether the file also holds averaged weights, which are then the default.
+        averaged_only: Networks of which the file holds the averaged weights alone, not those of the last step.
+        large: Whether a wheel leaves out the weights, which are then found in a checkout.
         networks: Number of parameters of each network.
         metrics: Metrics; each name contains its protocol, as in ``fid-fashion_mnist-10k``.
         recipe: Name of the recipe that trained it, or ``None``.
@@ -69,6 +70,8 @@ class Card:
     sha256: str
     data_spec: Mapping[str, Any] | None = None
     averaged: bool = False
+    averaged_only: tuple[str, ...] = ()
+    large: bool = False
     networks: Mapping[str, int] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
     recipe: str | None = None
@@ -97,13 +100,15 @@ class Card:
         # Configs without the record stay as they are; former versions do not read it.
         record = {} if self.datamodule is None else {"datamodule": dict(self.datamodule)}
         return record | {
-            "format_version": FORMAT_VERSION,
+            "format_version": 2 if self.averaged_only else 1,
             "name": self.name,
             "method": self.method,
             "hyperparameters": dict(self.hyperparameters),
             "data_spec": None if self.data_spec is None else dict(self.data_spec),
             "sha256": self.sha256,
             "averaged": self.averaged,
+            **({"averaged_only": list(self.averaged_only)} if self.averaged_only else {}),
+            **({"large": True} if self.large else {}),
             "networks": dict(self.networks),
             "metrics": dict(self.metrics),
             "recipe": self.recipe,
@@ -194,27 +199,22 @@ def read_card(folder: Path, name: str | None = None) -> Card:
         raise ZooError(f"{path} must hold a JSON object, not a {type(values).__name__}.")
     if reason := not_plain(values):
         raise ZooError(f"{path}: {reason}")
-    version = values.get("format_version")
-    if version != FORMAT_VERSION or isinstance(version, bool):
-        raise ZooError(
-            f"{path} has format_version {version!r}; this version of generative-zoo reads {FORMAT_VERSION}. "
-            "A newer checkpoint needs a newer generative-zoo."
-        )
+    _check_format(path, values)
 
     def get(key: str, kind: type | tuple[type, ...], default: Any = None) -> Any:
         value = values.get(key, default)
         if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-            raise ZooError(f"{path}: {key!r} is {_shortened(value)}, which is missing or of the wrong type.")
+            raise ZooError(f"{path}: {key!r} is {shortened(value)}, which is missing or of the wrong type.")
         return value
 
     def get_numbers(key: str, row: Any) -> Mapping[str, Any]:
         if not isinstance(row, dict) or not all(type(number) in (int, float) for number in row.values()):
-            raise ZooError(f"{path}: {key!r} must map names to numbers, not be {_shortened(row)}.")
+            raise ZooError(f"{path}: {key!r} must map names to numbers, not be {shortened(row)}.")
         return MappingProxyType(row)
 
     sha256 = get("sha256", str)
     if not _is_digest(sha256):
-        raise ZooError(f"{path}: 'sha256' must be 64 hexadecimal digits, not {_shortened(sha256)}.")
+        raise ZooError(f"{path}: 'sha256' must be 64 hexadecimal digits, not {shortened(sha256)}.")
     spec = values.get("data_spec")
     if spec is not None and not isinstance(get("data_spec", dict).get("name"), str):
         raise ZooError(f"{path}: 'data_spec' lacks the name of the data set.")
@@ -232,6 +232,8 @@ def read_card(folder: Path, name: str | None = None) -> Card:
         sha256=sha256,
         data_spec=None if spec is None else MappingProxyType(spec),
         averaged=get("averaged", bool, False),
+        averaged_only=_averaged_only(path, values),
+        large=get("large", bool, False),
         networks=get_numbers("networks", values.get("networks", {})),
         metrics=get_numbers("metrics", values.get("metrics", {})),
         recipe=None if values.get("recipe") is None else get("recipe", str),
@@ -249,6 +251,38 @@ def read_card(folder: Path, name: str | None = None) -> Card:
     return found
 
 
+def _check_format(path: Path, values: Mapping[str, Any]) -> None:
+    """Raises ``ZooError``, with the version that wrote it, if a config is of a format that is not known here."""
+    version = values.get("format_version")
+    if type(version) is int and 1 <= version <= FORMAT_VERSION:
+        return
+    versions = values.get("versions")
+    writer = versions.get("generative-zoo") if isinstance(versions, dict) else None
+    named = isinstance(writer, str) and writer != "unknown"
+    newer = f"generative-zoo {shortened(writer)}, which wrote it, or newer" if named else "a newer generative-zoo"
+    raise ZooError(
+        f"{path} has format_version {shortened(version)}; this version of generative-zoo reads 1 to {FORMAT_VERSION}. "
+        f"A newer checkpoint needs {newer}."
+    )
+
+
+def _averaged_only(path: Path, values: Mapping[str, Any]) -> tuple[str, ...]:
+    """Returns the networks that are stored as their average alone.
+
+    Raises:
+        ZooError: If they are not a list of names, or contradict the rest of the config.
+    """
+    found = values.get("averaged_only", [])
+    if not isinstance(found, list) or not all(isinstance(name, str) for name in found) or len({*found}) < len(found):
+        raise ZooError(f"{path}: 'averaged_only' must be a list of names, each once, not be {shortened(found)}.")
+    if found and (values["format_version"] < 2 or values.get("averaged") is not True):
+        raise ZooError(
+            f"{path}: 'averaged_only' is {shortened(found)}, which needs format_version 2 and averaged true; they are "
+            f"{values['format_version']} and {shortened(values.get('averaged'))}."
+        )
+    return tuple(found)
+
+
 def _data_record(path: Path, record: Any) -> Mapping[str, Any] | None:
     """Returns the record of the datamodule if it is one: it may be a stranger's, and is only built by ``data_record``.
 
@@ -259,9 +293,9 @@ def _data_record(path: Path, record: Any) -> Mapping[str, Any] | None:
         return None
     forms = {"class": str, "arguments": dict, "digest": str | None}
     if not isinstance(record, dict) or not all(isinstance(record.get(key), form) for key, form in forms.items()):
-        raise ZooError(f"{path}: 'datamodule' must have a class, arguments and a digest, not be {_shortened(record)}.")
+        raise ZooError(f"{path}: 'datamodule' must have a class, arguments and a digest, not be {shortened(record)}.")
     if (digest := record.get("digest")) is not None and not _is_digest(digest):
-        raise ZooError(f"{path}: 'datamodule.digest' must be 64 hexadecimal digits, not {_shortened(digest)}.")
+        raise ZooError(f"{path}: 'datamodule.digest' must be 64 hexadecimal digits, not {shortened(digest)}.")
     return MappingProxyType(record)
 
 
@@ -294,32 +328,6 @@ def check_inside(folder: Path, path: Path) -> None:
         raise ZooError(f"{path} is a link that leads out of the checkpoint's folder.")
 
 
-def not_plain(value: Any, where: str = "", depth: int = 0) -> str | None:
-    """Returns why a value is not a plain JSON value, or ``None`` if it is one (tuples count as lists)."""
-    shown = where if len(where) <= 80 else where[:77] + "..."
-    if depth > MAX_DEPTH:
-        return f"{shown} is nested deeper than {MAX_DEPTH} levels."
-    if value is None or type(value) is bool:
-        return None
-    if type(value) is str:
-        return f"{shown} holds half of a surrogate pair, which is not text." if _is_broken(value) else None
-    if type(value) is float:
-        return None if math.isfinite(value) else f"{shown} is {value}, which is not a JSON number or is too large."
-    if type(value) is int:
-        return f"{shown} is too large a number." if abs(value) > sys.float_info.max else None
-    if isinstance(value, Mapping):
-        if bad := [key for key in value if type(key) is not str]:
-            return f"{shown} has the key {bad[0]!r}, which is not a string."
-        if bad := [key for key in value if _is_broken(key)]:
-            return f"{shown or 'It'} has the key {_shortened(bad[0])}, half of a surrogate pair, which is not text."
-        children = [(f"{where}.{key}" if where else key, child) for key, child in value.items()]
-    elif type(value) in (list, tuple):
-        children = [(f"{where}[{index}]", child) for index, child in enumerate(value)]
-    else:
-        return f"{shown} is a {type(value).__name__}, which is not a JSON value."
-    return next((reason for key, child in children if (reason := not_plain(child, key, depth + 1))), None)
-
-
 def _refuse_constant(constant: str) -> None:
     raise ValueError(f"{constant} is not a JSON number")
 
@@ -327,12 +335,3 @@ def _refuse_constant(constant: str) -> None:
 def _whole_number(digits: str) -> int | float:
     # The float of a number of so many digits is infinite, which is refused by its name.
     return int(digits) if len(digits) < MAX_DIGITS else float(digits)
-
-
-def _is_broken(text: str) -> bool:
-    return not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text)
-
-
-def _shortened(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."

@@ -31,7 +31,7 @@ from zoo.train_options import check_options
 
 WITHOUT_EFFECT = re.compile(
     r"trainer\.(accelerator|devices|strategy|num_nodes|enable_progress_bar|enable_model_summary|default_root_dir"
-    r"|logger\w*)(\..*)?|data\.data_dir|data\.init_args\.data_dir|ckpt_path|extractor|save[-_]to"
+    r"|logger\w*)(\..*)?|data\.data_dir|data\.init_args\.data_dir|ckpt_path|extractor|save[-_]to|averaged_only|large"
 )  # arguments that do not influence the result of a run
 TRACKING = "lightning_modules.runtime.tracking.Tracking"
 LIGHTNINGS_OWN = ("last", "best", "hpc")  # values of --ckpt_path that are no files
@@ -81,7 +81,7 @@ class ZooCLI(LightningCLI):
             )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Adds ``--ckpt_path`` and ``--extractor``, gives runs their own folders and writes checkpoints atomically."""
+        """Adds the arguments of no class, gives runs their own folders and writes checkpoints atomically."""
         # Python mixes up Union[int, float] and Union[float, int], and with the latter 1 is read as 1.0, all batches.
         for action in parser._actions:
             if action.dest.removeprefix("trainer.") in BATCH_LIMITS:
@@ -91,6 +91,15 @@ class ZooCLI(LightningCLI):
             type=str | None,
             default=None,
             help="Checkpoint of the classifier with which `python -m zoo evaluate` computes FID and Inception Score.",
+        )
+        parser.add_argument(
+            "--averaged_only",
+            type=bool,
+            default=False,
+            help="Saves only the averaged weights of networks that have an average; the checkpoint is smaller.",
+        )
+        parser.add_argument(
+            "--large", type=bool, default=False, help="Marks the checkpoint as one that wheels of the zoo leave out."
         )
         parser.add_argument("--ckpt_path", type=str | None, default=None, help="Checkpoint (.ckpt) to resume from.")
         parser.set_defaults(
@@ -244,6 +253,8 @@ def train(
         metrics=held_out_measures(cli.trainer) or record.last_metrics(),
         training=record.cost(cli.model, cli.trainer.global_step),
         curve=record.curve(),
+        averaged_only=cli.config["averaged_only"],
+        large=cli.config["large"],
         trainer=cli.trainer,
     )
 

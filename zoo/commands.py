@@ -141,8 +141,10 @@ def export(arguments: Namespace) -> None:
         name=arguments.name,
         method=arguments.method,
         recipe=arguments.recipe,
+        averaged_only=arguments.averaged_only,
     )
-    print(f"Saved {saved.path} ({saved.method}{', with averaged weights' if saved.averaged else ''})")
+    only = f" alone of {', '.join(saved.averaged_only)}" if saved.averaged_only else ""
+    print(f"Saved {saved.path} ({saved.method}{f', with averaged weights{only}' if saved.averaged else ''})")
 
 
 def fine_tune(arguments: Namespace) -> int:

@@ -25,8 +25,9 @@ from datamodules.spec import BYTES, DataSpec
 from lightning_modules.metrics.reference_statistics import statistics_cache
 from lightning_modules.runtime.resuming import CLI_KEYS
 from zoo.bounds import check_bounds
-from zoo.cards import Card, not_plain
+from zoo.cards import Card
 from zoo.errors import ZooError
+from zoo.json_values import not_plain
 
 SEARCHED = "data_dir"
 """The argument of public data that says where to look first."""

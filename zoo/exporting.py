@@ -12,9 +12,10 @@ from lightning_modules.runtime.checkpoint_io import DamagedCheckpoint, UnusableC
 from lightning_modules.runtime.loaded import AVERAGES_KEY
 from lightning_modules.runtime.resuming import CLI_KEYS, METHOD
 from lightning_modules.runtime.run_folder import CHECKPOINTS
-from zoo.cards import CONFIG_FILE, Card, not_plain
+from zoo.cards import CONFIG_FILE, Card
 from zoo.data_record import plain_arguments
 from zoo.errors import ZooError
+from zoo.json_values import not_plain
 from zoo.loading import build, compare_layouts, layout, set_data_spec
 from zoo.paths import listed
 from zoo.record import TrainingRecord
@@ -22,7 +23,13 @@ from zoo.saving import save_state
 
 
 def export(
-    ckpt: Path, folder: Path, *, name: str | None = None, method: str | None = None, recipe: str | None = None
+    ckpt: Path,
+    folder: Path,
+    *,
+    name: str | None = None,
+    method: str | None = None,
+    recipe: str | None = None,
+    averaged_only: bool = False,
 ) -> Card:
     """Writes the contents of a ``.ckpt`` as a checkpoint of the zoo: weights, averages, hyperparameters, data spec.
 
@@ -32,6 +39,7 @@ def export(
         name: Name in the card; the folder's by default.
         method: Class of the module; files of this library contain it.
         recipe: Name of the recipe that trained it.
+        averaged_only: As in ``zoo.save``.
 
     Raises:
         ZooError: If the file is missing, damaged or holds code, or its method is not known.
@@ -65,6 +73,7 @@ def export(
         metrics=record.last_metrics(),
         training=record.cost(module, batches or 0) if record.examples else None,
         curve=record.curve(),
+        averaged_only=averaged_only,
     )
 
 

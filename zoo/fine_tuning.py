@@ -42,10 +42,11 @@ def fine_tune(
 ) -> Card | None:
     """Continues the training of a checkpoint of images on a folder of images, and saves the result in ``out``.
 
-    Training starts from the weights of the last step, with new optimizers, because checkpoints of the zoo do not hold
-    their states, and with a new average. Losses, grids of samples, and checkpoints from which this fine-tuning can be
-    resumed, are written to the folder ``<out>-run``. A class-conditional model gets the classes of the folder, with new
-    embeddings for those that it was not trained on.
+    Training starts from the weights of the last step, or from the average of networks of which the checkpoint holds
+    nothing else, with new optimizers, because checkpoints of the zoo do not hold their states, and with a new average.
+    Losses, grids of samples, and checkpoints from which this fine-tuning can be resumed, are written to the folder
+    ``<out>-run``. A class-conditional model gets the classes of the folder, with new embeddings for those that it was
+    not trained on.
 
     Args:
         card: The checkpoint to start from.
@@ -72,12 +73,13 @@ def fine_tune(
     run_dir = out.with_name(f"{out.name}-run")
     ckpt_path = checkpoint_to_resume(run_dir) if resume else None
     module = with_schedule(_model_of_images(card), steps)
-    start = f"the weights of {printable(card.name)} with new optimizers: checkpoints of the zoo do not hold their state"
+    weights = f"averaged weights ({', '.join(card.averaged_only)})" if card.averaged_only else "weights"
+    start = f"the {weights} of {card.name} with new optimizers: checkpoints of the zoo do not hold their state"
     seed_everything(seed, verbose=False)
     datamodule = folder_for(module.data_spec, data_dir, batch_size=batch_size, seed=seed, hold_out=hold_out)
     task = {"checkpoint": card.sha256, "images": datamodule.digest(), "hold_out": hold_out, "seed": seed}
     announce_replacement(out)
-    print(f"Resuming from {ckpt_path}." if resume else f"Starting from {start}.")
+    print(f"Resuming from {ckpt_path}." if resume else f"Starting from {printable(start)}.")
     if module.num_classes is not None:
         module, said = with_classes(module, datamodule.spec)
         print(said)
@@ -186,7 +188,7 @@ def _use_of(datamodule: ImageFolder) -> str:
 
 
 def _model_of_images(card: Card) -> GenerativeModule:
-    module = load_folder(card.path, card.name, weights="raw")
+    module = load_folder(card.path, card.name, weights="ema" if card.averaged_only else "raw")
     if not isinstance(module, GenerativeModule) or not module.has_data_spec or module.data_spec.kind != "image":
         raise ZooError(f"{card.name} does not sample images, so it cannot be fine-tuned on a folder of images.")
     channels, height, width = module.data_spec.shape

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from fnmatch import fnmatch
 from typing import Any
 
-from zoo.cards import card, names
+from zoo.cards import Card, card, names
 from zoo.errors import ZooError
 from zoo.escaping import printable
 from zoo.paths import checkpoint_names, command, did_you_mean, recipe_names, recipe_path
@@ -43,7 +43,7 @@ def show(arguments: Namespace) -> None:
         ("method", shown.method),
         ("data", shown.data or "not recorded"),
         ("parameters", f"{shown.parameters:,} " + _pairs({key: f"{n:,}" for key, n in shown.networks.items()})),
-        ("weights", "last step, average (default)" if shown.averaged else "last step"),
+        ("weights", _weights(shown)),
         ("recipe", "none" if shown.recipe is None else shlex.join([shown.recipe, *shown.overrides])),
         ("batches", "not recorded" if shown.batches is None else f"{shown.batches:,}{planned}"),
         ("minutes", f"{_minutes(shown.training) or 'not recorded'} of training"),
@@ -56,6 +56,12 @@ def show(arguments: Namespace) -> None:
     print(columns(rows))
     if shown.notes:
         print(f"\n{terminal(shown.notes, keep=chr(10))}")
+
+
+def _weights(shown: Card) -> str:
+    if shown.averaged_only:
+        return f"average; last step of all networks but {', '.join(shown.averaged_only)}"
+    return "last step, average (default)" if shown.averaged else "last step"
 
 
 def _listed(name: str) -> tuple[str, ...]:

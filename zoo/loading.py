@@ -62,21 +62,23 @@ def load(
 ) -> ZooModule:
     """Returns a pretrained module in eval mode, after checking the file against its digest.
 
-    All networks are in the file, so training can continue from it (with ``weights="raw"``), with new optimizers. The
-    global random state does not change.
+    All networks are in the file, so training can continue from it, with new optimizers: from the last step with
+    ``weights="raw"``, or from the average where the file holds nothing else. The global random state does not change.
 
     Args:
         name: A name of the zoo (``zoo.names()``), the path of a folder, or a Hugging Face Hub id
             (``"owner/repo"``, ``"hf://owner/repo@revision"``).
         method: Class that the checkpoint must have, such as ``TeacherForcing``; it is also the static type of the
             result. Without it, any class is accepted, and the static type is ``GenerativeModule``.
-        weights: ``"ema"`` for the averaged weights if the file has them, ``"raw"`` for those of the last step.
+        weights: ``"ema"`` for the averaged weights if the file has them, ``"raw"`` for those of the last step, which
+            a checkpoint does not have of the networks in its ``averaged_only``.
         device: Device of the module, such as ``"cuda"``.
 
     Raises:
         UnknownNameError: If there is no such checkpoint (a ``ZooError`` and a ``KeyError``).
-        ZooError: If the checkpoint is damaged, of an unknown method or format, of another class than ``method``, or
-            does not fit its own config; or if an argument is of another type.
+        ZooError: If the checkpoint is damaged, of an unknown method or format, of another class than ``method``, does
+            not fit its own config, or does not hold the weights that are asked for; or if an argument is of another
+            type.
     """
     check_arguments(load, name=name, method=method, weights=weights, device=device)
     _check_device(device)
@@ -100,16 +102,30 @@ def load_folder(
     if weights not in ("ema", "raw"):
         raise ZooError(f"weights={weights!r} is not one of 'ema', 'raw'.")
     card = read_card(folder, name)
+    if weights == "raw" and card.averaged_only:
+        raise ZooError(
+            f"{card.name} holds only averaged weights of {_few(list(card.averaged_only))}, not those of the last step: "
+            "load it with weights='ema'."
+        )
+    if card.large and not (folder / WEIGHTS_FILE).exists():
+        raise ZooError(
+            f"{card.name} is too large for the wheel, which lacks its {WEIGHTS_FILE}. It is in a checkout of "
+            f"generative-zoo: load the folder checkpoints/{folder.name} there by its path"
+            + (f", or train it with: python -m zoo train {card.recipe}" if card.recipe is not None else ".")
+        )
     path = checked_file(folder, WEIGHTS_FILE)
     _check_digest(path, card.sha256)
     with _opened(path) as file:
         found = _layout_of_file(path, file)
         own = {key: value for key, value in found.items() if not key.startswith(AVERAGED)}
         averaged = {key.removeprefix(AVERAGED): value for key, value in found.items() if key.startswith(AVERAGED)}
-        expected = layout(build(card.method, card.hyperparameters, device="meta", max_tensors=len(own)))
-        compare_layouts(path, expected, own)
-        compare_layouts(path, {key: expected[key] for key in averaged if key in expected}, averaged, prefix=AVERAGED)
-        chosen = {key: AVERAGED + key if weights == "ema" and key in averaged else key for key in own}
+        expected = layout(build(card.method, card.hyperparameters, device="meta", max_tensors=len(own | averaged)))
+        only = _averaged_only(path, card, expected, own)
+        compare_layouts(path, {key: expected[key] for key in expected if key not in only}, own)
+        compare_layouts(
+            path, {key: expected[key] for key in expected if key in averaged or key in only}, averaged, prefix=AVERAGED
+        )
+        chosen = {key: AVERAGED + key if weights == "ema" and key in averaged else key for key in expected}
         module = build(card.method, card.hyperparameters)
         module.load_state_dict({key: file.get_tensor(source) for key, source in chosen.items()}, strict=True)
     _say_what_is_not_finite(path, module)
@@ -241,6 +257,31 @@ def compare_layouts(path: Path, expected: Layout, found: Layout, prefix: str = "
                 f"{path}: tensor {prefix + key!r} is {list(found[key][0])} {found[key][1]}, but the method with these "
                 f"hyperparameters has {list(shape)} {dtype}."
             )
+
+
+def network_of(key: str) -> str | None:
+    """Returns the network that a tensor of a module's state is of, or ``None`` for the module's own."""
+    return key.partition(".")[0] if "." in key else None
+
+
+def _averaged_only(path: Path, card: Card, expected: Layout, own: Layout) -> set[str]:
+    """Returns the tensors that a file holds as their average alone.
+
+    Raises:
+        ZooError: If its config names networks that the method does not have, or that the file has more of.
+    """
+    networks = {network_of(key) for key in expected} - {None}
+    if strange := [name for name in card.averaged_only if name not in networks]:
+        raise ZooError(
+            f"{path}: 'averaged_only' in its config names {strange[0]!r}, which is no network of {card.method}; those "
+            f"are {', '.join(sorted(filter(None, networks)))}."
+        )
+    if twice := [key for key in own if network_of(key) in card.averaged_only]:
+        raise ZooError(
+            f"{path} has {_few(twice)}, weights of the last step of a network of which its config says that it holds "
+            f"the average alone (averaged_only: {_few(list(card.averaged_only))})."
+        )
+    return {key for key in expected if network_of(key) in card.averaged_only}
 
 
 def _say_what_is_not_finite(path: Path, module: ZooModule) -> None:

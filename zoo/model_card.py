@@ -11,7 +11,7 @@ import yaml
 
 from datamodules.spec import BYTES, DataSpec
 from lightning_modules.rendering.renderers import SEQUENCES, renderer_for
-from zoo.cards import SAMPLES_FILE, Card
+from zoo.cards import SAMPLES_FILE, WEIGHTS_FILE, Card
 from zoo.escaping import code_span, markdown, paragraphs, printable
 from zoo.paths import checkpoints_dir, command
 
@@ -141,7 +141,8 @@ def _use(card: Card) -> str:
             f"continued = module.continue_sequence(samples[:, :{given}], {length - given})\n"
         )
         options = f"--prime {given}"
-    raw = 'module = zoo.load("NAME", weights="raw")  # the last step instead of the average\n' if card.averaged else ""
+    raw = 'module = zoo.load("NAME", weights="raw")  # the last step instead of the average\n'
+    raw = raw if card.averaged and not card.averaged_only else ""
     name, loader = _reference(card), "load_classifier" if card.method == "Classifier" else "load"
     code = f'{imports}\nmodule = zoo.{loader}("NAME")\n{sampling}{raw}'.replace("NAME", name).strip("\n")
     blocks = [_fenced("python", code)]
@@ -160,6 +161,13 @@ def _weights(card: Card) -> str:
     return f"those after batch {card.batches:,} of {card.planned_batches:,} planned"
 
 
+def _averages(card: Card) -> str:
+    only = ", ".join(map(markdown, card.averaged_only))
+    average = f"; of {only} their average alone" if only else ", and their average (loaded by default)"
+    wheel = f". A wheel of the zoo lacks `{WEIGHTS_FILE}`, a checkout has it" if card.large else ""
+    return (average if card.averaged else "") + wheel
+
+
 def _training(card: Card) -> str:
     lines = [f"- Data: {markdown(card.data or 'not recorded')}{_shape(card)}"]
     if card.datamodule is not None:
@@ -176,7 +184,7 @@ def _training(card: Card) -> str:
     lines.append("- Hyperparameters: " + code_span(json.dumps(dict(card.hyperparameters))))
     networks = ", ".join(f"{markdown(name)} {count:,}" for name, count in card.networks.items())
     lines.append(f"- Parameters: {card.parameters:,} ({networks})")
-    lines.append(f"- Weights: {_weights(card)}" + (", and their average (loaded by default)" if card.averaged else ""))
+    lines.append(f"- Weights: {_weights(card)}" + _averages(card))
     lines.append("- Versions: " + ", ".join(markdown(f"{name} {version}") for name, version in card.versions.items()))
     return "\n".join(lines)
 

@@ -22,11 +22,12 @@ from lightning_modules.rendering.renderers import BETWEEN_TEXTS, renderer_of
 from lightning_modules.runtime.flags import planned_batches
 from lightning_modules.runtime.resuming import CLI_KEYS
 from zoo.bounds import check_arguments, check_counts
-from zoo.cards import CONFIG_FILE, README_FILE, SAMPLE_FILES, WEIGHTS_FILE, Card, checked_file, not_plain, read_card
+from zoo.cards import CONFIG_FILE, README_FILE, SAMPLE_FILES, WEIGHTS_FILE, Card, checked_file, read_card
 from zoo.checkpoint_folder import replacing
 from zoo.data_record import record_of
 from zoo.errors import ZooError
-from zoo.loading import AVERAGED, build, file_digest, layout, load_folder
+from zoo.json_values import not_plain
+from zoo.loading import AVERAGED, build, file_digest, layout, load_folder, network_of
 from zoo.model_card import readme
 from zoo.record import library_versions
 
@@ -45,6 +46,8 @@ def save(
     notes: str | None = None,
     curve: Sequence[Mapping[str, float]] = (),
     samples: bool = True,
+    averaged_only: bool = False,
+    large: bool = False,
     trainer: Trainer | None = None,
 ) -> Card:
     """Writes a module as a checkpoint that ``zoo.load`` reads, and returns its card.
@@ -64,6 +67,10 @@ def save(
         curve: Rows of the training curve for the model card, such as ``{"batches": 1000, "fid": 40.1}``.
         samples: Whether to write ``samples.png`` and, for sequences, a file in a format for their kind; skipped for a
             module that cannot sample, and for sequences whose data are not recorded.
+        averaged_only: Whether to leave out the weights of the last step of every network that has averaged ones, which
+            samples do not use. The file of a GAN is about half as large then; ``zoo.load(..., weights="raw")`` is an
+            error, and fine-tuning starts from the average.
+        large: Whether wheels of the zoo leave out the weights.
         trainer: The trainer whose EMA callback is used; the module's own by default.
 
     Raises:
@@ -93,6 +100,8 @@ def save(
         notes=notes,
         curve=curve,
         samples=samples,
+        averaged_only=averaged_only,
+        large=large,
     )
 
 
@@ -112,6 +121,8 @@ def save_state(
     notes: str | None = None,
     curve: Sequence[Mapping[str, float]] = (),
     samples: bool = True,
+    averaged_only: bool = False,
+    large: bool = False,
     datamodule: Mapping[str, Any] | None = None,
 ) -> Card:
     """Saves a checkpoint as ``save`` does, with the averaged weights and the record of the data as arguments."""
@@ -123,6 +134,8 @@ def save_state(
     if strange := sorted(set(averaged) - set(state)):
         raise ZooError(f"The averaged weights have {strange[0]!r}, which {method} does not have.")
     averaged = _in_types_of(expected, plain_state(averaged))
+    only = _wholly_averaged(state, averaged) if averaged_only else ()
+    state = {key: value for key, value in state.items() if network_of(key) not in only}
     state |= {AVERAGED + key: value for key, value in averaged.items()}
     _check_finite(state)
     card = Card(
@@ -133,6 +146,8 @@ def save_state(
         sha256="",
         data_spec=module.data_spec.to_json() if module.has_data_spec else None,
         averaged=bool(averaged),
+        averaged_only=only,
+        large=large,
         networks=parameter_counts(module),
         metrics=_as_numbers(metrics or {}),
         recipe=recipe,
@@ -238,6 +253,13 @@ def _averaged_state(module: LightningModule, trainer: Trainer | None) -> dict[st
     callbacks = [] if trainer is None else trainer.callbacks  # type: ignore[attr-defined]
     average = next((callback for callback in callbacks if isinstance(callback, EMA)), None)
     return average.averaged_state_dict(module) if average is not None and average.is_started else {}
+
+
+def _wholly_averaged(state: Mapping[str, Tensor], averaged: Mapping[str, Tensor]) -> tuple[str, ...]:
+    """Returns the networks all of whose tensors have an average."""
+    networks = {network: None for key in averaged if (network := network_of(key)) is not None}
+    without = {network_of(key) for key in state if key not in averaged}
+    return tuple(network for network in networks if network not in without)
 
 
 def _in_types_of(expected: Mapping[str, tuple[Any, torch.dtype]], state: Mapping[str, Tensor]) -> dict[str, Tensor]:

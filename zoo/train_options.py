@@ -34,6 +34,8 @@ OTHERS = {
     "seed_everything": "Seed of all random numbers.",
     "ckpt_path": "Checkpoint (.ckpt) to resume from, runs/NAME/checkpoints/last.ckpt.",
     "extractor": "Checkpoint of the classifier with which `python -m zoo evaluate` measures samples of images.",
+    "averaged_only": "Save only the averaged weights of networks that have an average: a smaller checkpoint.",
+    "large": "Mark the checkpoint as one whose weights wheels of the zoo leave out.",
     "config": "A further YAML file, whose values replace those of the recipe.",
     "print_config": "Print the whole configuration and stop.",
     "help": "Show the arguments and stop.",

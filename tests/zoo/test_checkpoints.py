@@ -49,8 +49,8 @@ def names_of(card: Card, num_samples: int) -> tuple[str, str]:
 def test_the_zoo_is_not_empty_and_stays_small() -> None:
     assert NAMES
     sizes = {name: sum(p.stat().st_size for p in zoo.card(name).path.rglob("*") if p.is_file()) for name in NAMES}
-    assert max(sizes.values()) < 12 * MEGABYTE, sizes
-    assert sum(sizes.values()) < 90 * MEGABYTE
+    assert max(sizes.values()) < 20 * MEGABYTE, sizes
+    assert sum(sizes.values()) < 200 * MEGABYTE
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -72,11 +72,11 @@ def test_it_loads_and_samples_reproducibly(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_its_card_agrees_with_the_file_and_the_recipe(name: str) -> None:
     card = zoo.card(name)
-    module = zoo.load(name, weights="raw")
+    module = zoo.load(name)
     networks = {key: sum(p.numel() for p in child.parameters()) for key, child in module.named_children()}
     own = sum(p.numel() for p in module.parameters(recurse=False))
     assert dict(card.networks) == {key: count for key, count in (networks | {"module": own}).items() if count}
-    assert all(count < 1_100_000 for count in card.networks.values())
+    assert card.parameters <= 5_000_000
     assert card.recipe == name
     assert card.metrics
     assert card.curve

@@ -1,0 +1,44 @@
+"""Plain JSON values: what a config may hold, and how one is quoted in a message."""
+
+import math
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+MAX_DEPTH = 16
+
+
+def not_plain(value: Any, where: str = "", depth: int = 0) -> str | None:
+    """Returns why a value is not a plain JSON value, or ``None`` if it is one (tuples count as lists)."""
+    shown = where if len(where) <= 80 else where[:77] + "..."
+    if depth > MAX_DEPTH:
+        return f"{shown} is nested deeper than {MAX_DEPTH} levels."
+    if value is None or type(value) is bool:
+        return None
+    if type(value) is str:
+        return f"{shown} holds half of a surrogate pair, which is not text." if _is_broken(value) else None
+    if type(value) is float:
+        return None if math.isfinite(value) else f"{shown} is {value}, which is not a JSON number or is too large."
+    if type(value) is int:
+        return f"{shown} is too large a number." if abs(value) > sys.float_info.max else None
+    if isinstance(value, Mapping):
+        if bad := [key for key in value if type(key) is not str]:
+            return f"{shown} has the key {bad[0]!r}, which is not a string."
+        if bad := [key for key in value if _is_broken(key)]:
+            return f"{shown or 'It'} has the key {shortened(bad[0])}, half of a surrogate pair, which is not text."
+        children = [(f"{where}.{key}" if where else key, child) for key, child in value.items()]
+    elif type(value) in (list, tuple):
+        children = [(f"{where}[{index}]", child) for index, child in enumerate(value)]
+    else:
+        return f"{shown} is a {type(value).__name__}, which is not a JSON value."
+    return next((reason for key, child in children if (reason := not_plain(child, key, depth + 1))), None)
+
+
+def shortened(value: Any) -> str:
+    """Returns the repr of a value, at most 80 characters of it."""
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _is_broken(text: str) -> bool:
+    return not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text)
