@@ -20,9 +20,7 @@ class ShardedLoader:
         given = rank is not None or world_size is not None
         self._place = (rank or 0, 1 if world_size is None else world_size) if given else None
         if not 0 <= self.rank < self.world_size:
-            raise ValueError(
-                f"rank={self.rank} must lie in 0..{self.world_size - 1} for world_size={self.world_size}."
-            )
+            raise ValueError(f"rank={self.rank} must lie in 0..{self.world_size - 1} for world_size={self.world_size}.")
 
     @property
     def rank(self) -> int:

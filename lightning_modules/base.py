@@ -51,7 +51,6 @@ class ZooModule(CheckedModule, ABC):
         clip_norm: As in ``runtime.optimization``.
     """
 
-
     def __init__(
         self, num_classes: int | None = None, lr_schedule: Schedule | None = None, clip_norm: float | None = None
     ) -> None:

@@ -174,9 +174,7 @@ def read_card(folder: Path, name: str | None = None) -> Card:
     """
     path = checked_file(folder, CONFIG_FILE, MAX_CONFIG_BYTES)
     try:
-        values = json.loads(
-            path.read_bytes().decode("utf-8"), parse_constant=_refuse_constant, parse_int=_whole_number
-        )
+        values = json.loads(path.read_bytes().decode("utf-8"), parse_constant=_refuse_constant, parse_int=_whole_number)
     except RecursionError:
         raise ZooError(f"{path} is nested too deeply for the config of a checkpoint.") from None
     except ValueError as error:

@@ -160,8 +160,9 @@ def _place(card: Card, kind: type[ZooDataModule], digest: Any, data_dir: str | N
     try:
         found = kind(**{str(kind.own_argument): str(path)}).digest()
     except (OSError, ValueError) as error:
-        raise ZooError(f"{card.name} was trained on {path}, which cannot be read now ({error}): give {what} with "
-                       "--data-dir.") from error
+        raise ZooError(
+            f"{card.name} was trained on {path}, which cannot be read now ({error}): give {what} with --data-dir."
+        ) from error
     if found != digest:
         raise ZooError(
             f"{card.name} was trained on {path}, which has changed since: to measure with what is there now, name it "
@@ -228,9 +229,14 @@ def _check_spec(card: Card, datamodule: Any, generated: bool) -> None:
             f"{card.name} was trained on the classes {_listed(trained.class_names)}, but the data have "
             f"{_listed(spec.class_names)}."
         )
-    numbers = math.prod(spec.shape) * sum(
-        value for key, value in datamodule.hparams.items() if key in ("size", "train_size", "val_size", "test_size")
-    ) if generated else 0
+    numbers = (
+        math.prod(spec.shape)
+        * sum(
+            value for key, value in datamodule.hparams.items() if key in ("size", "train_size", "val_size", "test_size")
+        )
+        if generated
+        else 0
+    )
     if numbers > MOST_NUMBERS:
         raise ZooError(f"{card.name}: its card has {numbers} numbers generated as data, more than {MOST_NUMBERS}.")
 

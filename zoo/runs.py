@@ -90,4 +90,3 @@ def checkpoint_to_resume(folder: Path) -> Path:
             print(f"{path} is damaged; the one before it is taken.")
     reason = "all are damaged" if files else "the run was stopped before the first was written"
     raise ZooError(f"There is no checkpoint in {folder / CHECKPOINTS} to resume from: {reason}. Train anew.")
-

@@ -231,9 +231,7 @@ def _in_types_of(expected: Mapping[str, tuple[Any, torch.dtype]], state: Mapping
     return {key: typed(key, value) for key, value in state.items()}
 
 
-def _check_rebuilds(
-    method: str, expected: Mapping[str, tuple[Any, torch.dtype]], state: Mapping[str, Tensor]
-) -> None:
+def _check_rebuilds(method: str, expected: Mapping[str, tuple[Any, torch.dtype]], state: Mapping[str, Tensor]) -> None:
     own = {key: (tuple(value.shape), value.dtype) for key, value in state.items()}
     wrong = sorted(key for key in set(own) | set(expected) if own.get(key) != expected.get(key))
     if wrong:

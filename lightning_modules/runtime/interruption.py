@@ -98,9 +98,7 @@ class SaveOnInterrupt(Checkpoint):
         if self.received is not None and self.training:
             self._stop = self._saved(trainer, self.received)
 
-    def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Stops."""
         if self._stop is not None:
             raise self._stop
@@ -152,9 +150,7 @@ def _validate_again(fit_loop: dict[str, Any]) -> None:
 
 
 @contextmanager
-def interruptible(
-    trainer: Trainer, resumed_by: Callable[[], str | None] = lambda: None
-) -> Iterator[SaveOnInterrupt]:
+def interruptible(trainer: Trainer, resumed_by: Callable[[], str | None] = lambda: None) -> Iterator[SaveOnInterrupt]:
     """Handles Ctrl-C and SIGTERM in the block, which trains with a trainer.
 
     Args:
@@ -190,4 +186,3 @@ def _as_interrupted(trainer: Trainer, callback: SaveOnInterrupt) -> Iterator[Non
             raise
         default = signal.SIGTERM if isinstance(error, SIGTERMException) else signal.SIGINT
         raise Interrupted(callback.received or default) from error
-

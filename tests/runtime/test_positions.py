@@ -29,9 +29,7 @@ def test_positions_are_those_that_the_loader_says() -> None:
         assert positions.tolist() == [22, 23, 24]
 
 
-def measured(
-    loader: Any, rank: int, processes: int, replicated: bool = False
-) -> Iterator[tuple[list[int], list[int]]]:
+def measured(loader: Any, rank: int, processes: int, replicated: bool = False) -> Iterator[tuple[list[int], list[int]]]:
     """Yields the examples of each batch that are measured, and their positions."""
     seen = 0
     for number, x in enumerate(loader):

@@ -54,9 +54,7 @@ def settings(trainer: Trainer) -> list[list[dict[str, Any]]]:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_hyperparameters_of_optimizers_are_those_given_on_resume(
-    method: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_hyperparameters_of_optimizers_are_those_given_on_resume(method: str, caplog: pytest.LogCaptureFixture) -> None:
     run(*build(method, **decaying(method, 20)), BEFORE).save_checkpoint("before.ckpt")
     changes = changes_of(method)
     assert "lr" in changes

@@ -42,9 +42,7 @@ def fit(
     seed_everything(0, verbose=False)
     module, shape = build("MinimaxGAN")
     logger = Tracking("tiny", mode="disabled") if logger is None else logger
-    saving = ModelCheckpoint(
-        dirpath, every_n_train_steps=every, save_top_k=-1, filename="{step}", save_last=True
-    )
+    saving = ModelCheckpoint(dirpath, every_n_train_steps=every, save_top_k=-1, filename="{step}", save_last=True)
     trainer = trainer_of(steps, logger, callbacks=[saving, SampleGrid(num_samples=4)])
     trainer.fit(module, TinyData(shape), ckpt_path=ckpt_path)
     return module

@@ -176,9 +176,7 @@ def test_as_many_classes_of_other_names_are_other_classes() -> None:
     assert "ant, bee" in said
 
 
-def test_a_conditional_model_takes_the_classes_of_a_folder(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_conditional_model_takes_the_classes_of_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     image_folder(tmp_path / "pets")
     zoo.save(conditional("cat", "fox"), tmp_path / "start")
     card = fine_tuned("./start")

@@ -220,9 +220,7 @@ def test_importing_and_listing_import_neither_torch_nor_lightning() -> None:
         "heavy = {'torch', 'lightning', 'numpy', 'torchvision', 'huggingface_hub'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=Path(__file__).parents[2], capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 

@@ -228,9 +228,7 @@ def test_every_datamodule_is_described_without_the_place_of_its_data(
 
 
 @pytest.mark.filterwarnings("ignore:FID of")
-def test_samples_are_compared_with_few_images_of_ones_own(
-    trained: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_samples_are_compared_with_few_images_of_ones_own(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     torch.manual_seed(0)
     zoo.save(Classifier.for_data(ImageFolder("pets", image_size=8, binarize=False).spec, width=2), "classifier")
     with pytest.warns(UserWarning, match="Precision"):
