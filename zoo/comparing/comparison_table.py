@@ -24,10 +24,11 @@ def report(comparison: Comparison, results: Results) -> str:
 
 
 def markdown(block: Block, results: Results) -> str:
-    """Returns the table of a block in Markdown."""
+    """Returns the table of a block in Markdown, of the methods that have been measured; empty if there are none."""
     heading, *rows = rows_of(block, results)
+    rows = [row for row in rows if any(row[1:])]
     lines = [heading, ["---"] * len(heading), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) if rows else ""
 
 
 def rows_of(block: Block, results: Results) -> list[list[str]]:
