@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from datamodules.images.public_images import MNIST as MNIST
     from datamodules.images.public_images import SVHN as SVHN
     from datamodules.images.public_images import FashionMNIST as FashionMNIST
+    from datamodules.images.stacked import StackedFashionMNIST as StackedFashionMNIST
     from datamodules.images.synthetic import SyntheticImages as SyntheticImages
     from datamodules.points.toy import Grid as Grid
     from datamodules.points.toy import Ring as Ring
@@ -59,6 +60,7 @@ LOCATIONS = {
     "SVHN": "images.public_images",
     "CelebA": "images.celeba",
     "ImageFolder": "images.folder",
+    "StackedFashionMNIST": "images.stacked",
     "SyntheticImages": "images.synthetic",
     "Ring": "points.toy",
     "Grid": "points.toy",

@@ -22,7 +22,7 @@ from datamodules.spec import Batch
 NOISE_BLOCK = 256
 """Examples whose fixed noise is drawn together. What a seed means depends on it, so it never changes."""
 
-ORDER, FRESH_NOISE, FIXED_NOISE, SPLIT, SAMPLES = range(5)
+ORDER, FRESH_NOISE, FIXED_NOISE, SPLIT, SAMPLES, STACKS = range(6)
 """First number of every generator's key: what the random numbers are for. No two purposes share a stream."""
 
 Transform = Callable[[Tensor, Tensor | None], Tensor]

@@ -18,6 +18,7 @@ RUN = {
     "evaluate": commands.evaluate,
     "export": commands.export,
     "fine-tune": commands.fine_tune,
+    "compare": commands.compare,
 }
 DATA_HELP = "folder of the data, or file of a text (default: searched)"
 NAME_HELP = "name in the zoo, path of a checkpoint's folder, or id on the Hugging Face Hub (owner/repo)"
@@ -215,6 +216,24 @@ def build_parser() -> Parser:
     )
     tuning.add_argument("--out", metavar="FOLDER", help="folder to write (default: runs/fine-tune/<name>)")
     tuning.add_argument("--resume", action="store_true", help="continue this fine-tuning from its last checkpoint")
+
+    comparing = command("compare", "show a comparison of methods under one budget, or train what it lacks")
+    comparing.add_argument("name", help="gans (images) or modes (mode coverage)")
+    comparing.add_argument(
+        "--train", action="store_true", help="train and measure the runs that are missing; resumable"
+    )
+    comparing.add_argument(
+        "--only",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="restrict --train to these methods, blocks or BLOCK/METHOD",
+    )
+    comparing.add_argument("--jobs", type=positive, help="processes of --train (default: one per core)")
+    comparing.add_argument(
+        "--runs", metavar="FOLDER", default="runs/compare", help="folder of the runs (default: %(default)s)"
+    )
+    comparing.add_argument("--out", metavar="FILE", help="file of the results (default: that of the zoo)")
     return parser
 
 

@@ -167,6 +167,24 @@ def fine_tune(arguments: Namespace) -> int:
     )
 
 
+def compare(arguments: Namespace) -> None:
+    """Prints the tables of a comparison; with ``--train``, makes the missing runs before."""
+    given = [name for name in ("only", "jobs") if getattr(arguments, name)]
+    if given and not arguments.train:
+        raise UsageError(f"--{given[0]} has no effect without --train.")
+    from zoo.comparing.comparison_table import report
+    from zoo.comparing.registry import comparison_of
+    from zoo.comparing.results import Results, results_file
+
+    comparison = comparison_of(arguments.name)
+    results = Results(Path(arguments.out) if arguments.out else results_file(comparison.name))
+    if arguments.train:
+        from zoo.comparing.comparison_runs import train_missing
+
+        train_missing(comparison, results, Path(arguments.runs), only=arguments.only, jobs=arguments.jobs)
+    print(report(comparison, results))
+
+
 def _trained(training: Callable[[], Card | None], again: str | None = None) -> int:
     """Runs a training and says what was saved; returns the exit code. ``again`` resumes it, if it does not say how."""
     from lightning_modules.runtime.interruption import Interrupted

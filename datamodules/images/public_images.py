@@ -47,6 +47,8 @@ class PublicImages(ImageDataModule):
     dataset: ClassVar[PublicDataset]
     shape: ClassVar[tuple[int, int, int]]
     class_names: ClassVar[tuple[str, ...]]
+    stored_channels: ClassVar[int | None] = None  # of the files' images, where examples are made of several
+    unnamed_classes: ClassVar[int] = 0  # number of classes that have no names
 
     def __init__(
         self,
@@ -66,7 +68,7 @@ class PublicImages(ImageDataModule):
             name=self.name,
             kind="image",
             shape=(channels, image_size or height, image_size or width),
-            num_classes=len(self.class_names),
+            num_classes=len(self.class_names) or self.unnamed_classes,
             class_names=self.class_names,
             preprocessing=f"resized-{image_size}" if image_size not in (None, height) else "",
         )
@@ -103,8 +105,8 @@ class PublicImages(ImageDataModule):
         }
 
     def _fitted(self, images: Tensor) -> Tensor:
-        images = as_pixels(images, self.spec.shape[0], self.dataset.title)
-        return images if images.shape[1:] == self.spec.shape else resized(images, self.spec.shape[-1])
+        images = as_pixels(images, self.stored_channels or self.shape[0], self.dataset.title)
+        return images if images.shape[2:] == self.spec.shape[1:] else resized(images, self.spec.shape[-1])
 
 
 def resized(images: Tensor, size: int) -> Tensor:
@@ -137,7 +139,7 @@ class FashionMNIST(IDXImages):
 
     name = "fashion_mnist"
     dataset = public_files.FASHION_MNIST
-    class_names = (
+    class_names: ClassVar[tuple[str, ...]] = (
         "T-shirt/top",
         "Trouser",
         "Pullover",

@@ -194,6 +194,7 @@ PUBLIC_IMAGES = {
     "FashionMNIST": idx_files,
     "MNIST": idx_files,
     "KMNIST": idx_files,
+    "StackedFashionMNIST": idx_files,
     "CIFAR10": cifar_files,
     "SVHN": svhn_files,
 }

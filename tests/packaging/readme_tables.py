@@ -13,6 +13,9 @@ from pathlib import Path
 import zoo
 from lightning_modules import FAMILIES
 from zoo.cards import Card
+from zoo.comparing.comparison_table import markdown, seeds_of
+from zoo.comparing.registry import COMPARISONS
+from zoo.comparing.results import Results, results_file
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -158,9 +161,20 @@ def grids() -> str:
     return "\n".join(["<table>", *("<tr>\n" + "\n".join(row) + "\n</tr>" for row in rows), "</table>"])
 
 
+def comparisons() -> str:
+    """The tables of the comparisons, as far as they have been made."""
+    parts = []
+    for comparison in COMPARISONS.values():
+        results = Results(results_file(comparison.name))
+        tables = {block: markdown(block, results) for block in comparison.blocks}
+        parts += [f"**{comparison.title}** (`python -m zoo compare {comparison.name}`)"] if any(tables.values()) else []
+        parts += [f"{block.title}, {seeds_of(block)}:\n\n{lines}" for block, lines in tables.items() if lines]
+    return "\n\n".join(parts)
+
+
 def written(text: str) -> str:
     """Returns ``text`` with fresh content between each pair of markers."""
-    for marker, content in {"grids": grids(), "table": table()}.items():
+    for marker, content in {"grids": grids(), "table": table(), "comparisons": comparisons()}.items():
         begin, end = f"<!-- {marker} -->\n", f"<!-- end of {marker} -->"
         before, rest = text.split(begin)
         text = f"{before}{begin}{content}\n{end}{rest.split(end)[1]}"

@@ -1,0 +1,174 @@
+"""Comparisons: the budget, what is missing, resuming, and the tables."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from lightning_modules import METHODS
+from lightning_modules.base import GenerativeModule
+from zoo.__main__ import main
+from zoo.comparing import comparison_runs
+from zoo.comparing.comparison import Block, Comparison, batches_for
+from zoo.comparing.comparison_runs import NEWEST, train
+from zoo.comparing.comparison_table import markdown, report
+from zoo.comparing.registry import COMPARISONS
+from zoo.comparing.results import REAL, Key, Results, results_file
+from zoo.errors import ZooError
+
+BLOCKS = [block for comparison in COMPARISONS.values() for block in comparison.blocks]
+
+
+def tiny(updates: int = 4, entries: int = 2) -> Block:
+    """The ring with a few steps, methods and seeds."""
+    block = COMPARISONS["modes"].block("ring8")
+    return replace(block, updates=updates, entries=block.entries[-entries:], seeds=(0, 1))
+
+
+def made(block: Block, entry: str, seed: int, **values: float) -> dict[str, Any]:
+    """A result as a run would have left it."""
+    settings = {} if entry == REAL else block.build(block.entry(entry), block.datamodule())[2]
+    return {
+        "block": block.name,
+        "entry": entry,
+        "seed": seed,
+        "values": values,
+        "settings": json.loads(json.dumps(settings)),
+        "date": "2026-01-01",
+    }
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.name)
+def test_every_entry_is_built_for_the_same_number_of_generator_steps(block: Block) -> None:
+    assert len({entry.name for entry in block.entries}) == len(block.entries)
+    data = block.datamodule()
+    for entry in block.entries:
+        module, batches, settings = block.build(entry, data)
+        count = getattr(module, "generator_updates", lambda number: number)
+        assert count(batches) == block.updates
+        assert count(batches - 1) == block.updates - 1
+        assert settings["hyperparameters"].items() >= {**block.shared}.items()
+
+
+def test_every_gan_is_compared() -> None:
+    from lightning_modules import FAMILIES
+
+    methods = {method.__name__ for method in FAMILIES["adversarial"]} - {"ComposedGAN"}
+    compared = {entry.method for block in COMPARISONS["gans"].blocks for entry in block.entries}
+    assert compared == methods
+
+
+def test_batches_are_counted_by_the_schedule() -> None:
+    assert batches_for(METHODS["WGANGP"](shape=[2], architecture="mlp", critic_steps=5), 7) == 35
+    assert batches_for(object(), 7) == 7
+
+
+def test_a_run_that_was_stopped_ends_with_the_same_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(comparison_runs, "SAVE_EVERY", 3)
+    block = tiny(entries=1)
+    whole = train(block, block.entries[0].name, 1, tmp_path / "whole")
+
+    class Stopped(Exception):
+        pass
+
+    def stop(module: GenerativeModule) -> dict[str, float]:
+        raise Stopped
+
+    with pytest.raises(Stopped):
+        train(replace(block, measure=stop), block.entries[0].name, 1, tmp_path / "parts")
+    assert (tmp_path / "parts" / NEWEST).is_file()
+    resumed = train(block, block.entries[0].name, 1, tmp_path / "parts")
+    del whole["values"]["minutes"], resumed["values"]["minutes"]
+    assert resumed == whole
+    assert resumed["values"]["images"] == 256 * 4 * resumed["values"]["critic_steps"]
+
+
+def test_missing_runs_are_those_without_results_of_the_present_settings(tmp_path: Path) -> None:
+    block = tiny()
+    comparison = Comparison("small", "Small", (block,))
+    results = Results(tmp_path / "small.json")
+    first, second = (entry.name for entry in block.entries)
+    assert list(results.missing(comparison)) == [
+        Key("ring8", REAL, 0),
+        *[Key("ring8", name, seed) for seed in (0, 1) for name in (first, second)],
+    ]
+    for entry, seed in ((REAL, 0), (first, 0), (first, 1), (second, 0)):
+        results.add(made(block, entry, seed, **{"modes-2500": 8 - seed}))
+    again = Results(tmp_path / "small.json")
+    assert list(again.missing(comparison)) == [Key("ring8", second, 1)]
+    longer = Comparison("small", "Small", (replace(block, updates=5),))
+    assert len(list(again.missing(longer))) == 4
+
+
+def test_the_table_has_the_mean_and_the_range(tmp_path: Path) -> None:
+    block = tiny()
+    comparison = Comparison("small", "Small", (block,))
+    results = Results(tmp_path / "small.json")
+    first, second = (entry.name for entry in block.entries)
+    results.add(made(block, first, 0, **{"modes-2500": 8, "kl-2500": 0.5, "images": 1e6}))
+    results.add(made(block, first, 1, **{"modes-2500": 8, "kl-2500": 0.25, "images": 1e6}))
+    results.add(made(block, second, 0, **{"modes-2500": 3}))
+    text = report(comparison, results)
+    assert "0.375 (0.250 to 0.500)" in text
+    assert f"{second} (1 of 2 seeds)" in text
+    assert "2 runs are missing: python -m zoo compare small --train makes them." in text
+    assert "Measured on 2026-01-01" in text
+    assert f"| {first} | 8 |  | 0.375 (0.250 to 0.500) |  | 1e6 |  |" in markdown(block, results)
+
+
+def test_training_makes_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    block = tiny(entries=1)
+    comparison = Comparison("small", "Small", (block,))
+    monkeypatch.setattr(comparison_runs, "comparison_of", lambda name: comparison)
+    monkeypatch.setattr(comparison_runs, "ProcessPoolExecutor", InThisProcess)
+    results, said = Results(tmp_path / "small.json"), []
+    comparison_runs.train_missing(comparison, results, tmp_path / "runs", only=["elsewhere"], say=said.append)
+    assert said == ["0 runs of small to make."]
+    comparison_runs.train_missing(comparison, results, tmp_path / "runs", say=said.append)
+    assert list(results.missing(comparison)) == []
+    assert len(said) == 5
+    torch.testing.assert_close(
+        results.of(block, block.entries[0].name)[0]["values"]["modes-2500"],
+        results.runs[Key("ring8", block.entries[0].name, 0)]["values"]["modes-2500"],
+    )
+
+
+class InThisProcess:
+    """Stands for the pool of processes, whose children could not see what a test has replaced."""
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        from concurrent.futures import ThreadPoolExecutor
+
+        self.pool = ThreadPoolExecutor(1)
+
+    def __enter__(self) -> Any:
+        return self.pool
+
+    def __exit__(self, *error: object) -> None:
+        self.pool.shutdown()
+
+
+def test_damaged_results_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "small.json").write_text('{"runs": [{"block": 1}]}')
+    with pytest.raises(ZooError, match="is damaged, or no results of a comparison"):
+        Results(tmp_path / "small.json")
+
+
+@pytest.mark.parametrize("name", COMPARISONS)
+def test_the_command_prints_the_results_that_come_with_the_zoo(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", name]) == 0
+    printed = capsys.readouterr().out
+    assert COMPARISONS[name].title in printed
+    assert "real data" in printed
+    assert results_file(name).is_file()
+
+
+def test_bad_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", "gan"]) == 1
+    assert "There is no comparison 'gan'. Did you mean gans?" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        main(["compare", "gans", "--only", "wgan"])
+    assert "--only has no effect without --train" in capsys.readouterr().err

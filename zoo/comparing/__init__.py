@@ -1,0 +1,1 @@
+"""Comparisons of methods under one budget: ``python -m zoo compare NAME``."""

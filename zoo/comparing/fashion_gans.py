@@ -1,0 +1,95 @@
+"""``compare gans``: every GAN on Fashion-MNIST with the same generator, discriminator trunk and number of steps.
+
+Metrics are those of the checkpoints' cards: 10 000 samples of averaged weights against the test split, under the zoo's
+classifier of garments. The row of real data has as many training images in place of samples.
+"""
+
+from functools import cache
+
+import torch
+
+from datamodules.images.public_images import FashionMNIST
+from lightning_modules.base import GenerativeModule
+from lightning_modules.metrics.classifier import Classifier
+from lightning_modules.metrics.feature_metrics import IMAGE_METRICS
+from lightning_modules.metrics.names import metric_name
+from lightning_modules.metrics.protocol import extract_images
+from lightning_modules.metrics.reference_statistics import real_statistics
+from lightning_modules.metrics.sample_evaluation import evaluate_samples
+from zoo.comparing.comparison import Block, Column, Comparison, Entry, Values
+from zoo.loading import load_classifier
+
+NUM_IMAGES = 10_000
+SHARED = {"architecture": "dcgan", "latent_dim": 64, "width": 32}
+METRICS = ("fid", "kid", "precision_recall")
+COLUMNS = (
+    Column("fid", "FID", ".2f"),
+    Column("fid_over_real", "FID / real", ".0f"),
+    Column("kid", "KID", ".4f"),
+    Column("precision", "precision", ".2f"),
+    Column("recall", "recall", ".2f"),
+)
+ENTRIES = (
+    Entry("minimax_gan", "MinimaxGAN", {"lr": 3e-4, "betas": (0.5, 0.999)}),
+    Entry("non_saturating_gan", "NonSaturatingGAN", {"lr": 3e-4, "betas": (0.5, 0.999)}),
+    Entry("wgan", "WGAN", {"lr": 2e-4, "weight_clip": 0.03, "critic_steps": 2}),
+    Entry("wgan_gp", "WGANGP", {"lr": 5e-4, "critic_steps": 2}),
+    Entry("sngan", "SNGAN", {"lr": 3e-4, "discriminator_lr": 1e-3, "betas": (0.5, 0.999)}),
+)
+
+
+@cache
+def classifier() -> Classifier:
+    """Returns the classifier under which everything is measured."""
+    return load_classifier("classifier.fashion_mnist")
+
+
+def of_samples(module: GenerativeModule) -> Values:
+    """Returns FID, also over that of real images, KID, precision and recall of 10 000 samples."""
+    spec = module.data_spec
+    values = evaluate_samples(module, classifier(), spec=spec, num_samples=NUM_IMAGES, metrics=METRICS, progress=False)
+    return named(values)
+
+
+@cache
+def of_real_images() -> dict[str, float]:
+    """Returns the same of 10 000 training images."""
+    data = FashionMNIST()
+    data.setup()
+    images = data.images("train")[0]
+    chosen = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[:NUM_IMAGES]
+    extracted = extract_images(classifier(), images[chosen])
+    statistics = real_statistics(classifier(), data.spec, "test")
+    values: Values = {}
+    for metric in METRICS:
+        values |= IMAGE_METRICS[metric].measure(extracted, statistics)
+    return values
+
+
+def named(values: Values) -> Values:
+    """Returns values without the protocol in their names, with FID over that of real images."""
+    end = metric_name("test", "", classifier().extractor_name, NUM_IMAGES).removeprefix("test/")
+    short = {name.removeprefix("test/").removesuffix(end): value for name, value in values.items()}
+    return {**short, "fid_over_real": short["fid"] / of_real_images()["fid"]}
+
+
+GANS = Comparison(
+    "gans",
+    "GANs on Fashion-MNIST after 8 000 steps of the generator",
+    (
+        Block(
+            "fashion_mnist",
+            "The same generator and discriminator trunk, batches of 64",
+            datamodule=FashionMNIST,
+            shared=SHARED,
+            entries=ENTRIES,
+            seeds=(0, 1),
+            updates=8000,
+            half_life_images=20_000,
+            measure=of_samples,
+            real=of_real_images,
+            columns=COLUMNS,
+            lengths={"decay_steps": 1.0},
+        ),
+    ),
+)

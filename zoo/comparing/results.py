@@ -1,0 +1,86 @@
+"""Results of a comparison, one JSON file: which runs there are, which are missing, how old they are."""
+
+import json
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from lightning_modules.parts.files import replace_file
+from zoo.comparing.comparison import Block, Comparison
+from zoo.errors import ZooError
+from zoo.paths import PACKAGE
+
+REAL = "real data"
+"""Name of the row of real data."""
+
+
+class Key(NamedTuple):
+    """Which run of a comparison."""
+
+    block: str
+    entry: str
+    seed: int
+
+
+def results_file(comparison: str) -> Path:
+    """Returns the file of the results that come with the zoo."""
+    return PACKAGE / "comparisons" / f"{comparison}.json"
+
+
+class Results:
+    """The results of a comparison.
+
+    Args:
+        path: The file; it need not exist.
+
+    Raises:
+        ZooError: If the file is damaged.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.runs: dict[Key, dict[str, Any]] = {}
+        if path.is_file():
+            try:
+                for run in json.loads(path.read_text(encoding="utf-8"))["runs"]:
+                    self.runs[Key(run["block"], run["entry"], run["seed"])] = run
+            except (ValueError, TypeError, KeyError) as error:
+                raise ZooError(f"{path} is damaged, or no results of a comparison. Remove it to begin anew.") from error
+
+    def add(self, run: dict[str, Any]) -> None:
+        """Adds a run, in place of an earlier one, and writes the file."""
+        self.runs[Key(run["block"], run["entry"], run["seed"])] = json.loads(json.dumps(run))  # no tuples
+        rows = [self.runs[key] for key in sorted(self.runs)]
+        replace_file(self.path, (json.dumps({"format": 1, "runs": rows}, indent=1) + "\n").encode())
+
+    def of(self, block: Block, entry: str) -> list[dict[str, Any]]:
+        """Returns the runs of an entry, in the order of their seeds, if they were made with its present settings."""
+        seeds = (0,) if entry == REAL else block.seeds
+        found = [self.runs.get(Key(block.name, entry, seed)) for seed in seeds]
+        return [
+            run for run in found if run is not None and (entry == REAL or run["settings"] == settings_of(block, entry))
+        ]
+
+    def missing(self, comparison: Comparison) -> Iterator[Key]:
+        """Yields the runs that have not been made, or were made with other settings; all first seeds come first."""
+        for block in comparison.blocks:
+            if not self.of(block, REAL):
+                yield Key(block.name, REAL, 0)
+        for number in range(max(len(block.seeds) for block in comparison.blocks)):
+            for block in comparison.blocks:
+                for entry in block.entries:
+                    for seed in block.seeds[number : number + 1]:
+                        if seed not in [run["seed"] for run in self.of(block, entry.name)]:
+                            yield Key(block.name, entry.name, seed)
+
+    def age(self) -> tuple[str, str] | None:
+        """Returns the dates of the oldest and the newest run, or ``None`` if there is none."""
+        dates = sorted(run["date"] for run in self.runs.values())
+        return (dates[0], dates[-1]) if dates else None
+
+
+@cache
+def settings_of(block: Block, entry: str) -> Any:
+    """Returns the present settings of an entry's runs, as they are in the file."""
+    return json.loads(json.dumps(block.build(block.entry(entry), block.datamodule())[2]))
