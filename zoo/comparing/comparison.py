@@ -4,6 +4,7 @@ The budget is a number of steps of the generator, so a method with several criti
 state both. The samples that are measured come from averaged weights.
 """
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -51,7 +52,7 @@ class Entry:
     name: str
     method: str
     hyperparameters: Mapping[str, Any] = field(default_factory=dict)
-    lengths: Mapping[str, float] = field(default_factory=dict)
+    lengths: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +71,7 @@ class Block:
         measure: Measures a trained module.
         real: Measures real data in place of samples: the row that no method can be better than.
         columns: Columns of the table, before those of the costs.
-        lengths: As in ``Entry``, for all entries.
+        lengths: As in ``Entry``, for all entries that take them.
     """
 
     name: str
@@ -97,9 +98,14 @@ class Block:
             The module, the number of its batches, and all settings of the run, as JSON values.
         """
         method, given = METHODS[entry.method], {**self.shared, **entry.hyperparameters}
-        batches = batches_for(method.for_data(data.spec, **given), self.updates)
-        lengths = {**self.lengths, **entry.lengths}
-        given |= {name: max(1, round(fraction * batches)) for name, fraction in lengths.items()}
+        taken = inspect.signature(method).parameters
+        lengths = {name: fraction for name, fraction in self.lengths.items() if name in taken} | entry.lengths
+
+        def of(batches: int) -> dict[str, Any]:
+            return given | {name: max(1, round(fraction * batches)) for name, fraction in lengths.items()}
+
+        batches = batches_for(method.for_data(data.spec, **of(self.updates)), self.updates)
+        given = of(batches)
         module = method.for_data(data.spec, **given)
         assert isinstance(module, GenerativeModule)
         budget = {"updates": self.updates, "batch_size": data.batch_size, "half_life_images": self.half_life_images}

@@ -1,5 +1,8 @@
 """``compare gans``: every GAN on Fashion-MNIST with the same generator, discriminator trunk and number of steps.
 
+Rates are those of the recipes, and learning rates fall linearly to zero over the run. ALI and GibbsNet add an encoder.
+R3GAN and growing networks are made of networks of their own, in a second table.
+
 Metrics are those of the checkpoints' cards: 10 000 samples of averaged weights against the test split, under the zoo's
 classifier of garments. The row of real data has as many training images in place of samples.
 """
@@ -29,12 +32,28 @@ COLUMNS = (
     Column("precision", "precision", ".2f"),
     Column("recall", "recall", ".2f"),
 )
+ADAM = {"lr": 3e-4, "betas": (0.5, 0.999)}
 ENTRIES = (
-    Entry("minimax_gan", "MinimaxGAN", {"lr": 3e-4, "betas": (0.5, 0.999)}),
-    Entry("non_saturating_gan", "NonSaturatingGAN", {"lr": 3e-4, "betas": (0.5, 0.999)}),
+    Entry("minimax_gan", "MinimaxGAN", ADAM),
+    Entry("non_saturating_gan", "NonSaturatingGAN", ADAM),
+    Entry("lsgan", "LSGAN", ADAM),
+    Entry("instance_noise_gan", "InstanceNoiseGAN", {**ADAM, "instance_noise": 0.3}, {"noise_steps": 0.75}),
+    Entry("roth_gan", "RothGAN", {**ADAM, "gamma": 2.0}, {"gamma_steps": 1.0}),
     Entry("wgan", "WGAN", {"lr": 2e-4, "weight_clip": 0.03, "critic_steps": 2}),
-    Entry("wgan_gp", "WGANGP", {"lr": 5e-4, "critic_steps": 2}),
-    Entry("sngan", "SNGAN", {"lr": 3e-4, "discriminator_lr": 1e-3, "betas": (0.5, 0.999)}),
+    Entry("wgan_gp", "WGANGP", {"lr": 5e-4, "betas": (0.0, 0.9), "critic_steps": 2}),
+    Entry("sngan", "SNGAN", {**ADAM, "discriminator_lr": 1e-3}),
+    Entry("jacobian_clamping_gan", "JacobianClampingGAN", {**ADAM, "clamp_fraction": 0.5}),
+    Entry("ali", "ALI", ADAM),
+    Entry("gibbsnet", "GibbsNet", ADAM),
+    Entry("creative_adversarial_network", "CreativeAdversarialNetwork", ADAM),
+)
+OWN_NETWORKS = (
+    Entry(
+        "r3gan",
+        "R3GAN",
+        {"lazy_every": 8, "augment": ("translation",), "augment_end": 0.3, "latent_dim": 64, "width": 32},
+        {"schedule_steps": 1.0},
+    ),
 )
 
 
@@ -90,6 +109,19 @@ GANS = Comparison(
             real=of_real_images,
             columns=COLUMNS,
             lengths={"decay_steps": 1.0},
+        ),
+        Block(
+            "own_networks",
+            "Networks of their own, batches of 64",
+            datamodule=FashionMNIST,
+            shared={},
+            entries=OWN_NETWORKS,
+            seeds=(0, 1),
+            updates=8000,
+            half_life_images=20_000,
+            measure=of_samples,
+            real=of_real_images,
+            columns=COLUMNS,
         ),
     ),
 )

@@ -38,14 +38,24 @@ STACK_COLUMNS = (
 POINT_ENTRIES = (
     Entry("minimax_gan", "MinimaxGAN", ADAM),
     Entry("non_saturating_gan", "NonSaturatingGAN", ADAM),
+    Entry("lsgan", "LSGAN", ADAM),
+    Entry("instance_noise_gan", "InstanceNoiseGAN", {**ADAM, "instance_noise": 0.1}, {"noise_steps": 0.75}),
+    Entry("roth_gan", "RothGAN", {**ADAM, "gamma": 0.1}, {"gamma_steps": 1.0}),
     Entry("wgan", "WGAN", {"lr": 5e-4, "weight_clip": 0.1}),
     Entry("wgan_gp", "WGANGP", {**ADAM, "penalty_weight": 0.1}),
     Entry("sngan", "SNGAN", ADAM),
+    Entry("jacobian_clamping_gan", "JacobianClampingGAN", {**ADAM, "lambda_min": 0.1, "lambda_max": 5.0}),
+    Entry("ali", "ALI", ADAM),
+    Entry("gibbsnet", "GibbsNet", ADAM),
+    Entry("creative_adversarial_network", "CreativeAdversarialNetwork", ADAM),
+    Entry("r3gan", "R3GAN", {**ADAM, "gamma": 0.1, "gamma_end": 0.01, "lr_end": 5e-5}, {"schedule_steps": 1.0}),
 )
 STACK_ENTRIES = (
     Entry("non_saturating_gan", "NonSaturatingGAN", {"lr": 3e-4, "betas": (0.5, 0.999)}),
+    Entry("roth_gan", "RothGAN", {"lr": 3e-4, "betas": (0.5, 0.999), "gamma": 2.0}, {"gamma_steps": 1.0}),
     Entry("wgan_gp", "WGANGP", {"lr": 5e-4, "betas": (0.0, 0.9), "critic_steps": 2}),
     Entry("sngan", "SNGAN", {"lr": 3e-4, "discriminator_lr": 1e-3, "betas": (0.5, 0.999)}),
+    Entry("ali", "ALI", {"lr": 3e-4, "betas": (0.5, 0.999)}),
 )
 
 
