@@ -1,11 +1,11 @@
 """What all datamodules share: splits, loaders, and a state that resumes a run exactly."""
 
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, ClassVar
 
 from lightning.pytorch import LightningDataModule, Trainer
-from lightning.pytorch.trainer.states import TrainerStatus
+from lightning.pytorch.trainer.states import TrainerFn, TrainerStatus
 
 from datamodules.loader import EvaluationLoader, Source, TrainingLoader, Transform
 from datamodules.spec import DataSpec
@@ -142,14 +142,41 @@ class ZooDataModule(LightningDataModule):
         return loader
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the position in the training data, as plain numbers; empty before training."""
+        """Returns the position in the training data, as plain numbers, and their digest; empty before training."""
         # Not the last loader made: a callback may have asked for another one in between.
         loader = self.trainer.train_dataloader if self.trainer else None
-        return {"training_loader": loader.state_dict()} if isinstance(loader, TrainingLoader) else {}
+        if not isinstance(loader, TrainingLoader):
+            return {}
+        digest = self._known_digest if self.trainer is not None and self.trainer.is_global_zero else None
+        return {"training_loader": loader.state_dict()} | ({} if digest is None else {"digest": digest})
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Keeps the state for the next ``train_dataloader``, which refuses one that does not fit."""
+        """Keeps the state for the next ``train_dataloader``, which refuses one that does not fit.
+
+        Raises:
+            ValueError: If a training is resumed, and the user's own data are not those that it was trained on.
+        """
         self._state_to_load = state_dict.get("training_loader")
+        former = state_dict.get("digest")  # files of former versions, and of public data, have none
+        resumed = self.trainer is not None and self.trainer.state.fn == TrainerFn.FITTING
+        if resumed and former is not None and self._known_digest not in (None, former):
+            place = self.hparams.get(str(self.own_argument), self.spec.name)
+            raise ValueError(
+                f"The data in {place} are not those that this run was trained on: files were added, removed or changed "
+                "since. Put the former ones back to resume it; or start a new run on these, without the checkpoint or "
+                "from its weights alone (load_from_checkpoint)."
+            )
+
+    @cached_property
+    def _known_digest(self) -> str | None:
+        """``digest()``, read once in a run, when it is first saved or resumed; ``None`` if the data are gone by then.
+
+        It costs at most what the first epoch does: of a folder, the first 64 KiB of each image are read.
+        """
+        try:
+            return self.digest()
+        except (OSError, ValueError):
+            return None
 
     def noise_key(self, split: str) -> tuple[int, int]:
         """Returns the key of a split's fixed noise, which is a function of this key and of the index of an example."""

@@ -239,12 +239,17 @@ class TrainingLoader(ShardedLoader):
         Raises:
             ValueError: If the state was saved with another number of processes, batch size, seed or data set size.
         """
+        own = self.state_dict()
+        if wrong := [key for key in own if type(state.get(key)) is not int]:
+            raise ValueError(
+                f"The position in the training data has {wrong[0]}={state.get(wrong[0])!r} in the checkpoint, which "
+                "must be a whole number: the file was changed. Resume from another one, or start anew."
+            )
         if state["world_size"] != self.world_size:
             raise ValueError(
                 f"This run was saved on {state['world_size']} process(es) and cannot be resumed on {self.world_size}, "
                 "because its batches would no longer be the same: resume it on as many processes as before."
             )
-        own = self.state_dict()
         for key in ("batch_size", "seed", "num_examples"):
             if state[key] != own[key]:
                 raise ValueError(

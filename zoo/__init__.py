@@ -3,15 +3,16 @@
     gan = zoo.load("wgan_gp.fashion_mnist")
     images = gan.sample(64)
 
-Importing ``zoo`` imports neither torch nor Lightning; the first ``load`` or ``save`` does.
+Importing ``zoo`` imports neither torch nor Lightning; the first ``load`` or ``save`` does. Everything is imported when
+it is first used, so that ``python -m zoo`` comes to where it expects Ctrl-C at once.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from zoo.cards import Card, card, list_models, names
-from zoo.errors import UnknownNameError, ZooError
-
 if TYPE_CHECKING:
+    from zoo.cards import Card, card, list_models, names
+    from zoo.errors import UnknownNameError, ZooError
     from zoo.loading import load, load_classifier
     from zoo.saving import save
 
@@ -31,16 +32,23 @@ __all__ = [
 ]
 
 
+_MODULES = {
+    "Card": "cards",
+    "UnknownNameError": "errors",
+    "ZooError": "errors",
+    "card": "cards",
+    "list_models": "cards",
+    "load": "loading",
+    "load_classifier": "loading",
+    "names": "cards",
+    "save": "saving",
+}
+
+
 def __getattr__(name: str) -> Any:
-    if name in ("load", "load_classifier"):
-        from zoo import loading
-
-        return getattr(loading, name)
-    if name == "save":
-        from zoo.saving import save
-
-        return save
-    raise AttributeError(f"module 'zoo' has no attribute {name!r}")
+    if name not in _MODULES:
+        raise AttributeError(f"module 'zoo' has no attribute {name!r}")
+    return getattr(import_module(f"zoo.{_MODULES[name]}"), name)
 
 
 def __dir__() -> list[str]:

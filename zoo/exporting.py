@@ -1,6 +1,5 @@
 """Converts a Lightning checkpoint to a checkpoint of the zoo, without running any code in the file."""
 
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 import torch
 
 from datamodules import LOCATIONS
-from lightning_modules.runtime.checkpoint_io import DamagedCheckpoint, UnusableCheckpoint, readable
+from lightning_modules.runtime.checkpoint_io import DamagedCheckpoint, UnusableCheckpoint, read_checkpoint
 from lightning_modules.runtime.loaded import AVERAGES_KEY
 from lightning_modules.runtime.resuming import CLI_KEYS, METHOD
 from lightning_modules.runtime.run_folder import CHECKPOINTS
@@ -95,25 +94,9 @@ def _read(ckpt: Path) -> dict[str, Any]:
     if not ckpt.is_file():
         raise ZooError(f"There is no file {ckpt}.")
     try:
-        with readable(ckpt):
-            checkpoint = torch.load(ckpt, map_location="cpu", weights_only=True)
+        return read_checkpoint(ckpt, needed=("state_dict",))
     except (DamagedCheckpoint, UnusableCheckpoint) as error:
         raise ZooError(f"{error} No code in it was run.") from error
-    except (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        raise ZooError(
-            f"{ckpt} is not a Lightning checkpoint of plain tensors and numbers: it is damaged, another kind of file, "
-            "or holds objects whose loading could run code. No code in it was run."
-        ) from error
-    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
-        raise ZooError(f"{ckpt} is not a checkpoint of Lightning: it has no state_dict.")
-    for key in ("state_dict", "hyper_parameters", "callbacks"):
-        values = checkpoint.get(key, {})
-        if not isinstance(values, Mapping) or not all(isinstance(name, str) for name in values):
-            raise ZooError(f"{ckpt} is not a checkpoint of Lightning: its {key} must map names to values.")
-    _check_tensors(ckpt, "state_dict", checkpoint["state_dict"])
-    if not isinstance(checkpoint.get("global_step", 0), int):
-        raise ZooError(f"{ckpt} is not a checkpoint of Lightning: its global_step must be a whole number.")
-    return checkpoint
 
 
 def _files_in(folder: Path) -> str:
@@ -122,12 +105,6 @@ def _files_in(folder: Path) -> str:
         return " This one is a checkpoint of the zoo already."
     found = sorted(map(str, [*folder.glob("*.ckpt"), *folder.glob(f"{CHECKPOINTS}/*.ckpt")]))
     return f" It has {listed(found)}." if found else " It has no file that ends in .ckpt."
-
-
-def _check_tensors(ckpt: Path, where: str, values: Mapping[str, Any]) -> None:
-    for name, value in values.items():
-        if not isinstance(value, torch.Tensor):
-            raise ZooError(f"{ckpt}: {name!r} in its {where} is a {type(value).__name__}, not a tensor.")
 
 
 def _record(ckpt: Path, checkpoint: dict[str, Any]) -> TrainingRecord:
@@ -146,13 +123,7 @@ def _record(ckpt: Path, checkpoint: dict[str, Any]) -> TrainingRecord:
 def _averages(ckpt: Path, checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:
     """Returns the averages of the first EMA callback."""
     own = checkpoint["state_dict"]
-    if AVERAGES_KEY in checkpoint.get("callbacks", {}):
-        state = checkpoint["callbacks"][AVERAGES_KEY]
-        averages = state.get("averages") if isinstance(state, Mapping) else None
-        if not isinstance(averages, Mapping):
-            raise ZooError(f"{ckpt}: the state of its EMA callback holds no averages.")
-        if strange := [name for name in averages if name not in own]:
-            raise ZooError(f"{ckpt}: its EMA callback averages {strange[0]!r}, which is not in its state_dict.")
-        _check_tensors(ckpt, "averages", averages)
-        return {name: value.to(own[name].dtype) for name, value in averages.items()}
-    return {}
+    averages: Mapping[str, torch.Tensor] = checkpoint.get("callbacks", {}).get(AVERAGES_KEY, {}).get("averages", {})
+    if strange := [name for name in averages if name not in own]:
+        raise ZooError(f"{ckpt}: its EMA callback averages {strange[0]!r}, which is not in its state_dict.")
+    return {name: value.to(own[name].dtype) for name, value in averages.items()}

@@ -206,5 +206,17 @@ def _callbacks(module: GenerativeModule, steps: int) -> list[Callback]:
     return [
         *averages,
         SampleGrid(every_n_batches=every),
-        ModelCheckpoint(every_n_train_steps=every, save_top_k=0, save_last=True),
+        PeriodicCheckpoint(every_n_train_steps=every, save_top_k=0, save_last=True),
     ]
+
+
+class PeriodicCheckpoint(ModelCheckpoint):
+    """A ``ModelCheckpoint`` that is the same one when a fine-tuning is resumed for another number of batches.
+
+    Lightning knows the states of several by their periods, and would miss the former one.
+    """
+
+    @property
+    def state_key(self) -> str:
+        """The name of its state in a checkpoint."""
+        return type(self).__name__

@@ -79,6 +79,7 @@ def recorded_precision(checkpoint: str, default: str | None) -> str | None:
         return None
     try:
         content = torch.load(checkpoint, map_location="cpu", mmap=True, weights_only=True)
-        return content.get("precision", default)
+        found = content.get("precision", default)
+        return found if isinstance(found, str) else None
     except Exception:
         return None

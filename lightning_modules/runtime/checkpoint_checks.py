@@ -10,6 +10,7 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 
 from lightning_modules.parts.checks import not_finite
+from lightning_modules.runtime.checkpoint_entries import wrong_entry
 from lightning_modules.runtime.loaded import LoadedModule
 from lightning_modules.runtime.resuming import METHOD, changed_hyperparameters, is_resuming
 
@@ -35,6 +36,10 @@ def check_fits(module: LoadedModule, checkpoint: Mapping[str, Any], trainer: Tra
     """
     path = None if trainer is None else trainer.ckpt_path
     checkpoint_name = "The checkpoint" if path is None else f"The checkpoint {path}"
+    datamodule = getattr(trainer, "datamodule", None)
+    own = () if datamodule is None else (type(datamodule).__qualname__,)  # where Lightning keeps its state
+    if problem := wrong_entry(checkpoint, *own):  # also of a file that a writer of the user's own has read
+        raise MismatchedCheckpoint(f"{checkpoint_name} was not written by Lightning, or was changed: {problem}.")
     if module.strict_loading and (difference := _difference(module, checkpoint)):
         raise MismatchedCheckpoint(f"{checkpoint_name} does not fit: {difference}")
     if not is_resuming(trainer):

@@ -15,7 +15,7 @@ save_last=True)`` writes ``last.ckpt`` in place; its steps are batches, for ever
 import os
 import pickle
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,8 +27,10 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.plugins import TorchCheckpointIO
 
 from lightning_modules.parts.files import flush_folder, naming
+from lightning_modules.runtime.checkpoint_entries import wrong_entry
 
 ALWAYS_IN_A_CHECKPOINT = ("state_dict", "global_step", "pytorch-lightning_version")
+PICKLE, OF_TORCHSCRIPT = "/data.pkl", "/constants.pkl"  # entries of the archives that torch writes
 
 
 class DamagedCheckpoint(RuntimeError):
@@ -89,11 +91,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             DamagedCheckpoint: If the file was cut short or overwritten.
             UnusableCheckpoint: If it is something else than a checkpoint of Lightning.
         """
-        with readable(path):
-            try:
-                checkpoint: Any = super().load_checkpoint(path, map_location, weights_only)
-            except (RuntimeError, EOFError) as error:
-                raise DamagedCheckpoint(_damaged(path)) from error
+        with readable(path), _unpickling(path):
+            checkpoint: Any = super().load_checkpoint(path, map_location, weights_only)
         check_is_checkpoint(checkpoint, path)
         return checkpoint
 
@@ -106,8 +105,8 @@ def readable(path: Any) -> Iterator[None]:
 
     Raises:
         DamagedCheckpoint: If the file was cut short or overwritten; the checksum of every entry is compared.
-        UnusableCheckpoint: If the path is a folder, or the file holds weights only, or objects whose loading could
-            run code.
+        UnusableCheckpoint: If the path is a folder, or the file is of another kind, or holds weights only, or objects
+            whose loading could run code.
     """
     if isinstance(path, (str, Path)) and _is_local(path):
         _check_file(Path(path))
@@ -118,6 +117,35 @@ def readable(path: Any) -> Iterator[None]:
             f"{path} holds objects other than tensors, numbers, strings and lists; loading them could run code, so it "
             "was not loaded. Have its owner save its state_dict and plain numbers only."
         ) from error
+
+
+@contextmanager
+def _unpickling(path: Any) -> Iterator[None]:
+    """Says that a file is damaged where torch cannot make sense of its entries."""
+    try:
+        yield
+    except (RuntimeError, EOFError, LookupError, ValueError, TypeError) as error:
+        if isinstance(error, (DamagedCheckpoint, UnusableCheckpoint)):
+            raise
+        raise DamagedCheckpoint(_damaged(path)) from error
+
+
+def read_checkpoint(path: Path, needed: Sequence[str]) -> dict[str, Any]:
+    """Returns the content of a local file, which holds tensors and plain values only, on the CPU.
+
+    Args:
+        path: The file.
+        needed: Entries without which it is refused.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        DamagedCheckpoint: If the file was cut short or overwritten.
+        UnusableCheckpoint: If it is something else than a checkpoint of Lightning, or lacks an entry.
+    """
+    with readable(path), _unpickling(path):
+        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+    check_is_checkpoint(content, path, needed)
+    return dict(content)
 
 
 def hyperparameters_of(path: Any, weights_only: bool | None = None) -> dict[str, Any]:
@@ -131,23 +159,26 @@ def hyperparameters_of(path: Any, weights_only: bool | None = None) -> dict[str,
         UnusableCheckpoint: If the file is something else than a checkpoint of Lightning.
     """
     only = weights_only is not False
-    if isinstance(path, (str, Path)) and Path(path).is_file():
-        content = torch.load(path, map_location="cpu", weights_only=only, mmap=True)
-    else:
-        content = _load(path, map_location="cpu", weights_only=only)
+    with _unpickling(path):
+        if isinstance(path, (str, Path)) and Path(path).is_file():
+            content = torch.load(path, map_location="cpu", weights_only=only, mmap=True)
+        else:
+            content = _load(path, map_location="cpu", weights_only=only)
     if hasattr(path, "seek"):
         path.seek(0)
     check_is_checkpoint(content, path)
     return dict(content.get("hyper_parameters") or {})
 
 
-def check_is_checkpoint(checkpoint: Any, path: _PATH) -> None:
-    """Raises ``UnusableCheckpoint`` unless the content of a file is that of a checkpoint of Lightning."""
-    if isinstance(checkpoint, dict) and all(key in checkpoint for key in ALWAYS_IN_A_CHECKPOINT):
+def check_is_checkpoint(checkpoint: Any, path: _PATH, needed: Sequence[str] = ALWAYS_IN_A_CHECKPOINT) -> None:
+    """Raises ``UnusableCheckpoint`` unless a file holds what a checkpoint does, and all entries have their types."""
+    if isinstance(checkpoint, dict) and all(key in checkpoint for key in needed):
+        if problem := wrong_entry(checkpoint):
+            raise UnusableCheckpoint(f"{path} was not written by Lightning, or was changed: {problem}.")
         return
     found = f"a {type(checkpoint).__name__}"
     if isinstance(checkpoint, dict):
-        missing = next(key for key in ALWAYS_IN_A_CHECKPOINT if key not in checkpoint)
+        missing = next(key for key in needed if key not in checkpoint)
         tensors = checkpoint and all(isinstance(value, torch.Tensor) for value in checkpoint.values())
         found = "a state_dict, weights alone" if tensors else f"a dictionary without {missing!r}"
     raise UnusableCheckpoint(
@@ -175,21 +206,42 @@ def _check_file(path: Path) -> None:
                 f"{path} is a safetensors file: it holds weights, but no optimizers and no state of a run to resume. "
                 "Weights are loaded with zoo.load or load_state_dict."
             )
-        raise DamagedCheckpoint(f"{_damaged(path)} (It may also be something else than a checkpoint.)")
+        raise DamagedCheckpoint(_no_archive(path))
     try:
         with zipfile.ZipFile(path) as file:
+            names = file.namelist()
             # All zero: written under torch.serialization.set_crc32_options(False), without checksums.
             wrong = file.testzip() if any(entry.CRC for entry in file.infolist()) else None
     except Exception as error:  # bytes that were overwritten can make any part of the archive invalid
         raise DamagedCheckpoint(_damaged(path)) from error
     if wrong is not None:
         raise DamagedCheckpoint(f"{_damaged(path)} (The checksum of its entry {wrong} is wrong.)")
+    if not any(name.endswith(PICKLE) for name in names) or any(name.endswith(OF_TORCHSCRIPT) for name in names):
+        raise UnusableCheckpoint(
+            f"{path} is not a checkpoint of Lightning, but another archive: it begins with {names[0]!r}."
+            if names
+            else f"{path} is not a checkpoint of Lightning, but an empty archive."
+        )
 
 
 def _damaged(path: _PATH) -> str:
     return (
         f"The checkpoint {path} is damaged (cut short or overwritten). Resume from an earlier one "
         "in the same folder, or start anew."
+    )
+
+
+def _no_archive(path: Path) -> str:
+    """Says what a file is that is no zip archive, as all checkpoints are that were written to their end."""
+    with path.open("rb") as file:
+        start = file.read(4)
+    if start == b"PK\x03\x04":
+        return _damaged(path)
+    found = "it is empty" if not start else "it does not begin as one"
+    of_torch = ", but as a pickle or a file of torch before 1.6" if start[:1] == b"\x80" else ""
+    return (
+        f"{path} is no checkpoint that this version reads, or its beginning was overwritten: {found}{of_torch}. "
+        "Resume from another file, or start anew."
     )
 
 

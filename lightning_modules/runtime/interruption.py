@@ -152,7 +152,7 @@ class SaveOnInterrupt(Checkpoint):
 
     def _saved(self, trainer: Trainer, signum: int) -> Interrupted:
         path = checkpoints_dir_of(trainer) / LAST_CHECKPOINT
-        checkpoint = trainer._checkpoint_connector.dump_checkpoint()
+        checkpoint = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
         if self._stage == "validation":
             _validate_again(checkpoint["loops"]["fit_loop"])
         trainer.strategy.save_checkpoint(checkpoint, path)

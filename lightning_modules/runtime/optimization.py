@@ -68,6 +68,8 @@ class OptimizedModule(LossLoggingModule):
                 f"The checkpoint {self.trainer.ckpt_path} has the states of {self._resumed['num_states']} optimizers, "
                 f"but {type(self).__name__} has {len(self.trainer.optimizers)}: it is incomplete. Resume another."
             )
+        if self._resumed is not None:
+            self._check_number_of_schedulers(self._resumed)
 
     def on_train_start(self) -> None:
         """Refuses a resumed run as a new one, and gives its optimizers the settings that the method has now."""
@@ -115,6 +117,19 @@ class OptimizedModule(LossLoggingModule):
     def _check_schedules(self) -> None:
         check_length(self.trainer, self.lr_schedule.end)
         check_horizons(self.trainer, self.horizons())
+
+    def _check_number_of_schedulers(self, resumed: Mapping[str, Any]) -> None:
+        """Refuses a checkpoint that lacks the state of a scheduler, or has one too many: Lightning would ignore it."""
+        found, now = len(resumed["lr_schedulers"]), len(self.trainer.lr_scheduler_configs)
+        allowed = {now}
+        # A schedule may be begun or left out on resume, and former versions kept states that are no longer needed.
+        if resumed["changed"] or resumed["optimizer_settings"] is None or not self.hparams:
+            allowed |= {0, len(self.trainer.optimizers)}
+        if found not in allowed:
+            raise ValueError(
+                f"The checkpoint {self.trainer.ckpt_path} has the states of {found} learning-rate schedulers, but "
+                f"{type(self).__name__} has {now}: it is incomplete or was changed. Resume another."
+            )
 
     def _set_optimizers(self) -> None:
         if self._resumed is not None and self.configured_settings is not None:

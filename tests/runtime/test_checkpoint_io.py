@@ -1,12 +1,15 @@
 """Checkpoint files that cannot be resumed from, each refused by one sentence that names the file."""
 
 import os
+import pickle
 import random
+import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from lightning.pytorch import Trainer
@@ -14,8 +17,11 @@ from safetensors.torch import save_file
 
 from lightning_modules import WGANGP, MinimaxGAN
 from lightning_modules.runtime.checkpoint_checks import MismatchedCheckpoint
+from lightning_modules.runtime.checkpoint_entries import ENTRIES, wrong_entry
 from lightning_modules.runtime.checkpoint_io import AtomicCheckpointIO, DamagedCheckpoint, UnusableCheckpoint
 from tests.training import train
+from zoo.errors import ZooError
+from zoo.exporting import export
 
 pytestmark = pytest.mark.filterwarnings("ignore:The dirpath has changed:UserWarning")
 
@@ -215,3 +221,119 @@ def test_weights_that_are_not_finite_are_told(written: Path) -> None:
         train("MinimaxGAN", 4, "rest", ckpt_path="nan.ckpt")
     with pytest.warns(UserWarning, match=r"nan.ckpt.*NaN"):
         MinimaxGAN.load_from_checkpoint("nan.ckpt", weights_only=True)
+
+
+def legacy(path: Path) -> None:
+    torch.save({"state_dict": {}}, path, _use_new_zipfile_serialization=False)
+
+
+def pickled(path: Path) -> None:
+    path.write_bytes(pickle.dumps({"state_dict": {}}))
+
+
+@pytest.mark.parametrize(
+    ("write", "fact"),
+    [
+        (legacy, "a file of torch before 1.6"),
+        (pickled, "a pickle"),
+        (lambda path: path.write_text('{"state_dict": {}}'), "does not begin as one"),
+        (lambda path: path.write_text("weights"), "does not begin as one"),
+        (lambda path: path.write_bytes(b""), "empty"),
+    ],
+)
+def test_files_of_other_formats_are_not_called_damaged(write: Callable[[Path], Any], fact: str) -> None:
+    write(Path("foreign"))
+    message = refused("foreign", DamagedCheckpoint)
+    assert message.startswith("foreign is no checkpoint that this version reads, or its beginning was overwritten")
+    assert fact in message
+
+
+def numpy_archive(path: Path) -> None:
+    with path.open("wb") as file:
+        np.savez(file, weights=np.zeros(3))
+
+
+def document(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("[Content_Types].xml", "<Types/>")
+
+
+def torchscript(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in ("data.pkl", "constants.pkl", "code/__torch__.py"):
+            archive.writestr(f"linear/{name}", "")
+
+
+def empty_archive(path: Path) -> None:
+    zipfile.ZipFile(path, "w").close()
+
+
+@pytest.mark.parametrize("write", [numpy_archive, document, torchscript, empty_archive])
+def test_other_archives_are_named(write: Callable[[Path], None]) -> None:
+    write(Path("foreign"))
+    assert "foreign is not a checkpoint of Lightning, but" in refused("foreign", UnusableCheckpoint)
+
+
+def test_an_archive_whose_content_is_no_pickle_is_refused(written: Path) -> None:
+    with zipfile.ZipFile(written) as whole, zipfile.ZipFile("foreign", "w") as archive:
+        for entry in whole.infolist():
+            content = b"\x80\x02." if entry.filename.endswith("data.pkl") else whole.read(entry)
+            archive.writestr(entry.filename, content)
+    assert "foreign" in refused("foreign", DamagedCheckpoint)
+
+
+@pytest.mark.parametrize("entry", ENTRIES)
+def test_entries_of_other_types_are_named(entry: str, written: Path) -> None:
+    """Whatever reads the file: resuming, loading, exporting; and what is fine stays so."""
+    content = torch.load(written, weights_only=True)
+    assert wrong_entry(content) is None
+    wanted, _ = ENTRIES[entry]
+    fine = {"text": wanted.startswith("a string"), None: wanted.endswith("or None")}
+    keys = {} if wanted.startswith(("a mapping of fields", "a mapping, ")) or entry == "MixedPrecision" else {3: 4}
+    for value in (*(given for given in ("text", None) if not fine[given]), [1], 1.5, *([keys] if keys else [])):
+        torch.save({**content, entry: value}, "changed.ckpt")
+        with pytest.raises(UnusableCheckpoint, match=rf"changed\.ckpt.*{entry}.*must be.*but is") as resumed:
+            AtomicCheckpointIO().load_checkpoint("changed.ckpt")
+        with pytest.raises(UnusableCheckpoint) as loaded:
+            MinimaxGAN.load_from_checkpoint("changed.ckpt")
+        with pytest.raises(ZooError, match=re.escape(str(resumed.value))):
+            export(Path("changed.ckpt"), Path("out"))
+        assert str(resumed.value) == str(loaded.value)
+        assert str(resumed.value).count(". ") == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"optimizer_states": [{"state": {}}]}, "optimizer_states"),
+        ({"state_dict": {"a": 1}}, "'a' in state_dict.*the int 1"),
+        ({"losses": {"a": "1"}}, "'a' in losses.*the str '1'"),
+        ({"callbacks": {"EMA": {"images": 3}}}, "'averages' of the callback EMA.*None"),
+        ({"callbacks": {"RandomStates": {"processes": 3}}}, "'processes' of the callback RandomStates.*the int 3"),
+        ({"pytorch-lightning_version": "two"}, "'two'"),
+    ],
+)
+def test_what_is_inside_of_entries_is_checked(changes: dict[str, Any], match: str, written: Path) -> None:
+    torch.save(torch.load(written, weights_only=True) | changes, "changed.ckpt")
+    assert re.search(match, refused("changed.ckpt", UnusableCheckpoint))
+
+
+def test_a_state_of_a_datamodule_or_loader_of_another_type_is_refused(written: Path) -> None:
+    content = torch.load(written, weights_only=True)
+    torch.save({**content, "TinyData": [3]}, "changed.ckpt")
+    with pytest.raises(MismatchedCheckpoint, match=r"changed\.ckpt.*'TinyData'.*list of int"):
+        train("MinimaxGAN", 4, "rest", ckpt_path="changed.ckpt")
+    torch.save({**content, "TinyData": {"training_loader": {}}}, "changed.ckpt")
+    with pytest.raises(ValueError, match="epoch=None"):
+        train("MinimaxGAN", 4, "rest", ckpt_path="changed.ckpt")
+
+
+@pytest.mark.parametrize("found", [0, 2])
+def test_a_checkpoint_without_the_states_of_all_schedulers_is_refused(found: int) -> None:
+    """Lightning would begin the others anew, and forget those too many."""
+    train("VAE", 2, "scheduled", overrides={"decay_steps": 20})
+    content = torch.load("scheduled/last.ckpt", weights_only=True)
+    assert len(content["lr_schedulers"]) == 1
+    torch.save({**content, "lr_schedulers": content["lr_schedulers"] * found}, "cut.ckpt")
+    with pytest.raises(ValueError, match=rf"cut\.ckpt has the states of {found} .*VAE has 1"):
+        train("VAE", 4, "rest", ckpt_path="cut.ckpt", overrides={"decay_steps": 20})

@@ -334,3 +334,17 @@ def test_a_fast_dev_run_writes_and_moves_nothing() -> None:
         train("tiny.yaml", "--trainer.fast_dev_run", "true", *logger)
         assert names("runs/tiny") == before
     assert names("runs/tiny/checkpoints") == {"last.ckpt"}
+
+
+@pytest.mark.parametrize("entry", ["precision", "loops", "hyper_parameters", "changes", "run_id"])
+def test_a_checkpoint_with_other_entries_is_refused_in_one_line(
+    entry: str, trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(trained / "runs/tiny", "runs/tiny")
+    content = torch.load(trained / "runs/tiny/checkpoints/step=2.ckpt", weights_only=True)
+    for path in Path("runs/tiny/checkpoints").iterdir():
+        path.unlink()
+    torch.save({**content, entry: [{}]}, "runs/tiny/checkpoints/last.ckpt")
+    for command in (["train", "tiny.yaml", "--ckpt_path", "runs/tiny/checkpoints/last.ckpt"], ["resume", "tiny"]):
+        line = fails([*command, "--trainer.max_steps", "6"], capsys)
+        assert f"last.ckpt was not written by Lightning, or was changed: its entry '{entry}' must be" in line
