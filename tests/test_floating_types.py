@@ -3,9 +3,11 @@
 A fake device stands in for Apple's GPU: operations on it are followed without being computed.
 """
 
+import math
 import re
 from collections.abc import Callable
 from contextlib import nullcontext
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import lightning_modules
-from lightning_modules import Gaussian, GaussianMixture
+from lightning_modules import EBM, NCE, Gaussian, GaussianMixture
 from lightning_modules.autoregressive.emissions import Categorical, GreyFrames, IndependentNotes, NADENotes
 from lightning_modules.autoregressive.strokes_emission import StrokeMixture
 from lightning_modules.metrics.image import inception_score, kernel_distance, moments, precision_recall
@@ -23,7 +25,7 @@ from lightning_modules.metrics.sequence import jensen_shannon, leading_component
 from lightning_modules.parts import precision
 from lightning_modules.parts.mcmc import chain_effective_sample_size
 from lightning_modules.parts.plane import on_grid
-from lightning_modules.parts.precision import in_finest, in_float64, in_single
+from lightning_modules.parts.precision import in_finest, in_float64, in_single, single_precision
 from lightning_modules.parts.quantization import to_uint8
 from lightning_modules.runtime.held_out import HeldOutMeans
 from tests.test_contract import build, cases, fit, sampled, tiny_data
@@ -213,3 +215,29 @@ def test_float64_is_asked_for_in_one_place() -> None:
         if count:
             found[path.relative_to(root).as_posix()] = count
     assert found == ALLOWED
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_integrals_over_the_plane_are_summed_in_single_precision(dtype: torch.dtype) -> None:
+    module = EBM(shape=[2], architecture="mlp", width=4).to(dtype)
+    exact = deepcopy(module).float()
+    types: set[torch.dtype] = set()
+    before = {key: value.clone() for key, value in module.state_dict().items()}
+    module.network.register_forward_hook(lambda network, given, value: types.add(value.dtype))
+    with single_precision(module), torch.no_grad():
+        assert module.unchecked_energy(torch.zeros(3, 2)).dtype == torch.float32
+        assert torch.equal(module.unchecked_energy(torch.ones(3, 2)), exact.unchecked_energy(torch.ones(3, 2)))
+    assert types == {torch.float32}
+    assert {key: value.dtype for key, value in before.items()} == {k: v.dtype for k, v in module.state_dict().items()}
+    assert all(torch.equal(value, before[key]) for key, value in module.state_dict().items())
+    found: list[torch.dtype] = []
+    module.unchecked_energy = lambda x: found.append(x.dtype) or x.float().square().sum(1)  # type: ignore
+    log_z = module.known_log_partition().log_partition
+    assert set(found) == {torch.float32}
+    assert math.isclose(log_z, math.log(math.pi), abs_tol=1e-4)
+    module.begin_held_out("test")
+    assert set(found) == {torch.float32}
+    nce = NCE(shape=[2], architecture="mlp", width=4).to(dtype)
+    nce.unchecked_log_prob = lambda x: found.append(x.dtype) or x.float().sum(1)  # type: ignore
+    nce.begin_held_out("test")
+    assert set(found) == {torch.float32}

@@ -172,7 +172,7 @@ def test_valid_data_of_other_types_give_the_same_values(name: str, kind: str) ->
     if kind == "tokens":
         types = [torch.uint8, torch.int16, torch.int32, torch.uint16]
     elif x.unique().tolist() == [0.0, 1.0]:
-        types += [torch.bool, torch.uint8, torch.int64]
+        types += [torch.uint8, torch.int64]
     for key, call in calls_of(module).items():
         if key == "log_prob" and name == "EBM" and kind == "image" or key == "reverse_log_likelihood":
             continue
@@ -181,6 +181,17 @@ def test_valid_data_of_other_types_give_the_same_values(name: str, kind: str) ->
             found = call(module, x.to(dtype))
             assert found.dtype == expected.dtype
             torch.testing.assert_close(found, expected, msg=lambda m, k=key: f"{k}: {m}")
+
+
+@pytest.mark.parametrize(("name", "kind"), DENSITIES)
+def test_truth_values_are_no_data_in_a_call_as_in_training(name: str, kind: str) -> None:
+    module, x = module_and_data(name, kind)
+    values = x > 0
+    for call in calls_of(module).values():
+        with pytest.raises(ValueError, match=rf"{name}: .*torch\.bool"):
+            call(module, values)
+    with pytest.raises(ValueError, match=rf"{name}: .*torch\.bool"):
+        module.check_batch(module.converted(values))
 
 
 @pytest.mark.parametrize(("name", "kind"), DENSITIES)

@@ -24,7 +24,8 @@ def list_images(folder: Path) -> list[Path]:
 
     Links to files and to folders are followed. Within one sub-folder of ``folder``, which may be a class, each folder
     is read once, and a link to a folder that holds ``folder`` or is read already is left out: it leads in a circle. A
-    warning names such links, and what is no regular file: broken links, pipes, sockets.
+    warning names such links, and what is no regular file: broken links, pipes, sockets. Another one names sub-folders
+    that are, or hold, the same folder, whose images are read for each of them.
 
     Raises:
         ValueError: If there is no such folder, a folder cannot be read, or there is no image in it.
@@ -32,24 +33,32 @@ def list_images(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise ValueError(f"data_dir={str(folder)!r} is not a folder.")
     home = folder.resolve()
-    above = {_place(place) for place in (home, *home.parents)}
+    above = {_place(place): place for place in (home, *home.parents)}
     found: list[Path] = []
     circles: list[Path] = []
     irregular: list[Path] = []
+    first: dict[Place, Path] = {}
+    shared: dict[Path, Path] = {}
     files, folders = _entries(folder, irregular)
     found += files
     for entry in folders:
-        found += _images(entry, set(above), circles, irregular)
+        seen = dict(above)
+        found += _images(entry, seen, circles, irregular)
+        for place in seen.keys() - above.keys():
+            if first.setdefault(place, seen[place]) != seen[place]:
+                shared[seen[place]] = first[place]
     if irregular:
         _say(folder, "no regular files (broken links, pipes or sockets)", irregular)
     if circles:
         _say(folder, "links to folders that are read already", circles)
+    if pairs := [pair for pair in sorted(shared.items()) if pair[0].parent not in shared]:
+        _say_shared(folder, pairs)
     if not found:
         raise ValueError(f"{folder} has no images: expected files ending in {', '.join(EXTENSIONS)}.")
     return sorted(found)
 
 
-def _images(folder: Path, seen: set[Place], circles: list[Path], irregular: list[Path]) -> Iterator[Path]:
+def _images(folder: Path, seen: dict[Place, Path], circles: list[Path], irregular: list[Path]) -> Iterator[Path]:
     """Yields the images below a folder; adds to ``seen`` the folders read, and to the lists what was left out."""
     waiting = [folder]
     while waiting:
@@ -57,7 +66,7 @@ def _images(folder: Path, seen: set[Place], circles: list[Path], irregular: list
         if (place := _place(current)) in seen:
             circles.append(current)
             continue
-        seen.add(place)
+        seen[place] = current
         files, folders = _entries(current, irregular)
         yield from files
         waiting += reversed(folders)
@@ -99,6 +108,17 @@ def _say(folder: Path, what: str, paths: list[Path]) -> None:
     names = ", ".join(str(path.relative_to(folder)) for path in sorted(paths)[:MOST_NAMED])
     more = f" and {len(paths) - MOST_NAMED} more" if len(paths) > MOST_NAMED else ""
     warnings.warn(f"{folder}: {len(paths)} left out, which are {what}: {names}{more}.", UserWarning, stacklevel=3)
+
+
+def _say_shared(folder: Path, pairs: list[tuple[Path, Path]]) -> None:
+    names = ", ".join(f"{one.relative_to(folder)} and {other.relative_to(folder)}" for one, other in pairs[:MOST_NAMED])
+    more = f" and {len(pairs) - MOST_NAMED} more" if len(pairs) > MOST_NAMED else ""
+    warnings.warn(
+        f"{folder}: images are read more than once, by links, because these are the same: {names}{more}. Remove one of "
+        "each if that is not meant.",
+        UserWarning,
+        stacklevel=3,
+    )
 
 
 def classes_of(folder: Path, paths: list[Path]) -> tuple[torch.Tensor, tuple[str, ...]]:

@@ -14,7 +14,7 @@ from lightning_modules.parts.mcmc import effective_sample_size
 from lightning_modules.parts.noise import Noise
 from lightning_modules.parts.normalizers import LogPartition
 from lightning_modules.parts.plane import GridDensity
-from lightning_modules.parts.precision import device_and_type, in_finest, in_float64
+from lightning_modules.parts.precision import device_and_type, in_finest, in_float64, single_precision
 from lightning_modules.parts.sampling import CHUNK, evaluating, measuring
 from lightning_modules.parts.schedules import Schedule
 from lightning_modules.runtime.held_out import Weighted
@@ -102,7 +102,8 @@ class MeasuredNCE(LikelihoodModule):
     def begin_held_out(self, stage: str) -> None:
         """Integrates the density if examples are points in the plane."""
         in_the_plane = list(self.hparams["shape"]) == [2]
-        self.grid = GridDensity(self.unchecked_log_prob, *device_and_type(self)) if in_the_plane else None
+        with single_precision(self):
+            self.grid = GridDensity(self.unchecked_log_prob, *device_and_type(self)) if in_the_plane else None
 
     def negative_log_likelihood(self, batch: Batch, indices: Tensor, stage: str) -> dict[str, Tensor]:
         """Returns the estimate with the learned c, and in the plane also the value with p normalised over a grid."""

@@ -15,7 +15,7 @@ from lightning_modules.parts.mcmc import chain_effective_sample_size
 from lightning_modules.parts.noise import Noise, fixed_uniform
 from lightning_modules.parts.normalizers import LogPartition
 from lightning_modules.parts.plane import GridDensity, checked_log_integral
-from lightning_modules.parts.precision import device_and_type, in_finest
+from lightning_modules.parts.precision import device_and_type, in_finest, single_precision
 from lightning_modules.parts.sampling import evaluating, measuring
 from lightning_modules.parts.schedules import Schedule
 from lightning_modules.runtime.held_out import Weighted
@@ -62,7 +62,7 @@ class MeasuredEBM(UnnormalizedModel):
         """Returns log Z of points in the plane, summed over a grid; ``None`` for other data."""
         if list(self.hparams["shape"]) != [2]:
             return None
-        with measuring(self):
+        with measuring(self), single_precision(self):
             log_integral = checked_log_integral(lambda x: -self.unchecked_energy(x), device_and_type(self))
         return LogPartition(log_integral, 0.0, "grid")
 
@@ -116,7 +116,9 @@ class MeasuredEBM(UnnormalizedModel):
         if stage == "val":
             self.keep_chains()
         in_the_plane = list(self.hparams["shape"]) == [2] and self.hparams["temperature"] == 1
-        self.grid = GridDensity(lambda x: -self.unchecked_energy(x), *device_and_type(self)) if in_the_plane else None
+        with single_precision(self):
+            density = (lambda x: -self.unchecked_energy(x)), *device_and_type(self)
+            self.grid = GridDensity(*density) if in_the_plane else None
 
     def negative_log_likelihood(self, batch: Batch, indices: Tensor, stage: str) -> dict[str, Tensor]:
         """Returns E(x) + log Z, with Z summed over a grid, for points in the plane at T = 1; else nothing."""

@@ -51,11 +51,13 @@ def problem_with_step_shape(x: Tensor, step_shape: Sequence[int]) -> str | None:
 
 
 def problem_with_numbers(x: Tensor) -> str | None:
-    """Returns a sentence that says why a tensor holds no data at all (none, complex, NaN or infinite), or ``None``."""
+    """Returns a sentence that says why a tensor holds no data at all (none, complex, bool, NaN or infinite)."""
     if x.numel() == 0:
         return "the batch is empty: give at least one example."
     if x.is_complex():
         return f"it takes real numbers, but a batch is of {x.dtype}."
+    if x.dtype == torch.bool:  # as in training, where a mask in the place of data is more likely than data
+        return f"it takes numbers, but a batch is of {x.dtype}; convert it, as by x.float(), or x.long() for tokens."
     x = x.detach()
     if x.is_floating_point() and not all(map(math.isfinite, torch.stack(x.aminmax()).tolist())):
         wrong = x[~torch.isfinite(x)][0].item()

@@ -100,6 +100,7 @@ def test_counts_that_are_none(checkpoint: Path, name: str, form: str, number: st
         zoo.card(checkpoint)
 
 
+@pytest.mark.usefixtures("registered")
 @pytest.mark.parametrize(
     "facts", [{"training": {"minutes": -1}}, {"training": {"minutes": 2**70}}, {"curve": [{"batches": -1}]}]
 )

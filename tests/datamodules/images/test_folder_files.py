@@ -51,7 +51,17 @@ def test_links_below_a_class_and_links_to_files_are_read(images: Path, tmp_path:
 
 def test_two_classes_may_share_a_folder(images: Path) -> None:
     (images / "feline").symlink_to("cat")
-    assert classes(images) == (("cat", "dog", "feline", "owl"), (10, 10, 10, 10))
+    with pytest.warns(UserWarning, match="read more than once, by links, because .* the same: feline and cat. Remove"):
+        assert classes(images) == (("cat", "dog", "feline", "owl"), (10, 10, 10, 10))
+
+
+def test_folders_within_a_shared_one_are_not_named_too(images: Path) -> None:
+    (images / "cat/inner").mkdir()
+    random_image(50).save(images / "cat/inner/50.png")
+    (images / "cat/hounds").symlink_to("../dog")
+    (images / "feline").symlink_to("cat")
+    with pytest.warns(UserWarning, match="the same: dog and cat/hounds, feline and cat. Remove"):
+        assert len(list_images(images)) == 30 + 1 + 10 + 10 + 1 + 10
 
 
 @pytest.mark.parametrize(
