@@ -47,6 +47,8 @@ EQUATIONS = {
     "WGAN": r"$\sup_{\Vert f \Vert_L \le 1} \mathbb E_p f - \mathbb E_q f$ (1.41)",
     "WGANGP": r"(1.41) $- \lambda\, \mathbb E(\Vert \nabla f \Vert_2 - 1)^2$",
     "SNGAN": r"$\overline W = W / \sigma(W)$ (1.42-1.44)",
+    "ALI": r"$\min_G \max_D \mathbb E_q \log D(x, z) + \mathbb E_p \log(1 - D(x, z))$",
+    "GibbsNet": r"the game of ALI, $x \sim p(x \mid z)$, $z \sim q(z \mid x)$ for $N$ steps",
     "ComposedGAN": "any game, penalty and constraint of the others",
 }
 """The equation that a method is about, with its number in the text if it has one there.
