@@ -26,6 +26,7 @@ from lightning_modules.metrics.names import metric_name, short_count
 from lightning_modules.metrics.protocol import check_extractor_fits, sample_blocks
 from lightning_modules.metrics.reference_statistics import RealStatistics, real_statistics
 from lightning_modules.metrics.sample_evaluation import evaluate_classes, evaluate_samples, train_fid
+from lightning_modules.parts.capabilities import SupportsEncoding
 from lightning_modules.rendering.modules import rendered_as
 from zoo.cards import Card, card
 from zoo.data import SPLIT, as_images
@@ -47,6 +48,17 @@ def held_out(request: Request) -> dict[str, float]:
     values = run_test(request.module, datamodule, request.device)
     request.module.to(request.device).eval()
     return values
+
+
+def reconstructions(request: Request) -> dict[str, float]:
+    """Returns the squared error of reconstructions, a mean over the test examples and their dimensions."""
+    module, total, count = request.module, 0.0, 0
+    for batch in request.datamodule.test_dataloader():
+        labels = {} if module.num_classes is None else {"labels": batch.labels}
+        with torch.no_grad():
+            error = module.reconstruct(batch.x, **labels).double().cpu() - batch.x.double()
+        total, count = total + error.square().sum().item(), count + error.numel()
+    return {f"{SPLIT}/reconstruction_mse": total / count} if count else {}
 
 
 def references(request: Request) -> dict[str, float]:
@@ -178,6 +190,9 @@ def samples_images(module: Any) -> bool:
 EVALUATIONS = {
     "held_out": Evaluation(
         held_out, lambda module: isinstance(module, (LikelihoodModule, SequenceModule, Classifier)), needs_data=True
+    ),
+    "reconstructions": Evaluation(
+        reconstructions, lambda module: isinstance(module, SupportsEncoding), needs_data=True
     ),
     "references": Evaluation(references, lambda module: isinstance(module, Classifier), needs_data=True),
     "sequences": Evaluation(sequences, lambda module: isinstance(module, SequenceModule), needs_data=True),

@@ -155,7 +155,7 @@ class JointModule(GenerativeModule):
             for _ in range(steps - 1):
                 z = self.draw_codes(self.draw_examples(z, noise), noise)
             x = self.draw_examples(z, noise)
-        torch.clear_autocast_cache()  # weights that were cast to 16 bits without gradients would be used again
+        torch.clear_autocast_cache()  # torch 2.6 would use weights again that were cast to 16 bits without gradients
         return self.draw_codes(x, noise)
 
     def pairs(self, x: Tensor, noise: Draws) -> tuple[Pair, Pair]:

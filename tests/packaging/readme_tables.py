@@ -58,6 +58,8 @@ EQUATIONS = {
     r"\lambda_\text{max}$ (1.45)",
     "R3GAN": r"$\mathbb E \log(1 + e^{D(G(z)) - D(x)}) + \frac \gamma 2 (R_1 + R_2)$",
     "CreativeAdversarialNetwork": r"$-\log D(G(z)) - \frac{\lambda}{K} \sum_k \log D_c(k \mid G(z))$",
+    "ALI": r"$\min_G \max_D \mathbb E_q \log D(x, z) + \mathbb E_p \log(1 - D(x, z))$",
+    "GibbsNet": r"the game of ALI, $x \sim p(x \mid z)$, $z \sim q(z \mid x)$ for $N$ steps",
     "ComposedGAN": "any game, penalty and constraint of the others",
 }
 """The equation that a method is about, with its number in the text if it has one there.

@@ -22,6 +22,7 @@ import zoo.saving
 from datamodules import DataSpec, MarkovSource, Ring, TwoMoons
 from datamodules.sequences.pixel_sequence import PixelSequence
 from lightning_modules import (
+    ALI,
     NCE,
     RBM,
     SNGAN,
@@ -30,6 +31,7 @@ from lightning_modules import (
     Classifier,
     CreativeAdversarialNetwork,
     Gaussian,
+    GibbsNet,
     TeacherForcing,
     ZooModule,
 )
@@ -59,8 +61,10 @@ SONGS = DataSpec("songs", "piano_roll", (24, 88), value_range=(0.0, 1.0))
         (lambda: SNGAN.for_data(IMAGES, width=2, num_classes=4), ["images", "classes"]),
         (lambda: CreativeAdversarialNetwork.for_data(IMAGES, width=2), ["images", "styles"]),
         (lambda: CreativeAdversarialNetwork.for_data(TwoMoons().spec, width=2), ["styles"]),
-        (lambda: VAE.for_data(BITS, hidden=4), ["held_out", "images"]),
-        (lambda: RBM.for_data(BITS, num_hidden=4), ["held_out", "images"]),
+        (lambda: VAE.for_data(BITS, hidden=4), ["held_out", "reconstructions", "images"]),
+        (lambda: RBM.for_data(BITS, num_hidden=4), ["held_out", "reconstructions", "images"]),
+        (lambda: ALI.for_data(IMAGES, width=2), ["reconstructions", "images"]),
+        (lambda: GibbsNet.for_data(Ring().spec, width=2), ["reconstructions", "points"]),
         (lambda: NCE.for_data(IMAGES, width=2), ["held_out", "images"]),
         (lambda: WGANGP.for_data(Ring().spec, width=2), ["points"]),
         (lambda: Gaussian.for_data(Ring().spec), ["held_out", "points"]),
@@ -78,14 +82,14 @@ def test_each_kind_of_module_has_its_metrics(build: Callable[[], ZooModule], exp
 
 def test_the_likelihood_and_all_that_is_compared_step_by_step_needs_the_data() -> None:
     assert [name for name, evaluation in EVALUATIONS.items() if evaluation.needs_data] == [
-        "held_out", "references", "sequences",
+        "held_out", "reconstructions", "references", "sequences",
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("build", "samples_only", "expected"),
     [
-        (lambda: VAE.for_data(BITS, hidden=4), False, ["held_out", "images"]),
+        (lambda: VAE.for_data(BITS, hidden=4), False, ["held_out", "reconstructions", "images"]),
         (lambda: VAE.for_data(BITS, hidden=4), True, ["images"]),
         (lambda: Gaussian.for_data(Ring().spec), True, ["points"]),
         (lambda: Classifier.for_data(IMAGES, width=2), True, []),
@@ -328,6 +332,22 @@ def test_evaluate_points(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert 0 <= zoo.card("ring").metrics["test/modes-500"] <= 8
     assert main(["evaluate", "ring"]) == 0
     assert "test/modes-2500" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("method", "num_classes"), [(ALI, None), (VAE, None), (VAE, 4)])
+def test_evaluate_reconstructions(method: Any, num_classes: int | None, named: type[Named], tmp_path: Path) -> None:
+    """The error of all test images, by the encoder's own calls; a class-conditional model gets the true classes."""
+    classes = {} if num_classes is None else {"num_classes": num_classes}
+    module = method.for_data(named().spec, width=2, **classes)
+    zoo.save(module, tmp_path / "saved", samples=False)
+    loaded = zoo.load("./saved", method)
+    data = named()
+    data.batch_size = 50
+    (batch,) = data.test_dataloader()
+    labels = {} if num_classes is None else {"labels": batch.labels}
+    expected = (loaded.reconstruct(batch.x, **labels) - batch.x).square().mean().item()
+    request = zoo.evaluation.Request(zoo.card("./saved"), loaded)
+    assert EVALUATIONS["reconstructions"].measure(request) == {"test/reconstruction_mse": pytest.approx(expected)}
 
 
 def test_evaluate_a_classifier(

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 import zoo
 from datamodules import Ring
-from lightning_modules import WGANGP, Gaussian
+from lightning_modules import ALI, WGANGP, Gaussian
 from lightning_modules.callbacks import ModeCoverage
 from tests.standins import quiet_trainer
 from zoo.record import MAX_ROWS, TrainingRecord
@@ -60,6 +60,11 @@ def test_it_counts_examples_and_generator_steps_and_keeps_the_metrics() -> None:
 def test_accumulated_batches_make_one_step() -> None:
     module = WGANGP(shape=[2], architecture="mlp", width=2, latent_dim=2, critic_steps=2, accumulate_batches=4)
     assert TrainingRecord().cost(module, 24)["generator_updates"] == 3
+
+
+def test_steps_of_a_generator_and_its_encoder_are_counted() -> None:
+    module = ALI(shape=[2], architecture="mlp", width=2, latent_dim=2, critic_steps=2)
+    assert TrainingRecord().cost(module, 24)["generator_updates"] == 12
 
 
 def test_it_continues_after_a_resume(tmp_path: Path) -> None:
