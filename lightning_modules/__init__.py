@@ -7,6 +7,7 @@ from lightning_modules.adversarial.composed import ComposedGAN as ComposedGAN
 from lightning_modules.adversarial.creative import CreativeAdversarialNetwork as CreativeAdversarialNetwork
 from lightning_modules.adversarial.gan import MinimaxGAN as MinimaxGAN
 from lightning_modules.adversarial.gan import NonSaturatingGAN as NonSaturatingGAN
+from lightning_modules.adversarial.progressive import ProgressiveGAN as ProgressiveGAN
 from lightning_modules.adversarial.spectral_norm import SNGAN as SNGAN
 from lightning_modules.adversarial.wgan import WGAN as WGAN
 from lightning_modules.adversarial.wgan_gp import WGANGP as WGANGP
@@ -32,7 +33,16 @@ FAMILIES: dict[str, tuple[type[ZooModule], ...]] = {
     "autoregressive": (PixelCNNPlusPlus, TeacherForcing, ScheduledSampling, ProfessorForcing, MixtureDensityRNN),
     "latent": (VAE, IWAE),
     "contrastive": (NCE,),
-    "adversarial": (MinimaxGAN, NonSaturatingGAN, WGAN, WGANGP, SNGAN, CreativeAdversarialNetwork, ComposedGAN),
+    "adversarial": (
+        MinimaxGAN,
+        NonSaturatingGAN,
+        WGAN,
+        WGANGP,
+        SNGAN,
+        CreativeAdversarialNetwork,
+        ProgressiveGAN,
+        ComposedGAN,
+    ),
     "classifier": (Classifier,),
 }
 """Every class that a checkpoint may be of, by family, in the order of the text."""

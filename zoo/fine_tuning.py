@@ -132,12 +132,17 @@ class SameTask(Callback):
 
 
 def with_schedule(module: GenerativeModule, steps: int) -> GenerativeModule:
-    """Returns a model whose learning rate decays over ``steps`` batches; its recipe's fits its own run only."""
+    """Returns a model whose learning rate decays over ``steps`` batches; its recipe's fits its own run only.
+
+    A network that grows has done so.
+    """
     if "decay_steps" not in module.hparams:
         return module
     schedule = {"decay_steps": steps}
     if "warmup_steps" in module.hparams:
         schedule["warmup_steps"] = min(int(module.hparams["warmup_steps"]), steps // 10)
+    if "growth_steps" in module.hparams:
+        schedule["growth_steps"] = 0
     decayed = build(type(module).__name__, {**module.hparams, **schedule})
     assert isinstance(decayed, GenerativeModule)
     decayed.load_state_dict(module.state_dict())

@@ -48,6 +48,7 @@ EQUATIONS = {
     "WGANGP": r"(1.41) $- \lambda\, \mathbb E(\Vert \nabla f \Vert_2 - 1)^2$",
     "SNGAN": r"$\overline W = W / \sigma(W)$ (1.42-1.44)",
     "CreativeAdversarialNetwork": r"$-\log D(G(z)) - \frac{\lambda}{K} \sum_k \log D_c(k \mid G(z))$",
+    "ProgressiveGAN": r"$(1 - \alpha)\, G_{l-1}(z) + \alpha\, G_l(z)$, $\alpha: 0 \to 1$",
     "ComposedGAN": "any game, penalty and constraint of the others",
 }
 """The equation that a method is about, with its number in the text if it has one there.
