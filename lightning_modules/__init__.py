@@ -12,6 +12,7 @@ from lightning_modules.adversarial.gibbsnet import GibbsNet as GibbsNet
 from lightning_modules.adversarial.instance_noise import InstanceNoiseGAN as InstanceNoiseGAN
 from lightning_modules.adversarial.jacobian_clamping import JacobianClampingGAN as JacobianClampingGAN
 from lightning_modules.adversarial.least_squares import LSGAN as LSGAN
+from lightning_modules.adversarial.progressive import ProgressiveGAN as ProgressiveGAN
 from lightning_modules.adversarial.r3gan import R3GAN as R3GAN
 from lightning_modules.adversarial.roth import RothGAN as RothGAN
 from lightning_modules.adversarial.spectral_norm import SNGAN as SNGAN
@@ -52,6 +53,7 @@ FAMILIES: dict[str, tuple[type[ZooModule], ...]] = {
         ALI,
         GibbsNet,
         CreativeAdversarialNetwork,
+        ProgressiveGAN,
         R3GAN,
         ComposedGAN,
     ),

@@ -162,25 +162,27 @@ def without_gradient(module: ZooModule) -> set[str]:
 
 
 class Gradients(Callback):
-    """Notes for every parameter what its gradient was before each step of its optimizer."""
+    """Notes for every parameter what its gradient was before each step of its optimizer, unless it was frozen then."""
 
     def __init__(self) -> None:
         self.seen: dict[str, list[Tensor | None]] = {}
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         names = {p: name for name, p in pl_module.named_parameters()}
-        for p in [p for group in optimizer.param_groups for p in group["params"]]:
+        for p in [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad]:
             self.seen.setdefault(names[p], []).append(None if p.grad is None else p.grad.clone())
 
 
 def check_gradients(module: ZooModule, data: ZooDataModule) -> None:
     """Trains, and asks for a finite gradient in every step, other than zero in at least one of them.
 
-    A method that freezes parameters, for good or for a stage of training, says so by their ``requires_grad``.
+    A method that freezes parameters, for good or for a stage of training, says so by their ``requires_grad``. What is
+    not frozen when training begins has its turn at some stage.
     """
     gradients = Gradients()
+    trained = {key for key, p in module.named_parameters() if p.requires_grad}
     fit(module, data, callbacks=[gradients])
-    assert gradients.seen.keys() == {key for key, p in module.named_parameters() if p.requires_grad}
+    assert gradients.seen.keys() == trained
     assert [key for key, seen in gradients.seen.items() if any(g is None or not g.isfinite().all() for g in seen)] == []
     zero = {key for key, seen in gradients.seen.items() if not any(g is not None and g.any() for g in seen)}
     assert zero - without_gradient(module) == set()

@@ -13,7 +13,7 @@ from tests.standins import quiet_trainer
 from tests.test_contract import build, cases, tiny_data
 
 LIKELIHOODS = {"Gaussian", "GaussianMixture", "RBM", "EBM", "NCE", "PixelCNNPlusPlus", "VAE", "IWAE"}
-PENALISED = {"WGANGP", "RothGAN", "JacobianClampingGAN", "R3GAN"}
+PENALISED = {"WGANGP", "RothGAN", "JacobianClampingGAN", "ProgressiveGAN", "R3GAN"}
 
 
 def train(name: str, kind: str, precision: Any) -> Any:

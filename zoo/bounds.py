@@ -17,7 +17,15 @@ LARGEST = 2**21
 """Largest number that a network is built from: more than any width in use, and than the characters of Unicode."""
 LONGEST = 2**16
 """Number of entries of the longest list."""
-COUNTS_BATCHES = ("decay_steps", "warmup_steps", "kl_warmup_steps", "noise_steps", "gamma_steps", "schedule_steps")
+COUNTS_BATCHES = (
+    "decay_steps",
+    "warmup_steps",
+    "kl_warmup_steps",
+    "noise_steps",
+    "gamma_steps",
+    "growth_steps",
+    "schedule_steps",
+)
 """Hyperparameters that are compared with the number of batches, and size nothing."""
 
 

@@ -134,7 +134,10 @@ class SameTask(Callback):
 
 
 def with_schedule(module: GenerativeModule, steps: int) -> GenerativeModule:
-    """Returns a model whose schedules end within ``steps`` batches; its recipe's fit its own run only."""
+    """Returns a model whose schedules end within ``steps`` batches; its recipe's fit its own run only.
+
+    A network that grows has done so.
+    """
     schedule = {name: min(value, steps) for name, value in module.horizons().items() if value is not None}
     if "decay_steps" in module.hparams:
         schedule["decay_steps"] = steps
@@ -142,6 +145,8 @@ def with_schedule(module: GenerativeModule, steps: int) -> GenerativeModule:
         return module
     if "warmup_steps" in module.hparams:
         schedule["warmup_steps"] = min(int(module.hparams["warmup_steps"]), steps // 10)
+    if "growth_steps" in module.hparams:
+        schedule["growth_steps"] = 0
     decayed = build(type(module).__name__, {**module.hparams, **schedule})
     assert isinstance(decayed, GenerativeModule)
     decayed.load_state_dict(module.state_dict())

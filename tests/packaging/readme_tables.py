@@ -60,6 +60,7 @@ EQUATIONS = {
     "CreativeAdversarialNetwork": r"$-\log D(G(z)) - \frac{\lambda}{K} \sum_k \log D_c(k \mid G(z))$",
     "ALI": r"$\min_G \max_D \mathbb E_q \log D(x, z) + \mathbb E_p \log(1 - D(x, z))$",
     "GibbsNet": r"the game of ALI, $x \sim p(x \mid z)$, $z \sim q(z \mid x)$ for $N$ steps",
+    "ProgressiveGAN": r"$(1 - \alpha)\, G_{l-1}(z) + \alpha\, G_l(z)$, $\alpha: 0 \to 1$",
     "ComposedGAN": "any game, penalty and constraint of the others",
 }
 """The equation that a method is about, with its number in the text if it has one there.

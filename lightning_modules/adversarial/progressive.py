@@ -1,0 +1,181 @@
+"""Progressive GAN: both networks start at a low resolution, and get layers for the next one while they train.
+
+Low resolutions are learned first, fast and stably. A new level is faded in: generated images, real images and the
+features of the discriminator are blends of it and the level below, in which its share alpha rises linearly. Wasserstein
+game with a gradient penalty and a drift term; equalised learning rates, pixel normalisation in the generator and the
+deviation over the batch as a feature in the discriminator.
+
+NOTE: The deviation makes the examples of a batch depend on each other, so the gradient in the penalty is that of the
+sum of all logits by one example, not of its own logit alone. As in the authors' code, images enter in full resolution
+at every stage, pixels repeated, which makes gradients by them smaller at low levels; the deviation is over the whole
+batch, as in the paper, where the code has groups of four. The states of the optimizers start afresh at each level.
+
+Progressive Growing of GANs for Improved Quality, Stability, and Variation (Karras et al., 2018), https://arxiv.org/abs/1710.10196
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from torch import Tensor
+
+from datamodules.spec import DataSpec
+from lightning_modules.adversarial.loop import AdversarialModule
+from lightning_modules.adversarial.players import common, two_adams
+from lightning_modules.networks.progressive import Discriminator, Generator, Grown
+from lightning_modules.parts.games import Game, linear, wasserstein
+from lightning_modules.parts.growth import Growth
+from lightning_modules.parts.penalties import gradient_penalty
+from lightning_modules.runtime.flags import planned_batches
+
+GROWTH = "growth_steps"
+"""Where a checkpoint keeps how many batches its run grows for."""
+
+
+def wasserstein_with_drift(real: Tensor, fake: Tensor, weight: float) -> Tensor:
+    """-(E f(x) - E f(G(z))) + weight E f(x)^2, which keeps the values of real examples near 0 (appendix A.1)."""
+    return wasserstein(real, fake) + weight * real.square().mean()
+
+
+def at_stage(network: Grown, x: Tensor, step: int) -> Tensor:
+    """Returns real images in the resolution that a network has reached."""
+    return network.as_grown(x)
+
+
+def grow(module: AdversarialModule, step: int) -> bool:
+    """Sets the stage of both networks; returns whether a new level begins."""
+    assert isinstance(module, ProgressiveGAN)
+    stage = module.growth.at(step)
+    for network in (module.generator, module.discriminator):
+        assert isinstance(network, Grown)
+        network.set_stage(*stage)
+    return step > 0 and stage.level != module.growth.at(step - 1).level
+
+
+class ProgressiveGAN(AdversarialModule):
+    """E f(G(z)) - E f(x) + 10 E (||grad f(x_hat)|| - 1)^2 + 0.001 E f(x)^2, at growing resolutions.
+
+    Args:
+        shape: (C, H, W) of images in [-1, 1].
+        latent_dim: Size of the code z.
+        width: Channels of the networks at full resolution; see each architecture.
+        num_classes: Number of classes for a class-conditional game, or ``None``.
+        num_resolutions: Number of resolutions, each twice the one before; ``None`` begins with a side of 4 to 7.
+        growth_steps: Batches until the last resolution is faded in, in equal phases that train one resolution or fade
+            in the next. ``None`` gives each phase and the training that follows an equal part of the run, whose length
+            must be limited; 0 trains all layers at once, as in fine-tuning.
+        gradient_penalty_weight: Weight of the gradient penalty.
+        drift_weight: Weight of the mean square of the critic on real examples.
+        critic_steps: Discriminator steps per generator step.
+        lr: Learning rate of both players.
+        discriminator_lr: Learning rate of the discriminator instead of ``lr``, or ``None``.
+        betas: Adam's decay rates.
+        decay_steps: Batches after which the learning rates have fallen linearly to zero, or ``None``.
+        clip_norm: Largest norm of each player's gradient, or ``None``.
+        accumulate_batches: Batches whose gradients are accumulated for one step of each player.
+        compile: Compiles both networks; penalties run uncompiled.
+
+    Raises:
+        ValueError: If a number is out of range, or the resolutions do not fit ``shape``.
+    """
+
+    kinds = ("image",)
+
+    def __init__(
+        self,
+        shape: Sequence[int] = (1, 28, 28),
+        latent_dim: int = 64,
+        width: int = 32,
+        num_classes: int | None = None,
+        num_resolutions: int | None = None,
+        growth_steps: int | None = None,
+        gradient_penalty_weight: float = 10.0,
+        drift_weight: float = 0.001,
+        critic_steps: int = 1,
+        lr: float = 1e-3,
+        discriminator_lr: float | None = None,
+        betas: Sequence[float] = (0.0, 0.99),
+        decay_steps: int | None = None,
+        clip_norm: float | None = None,
+        accumulate_batches: int = 1,
+        compile: bool = False,
+    ) -> None:
+        if len(shape) != 3 or min(shape) < 1:
+            raise ValueError(f"shape={list(shape)} must be (channels, height, width).")
+        if width < 1 or latent_dim < 1 or (growth_steps is not None and growth_steps < 0):
+            raise ValueError(
+                f"width={width} and latent_dim={latent_dim} must be at least 1, growth_steps={growth_steps} at least 0."
+            )
+        if not (gradient_penalty_weight >= 0 and drift_weight >= 0):
+            raise ValueError(
+                f"gradient_penalty_weight={gradient_penalty_weight} and drift_weight={drift_weight} must not be "
+                "negative."
+            )
+        generator = Generator(shape, latent_dim, width, num_classes, num_resolutions)
+        super().__init__(
+            generator,
+            Discriminator(shape, width, num_classes, num_resolutions),
+            Game(partial(wasserstein_with_drift, weight=drift_weight), linear),
+            latent_dim=latent_dim,
+            num_classes=num_classes,
+            penalties={"gradient_penalty": (gradient_penalty_weight, gradient_penalty)},
+            prepare_real=partial(at_stage, generator),
+            stage=grow,
+            **common(critic_steps, decay_steps, clip_norm, accumulate_batches, compile),
+            **two_adams(lr, betas, discriminator_lr),
+        )
+        self.save_hyperparameters()
+        self.growth = Growth(generator.top + 1, growth_steps or 0)
+
+    @classmethod
+    def hyperparameters_for(cls, spec: DataSpec) -> dict[str, Any]:
+        """Returns the shape. Classes are opt-in: ``num_classes=...``."""
+        return {"shape": list(spec.shape)}
+
+    # The length of growth
+
+    def on_fit_start(self) -> None:
+        """Refuses a run that ends before the networks have grown."""
+        super().on_fit_start()
+        if self.trainer.ckpt_path is None:  # otherwise the Trainer's estimate would read data before their position
+            self.plan_growth(resumed=None)
+
+    def on_train_start(self) -> None:
+        """Does the same for a resumed run, which grows as planned when it began unless it is told otherwise."""
+        super().on_train_start()
+        if self.trainer.ckpt_path is not None:
+            self.plan_growth(resumed=self.growth.steps)
+
+    def plan_growth(self, resumed: int | None) -> None:
+        """Finds the number of batches that the networks grow for, and compares it with the length of the run.
+
+        Args:
+            resumed: The number in the checkpoint of a run that is resumed.
+
+        Raises:
+            ValueError: If the run is too short, or its length is needed and not known.
+        """
+        planned, steps = planned_batches(self.trainer), self.hparams["growth_steps"]
+        if steps is None and resumed is None and planned is None:
+            raise ValueError(
+                "growth_steps=null divides the run into equal phases, but its length is not limited: set max_steps or "
+                "max_epochs, or growth_steps (--model.growth_steps)."
+            )
+        if steps is None:
+            steps = self.growth.share_of(planned or 0) if resumed is None else resumed
+        if planned is not None and steps >= max(planned, 1):
+            raise ValueError(
+                f"growth_steps={steps}, but the run is planned for {planned} batches, so that the last resolution is "
+                "not trained alone: set growth_steps (--model.growth_steps) to fewer than the run has, or null."
+            )
+        self.growth.steps = steps
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds the number of batches that the networks grow for, which may follow from the length of the run."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint[GROWTH] = self.growth.steps
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restores it."""
+        super().on_load_checkpoint(checkpoint)
+        self.growth.steps = int(checkpoint.get(GROWTH, self.growth.steps))

@@ -1,0 +1,184 @@
+"""Growth during training: its schedule, exact resume in the middle of a fade, and runs that are too short."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+from torch.nn import functional as F
+
+import zoo
+from lightning_modules import ProgressiveGAN
+from lightning_modules.adversarial.progressive import wasserstein_with_drift
+from lightning_modules.networks.progressive import Grown
+from tests.test_resume import differences, states
+from tests.training import TinyData
+from tests.training import train as train_tiny
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:The dirpath has changed:UserWarning"),
+    pytest.mark.filterwarnings("ignore:.*callbacks used to create the checkpoint:UserWarning"),
+]
+
+SHAPE = (1, 16, 16)  # 4, 8 and 16 pixels: two stages that train, two fades, and the rest
+SMALL: dict[str, Any] = {"latent_dim": 4, "width": 2}
+
+
+class Stages(Callback):
+    """Notes in each batch the stage, and how many steps the optimizers have made since they began afresh."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[int, float]] = []
+        self.steps: list[int] = []
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        networks = [pl_module.generator, pl_module.discriminator]
+        (stage,) = {(network.present, round(network.alpha.item(), 3)) for network in networks}  # type: ignore[union-attr,operator]
+        self.seen.append(stage)
+        counted = [state["step"] for optimizer in trainer.optimizers for state in optimizer.state.values()]
+        self.steps.append(int(max(counted, default=0)))
+
+
+def train(steps: int, *callbacks: Callback, **settings: Any) -> tuple[Trainer, Any]:
+    given = {key: settings.pop(key) for key in ("folder", "ckpt_path") if key in settings}
+    overrides = {**SMALL, **settings}
+    trainer, module, _ = train_tiny(
+        "ProgressiveGAN", steps, shape=SHAPE, overrides=overrides, callbacks=callbacks, **given
+    )
+    return trainer, module
+
+
+def test_networks_grow_as_planned_and_optimizers_begin_afresh_at_each_level() -> None:
+    stages = Stages()
+    train(11, stages, growth_steps=8)
+    alphas = [1 / 3, 2 / 3]
+    assert stages.seen == [
+        (0, 1), (0, 1), *((1, round(alpha, 3)) for alpha in alphas), (1, 1), (1, 1),
+        *((2, round(alpha, 3)) for alpha in alphas), (2, 1), (2, 1), (2, 1),
+    ]  # fmt: skip
+    # Level 0 in batches 0 and 1, level 1 in 2 to 5, level 2 from 6 on.
+    assert stages.steps == [1, 2, 1, 2, 3, 4, 1, 2, 3, 4, 5]
+
+
+def test_growth_is_a_share_of_the_run_unless_it_is_given() -> None:
+    trainer, module = train(10)
+    assert module.growth.steps == 8  # of five parts, four
+    assert trainer.global_step == 10
+    assert train(10, growth_steps=0)[1].growth.steps == 0
+
+
+def test_accumulated_batches_have_one_stage() -> None:
+    stages = Stages()
+    train(10, stages, growth_steps=8, accumulate_batches=2)
+    assert all(stages.seen[i] == stages.seen[i + 1] for i in range(0, 10, 2))
+    assert [level for level, _ in stages.seen] == [0, 0, 1, 1, 1, 1, 2, 2, 2, 2]
+
+
+@pytest.mark.parametrize("growth_steps", [12, None])
+@pytest.mark.parametrize("stop", [3, 4, 9])
+def test_a_run_that_is_resumed_while_it_grows_equals_the_uninterrupted_one(stop: int, growth_steps: int | None) -> None:
+    """After 4 and 10 batches a level is in the middle of its fade; after 3 its fade begins."""
+    train(14, folder="whole", growth_steps=growth_steps)
+    train(14, folder="rest", ckpt_path=f"whole/step={stop}.ckpt", growth_steps=growth_steps)
+    assert differences(states("whole/last.ckpt"), states("rest/last.ckpt")) == []
+
+
+def test_a_longer_run_that_is_resumed_grows_as_it_began() -> None:
+    train(10, folder="whole")
+    _, module = train(20, ckpt_path="whole/step=4.ckpt")
+    assert module.growth.steps == 8
+    _, module = train(20, ckpt_path="whole/step=4.ckpt", growth_steps=15)
+    assert module.growth.steps == 15
+
+
+def test_a_schedule_that_is_longer_than_the_run_is_refused_before_the_first_step() -> None:
+    for steps in (8, 9):
+        with pytest.raises(ValueError, match=rf"growth_steps={steps}, but the run is planned for 8 batches"):
+            train(8, growth_steps=steps)
+    train(10, folder="run")
+    with pytest.raises(ValueError, match="growth_steps=8, but the run is planned for 7 batches"):
+        train(7, ckpt_path="run/step=4.ckpt")
+    with pytest.raises(ValueError, match="growth_steps=30, but the run is planned for 12 batches"):
+        train(12, ckpt_path="run/step=4.ckpt", growth_steps=30)
+
+
+def test_a_run_of_unknown_length_needs_a_schedule() -> None:
+    trainer = Trainer(
+        accelerator="cpu", max_epochs=-1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False,
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="growth_steps=null.*max_steps"):
+        trainer.fit(ProgressiveGAN(SHAPE, **SMALL), TinyData(SHAPE))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"growth_steps": -1}, "growth_steps=-1"),
+        ({"num_resolutions": 4}, r"num_resolutions=4 .*shape=\[1, 28, 28\]"),
+        ({"shape": (2,)}, r"shape=\[2\] must be \(channels, height, width\)"),
+        ({"shape": (1, 28, 32)}, r"shape=\[1, 28, 32\]"),
+        ({"drift_weight": -0.5}, r"drift_weight=-0\.5"),
+        ({"gradient_penalty_weight": float("nan")}, "gradient_penalty_weight=nan"),
+        ({"width": 0}, "width=0"),
+    ],
+)
+def test_numbers_that_do_not_fit_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ProgressiveGAN(**settings)
+
+
+def test_a_checkpoint_of_a_growing_run_samples_at_its_resolution(tmp_path: Path) -> None:
+    """Also one that the zoo has saved: the stage is part of the weights, and of their averages."""
+    _, module = train(6, folder="run", growth_steps=5)
+    assert module.generator.present == 2
+    early = ProgressiveGAN.load_from_checkpoint("run/step=2.ckpt", weights_only=True)
+    averaged = ProgressiveGAN.load_from_checkpoint("run/step=2.ckpt", weights_only=True, averaged=True)
+    zoo.save(early, tmp_path / "early", samples=False)
+    for other in (early, averaged, zoo.load(str(tmp_path / "early"))):
+        network: Any = other.generator
+        assert isinstance(network, Grown)
+        assert (network.present, network.fading) == (1, True)
+        x: Tensor = other.sample(4, generator=torch.Generator().manual_seed(0))  # type: ignore[operator]
+        assert torch.equal(x, F.avg_pool2d(x, 2).repeat_interleave(2, 2).repeat_interleave(2, 3))
+
+
+def test_the_game_is_wasserstein_with_a_drift_that_keeps_values_near_zero() -> None:
+    real = torch.tensor([1.0, 3.0], requires_grad=True)
+    fake = torch.tensor([-1.0, 0.0])
+    loss = wasserstein_with_drift(real, fake, 0.5)
+    assert loss.item() == -0.5 - 2 + 0.5 * 5
+    loss.backward()
+    torch.testing.assert_close(real.grad, torch.tensor([-0.5 + 0.5 * 1, -0.5 + 0.5 * 3]))
+    module = ProgressiveGAN(**SMALL)
+    assert module.game.discriminator(real, fake).item() == pytest.approx(-2.5 + 0.001 * 5)
+
+
+def test_the_penalty_is_on_gradients_by_images_at_every_stage() -> None:
+    """At alpha = 0 the penalty is that of the smaller network, whatever the new layers are."""
+    torch.manual_seed(0)
+    module = ProgressiveGAN(SHAPE, **SMALL)
+    module.discriminator.eval()
+    real, fake = torch.rand(2, 4, *SHAPE)
+    term, weight = module.penalties["gradient_penalty"].term, module.penalties["gradient_penalty"].weight
+    assert weight == 10
+
+    def penalty() -> Tensor:
+        torch.manual_seed(1)
+        return term(lambda x: module.discriminator(x, None), real, fake, module.noise)
+
+    module.discriminator.set_stage(1, 1.0)
+    below = penalty()
+    module.discriminator.set_stage(2, 0.0)
+    torch.testing.assert_close(penalty(), below)
+    module.discriminator.set_stage(2, 0.5)
+    assert not torch.allclose(penalty(), below)
+
+
+def test_messages_are_one_sentence() -> None:
+    with pytest.raises(ValueError, match="growth_steps") as error:
+        train(3, growth_steps=5)
+    assert len(re.findall(r"\.(\s|$)", str(error.value))) == 1
