@@ -49,6 +49,12 @@ ENTRIES = (
 )
 OWN_NETWORKS = (
     Entry(
+        "progressive_gan",
+        "ProgressiveGAN",
+        {"latent_dim": 64, "width": 32},
+        {"growth_steps": 0.5, "decay_steps": 1.0},
+    ),
+    Entry(
         "r3gan",
         "R3GAN",
         {"lazy_every": 8, "augment": ("translation",), "augment_end": 0.3, "latent_dim": 64, "width": 32},
