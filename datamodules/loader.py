@@ -237,14 +237,11 @@ class TrainingLoader(ShardedLoader):
         """Continues at the position that ``state_dict`` recorded.
 
         Raises:
-            ValueError: If the state was saved with another number of processes, batch size, seed or data set size.
+            ValueError: If it was saved with another number of processes, batch size, seed or data set size, or changed.
         """
         own = self.state_dict()
-        if wrong := [key for key in own if type(state.get(key)) is not int]:
-            raise ValueError(
-                f"The position in the training data has {wrong[0]}={state.get(wrong[0])!r} in the checkpoint, which "
-                "must be a whole number: the file was changed. Resume from another one, or start anew."
-            )
+        for key in [key for key in own if type(state.get(key)) is not int]:
+            raise ValueError(f"The position in the training data was changed: {key}={state.get(key)!r} is no number.")
         if state["world_size"] != self.world_size:
             raise ValueError(
                 f"This run was saved on {state['world_size']} process(es) and cannot be resumed on {self.world_size}, "

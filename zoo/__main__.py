@@ -41,7 +41,7 @@ def _run(argv: Sequence[str] | None, received: list[int]) -> int:
     import argparse
 
     from zoo.arguments import build_parser, unknown_options
-    from zoo.errors import UsageError
+    from zoo.errors import NotFiniteWeights, UsageError
     from zoo.escaping import printable
     from zoo.messages import one_line
 
@@ -54,7 +54,9 @@ def _run(argv: Sequence[str] | None, received: list[int]) -> int:
         parser.error(unknown_options(parser, arguments.command, overrides))
     warnings.formatwarning = lambda message, *_, **__: f"warning: {printable(str(message))}\n"
     try:
-        code: int | None = arguments.run(arguments)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", NotFiniteWeights)  # samples and metrics of such a model mean nothing
+            code: int | None = arguments.run(arguments)
         sys.stdout.flush()
     except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
         _discard_output()

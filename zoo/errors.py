@@ -19,5 +19,9 @@ class UnknownNameError(ZooError, KeyError):
     __str__ = Exception.__str__  # KeyError would show the quoted repr of the sentence
 
 
+class NotFiniteWeights(UserWarning):
+    """A checkpoint holds weights that are NaN or infinite; the commands, which would compute with them, refuse it."""
+
+
 class UsageError(ZooError):
     """Arguments of the command line that do not exist or do not fit together."""

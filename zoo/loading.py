@@ -20,7 +20,7 @@ from lightning_modules.metrics.reference_statistics import set_extractor_digest
 from lightning_modules.parts.checks import not_finite
 from zoo.bounds import check_arguments, check_bounds, check_types
 from zoo.cards import STATISTICS_FOLDER, WEIGHTS_FILE, Card, check_inside, checked_file, read_card
-from zoo.errors import ZooError
+from zoo.errors import NotFiniteWeights, ZooError
 from zoo.escaping import printable
 from zoo.hub import find
 
@@ -287,8 +287,9 @@ def _averaged_only(path: Path, card: Card, expected: Layout, own: Layout) -> set
 def _say_what_is_not_finite(path: Path, module: ZooModule) -> None:
     if found := not_finite(module.state_dict()):
         warnings.warn(
-            f"{printable(str(path))} holds weights that are NaN or infinite, so its results will be, too: "
-            f"{printable(_few(found))}.",
+            f"{printable(str(path))} holds weights that are NaN or infinite, so its results will be, too, or will mean "
+            f"nothing: {printable(_few(found))}. Its training had diverged: take an earlier checkpoint.",
+            NotFiniteWeights,
             stacklevel=3,
         )
 

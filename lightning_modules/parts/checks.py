@@ -87,6 +87,15 @@ def as_share(name: str, value: Any) -> float:
     return number
 
 
+def check_finite_samples(samples: Tensor, name: str) -> None:
+    """Raises ValueError if samples (N, ...), ``name`` in the plural, hold NaN or infinite values."""
+    if broken := int((~torch.isfinite(samples)).flatten(1).any(1).sum()):
+        raise ValueError(
+            f"{broken} of {len(samples)} {name} are NaN or infinite. The model has probably diverged: go back to its "
+            "last good checkpoint."
+        )
+
+
 def not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
     """Returns the names of the floating-point tensors that hold NaN or infinite values."""
     return [name for name, x in tensors.items() if x.is_floating_point() and not torch.isfinite(x).all()]

@@ -7,6 +7,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from lightning_modules.parts.checks import check_finite_samples
 from lightning_modules.parts.plane import on_grid
 from lightning_modules.rendering.images import FAKE_COLOUR, REAL_COLOUR
 
@@ -25,8 +26,9 @@ def scatter(points: Tensor, real: Tensor | None = None) -> Image.Image:
     """
     layers = [(points, FAKE_COLOUR)] if real is None else [(real, REAL_COLOUR), (points, FAKE_COLOUR)]
     for layer, _ in layers:
-        if layer.ndim != 2 or layer.shape[1] != 2 or not len(layer) or not torch.isfinite(layer).all():
-            raise ValueError(f"A scatter plot needs finite points (N, 2), N >= 1, but got shape {tuple(layer.shape)}.")
+        if layer.ndim != 2 or layer.shape[1] != 2 or not len(layer):
+            raise ValueError(f"A scatter plot needs points (N, 2), N >= 1, but got shape {tuple(layer.shape)}.")
+        check_finite_samples(layer, "points")
     low, high = layers[0][0].amin(0), layers[0][0].amax(0)
     centre, extent = (low + high) / 2, 1.25 * (high - low).amax().clamp(min=1e-6)
     canvas = np.full((CANVAS, CANVAS, 3), 255, dtype=np.uint8)

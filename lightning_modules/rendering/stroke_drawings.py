@@ -11,6 +11,7 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from lightning_modules.parts.checks import check_finite_samples
 from lightning_modules.rendering.images import FAKE_COLOUR, GIVEN_COLOUR, INK
 
 CELL, MARGIN = 72, 8  # pixels
@@ -30,8 +31,9 @@ def lines(drawing: Tensor, first: int = 0, last: int | None = None) -> list[Tens
     Raises:
         ValueError: If the shape is another, or a number is NaN or infinite.
     """
-    if drawing.ndim != 2 or drawing.shape[1] != 3 or not torch.isfinite(drawing).all():
-        raise ValueError(f"A drawing must be finite steps (T, 3), not {tuple(drawing.shape)}.")
+    if drawing.ndim != 2 or drawing.shape[1] != 3:
+        raise ValueError(f"A drawing must be steps (T, 3), not {tuple(drawing.shape)}.")
+    check_finite_samples(drawing, "steps")
     drawing = drawing.cpu()  # not every device has float64
     points, lifted = drawing[:, :2].double().cumsum(0), drawing[:, 2] > 0.5
     steps = range(len(drawing))[first:last]

@@ -31,9 +31,16 @@ def test_points_alone_make_their_own_frame() -> None:
     assert not (pixels == REAL_COLOUR).all(-1).any()
 
 
-@pytest.mark.parametrize(
-    "points", [torch.full((3, 2), torch.nan), torch.zeros(3, 3), torch.zeros(0, 2), torch.full((1, 2), torch.inf)]
-)
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_points_that_are_not_finite_are_counted(value: float) -> None:
+    points = torch.zeros(3, 2)
+    points[1, 0] = value
+    for layers in ((points,), (torch.zeros(2, 2), points)):
+        with pytest.raises(ValueError, match=r"1 of 3 points are NaN or infinite.*diverged"):
+            scatter(*layers)
+
+
+@pytest.mark.parametrize("points", [torch.zeros(3, 3), torch.zeros(0, 2)])
 def test_what_is_no_point_is_refused_with_its_shape(points: torch.Tensor) -> None:
     shape = ", ".join(map(str, points.shape))
     with pytest.raises(ValueError, match=shape):
