@@ -55,6 +55,9 @@ def save(
     All networks are written, and also the averaged weights if the trainer has an ``EMA`` callback. The new checkpoint
     is loaded for a check before it replaces an older one; on any failure the older one is kept.
 
+    A class of your own is refused unless it is registered in ``lightning_modules/__init__.py``. To know before a long
+    training, call ``zoo.saving.check_saveable(module)``, as the command does; ``Trainer.fit`` does not ask.
+
     Args:
         module: A method of ``lightning_modules`` built from its plain hyperparameters.
         folder: Folder of the checkpoint; an existing checkpoint there is replaced.

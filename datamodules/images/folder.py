@@ -10,7 +10,7 @@ import torch
 from datamodules.images.folder_files import classes_of, list_images
 from datamodules.images.image_base import ImageDataModule
 from datamodules.images.pixels import Pixels
-from datamodules.images.read_all import check_headers, decoded
+from datamodules.images.read_all import check_all, check_headers, decoded
 from datamodules.images.streaming import FileSource
 from datamodules.loader import SPLIT, Source, seeded
 from datamodules.sources.digests import digest_of_files
@@ -19,6 +19,8 @@ from datamodules.spec import DataSpec
 
 MEMORY_LIMIT = 4 * 2**30
 """Bytes of decoded images above which ``in_memory=True`` is refused."""
+
+HINT = " The datamodule's check_files() names all such files at once."
 
 
 class ImageFolder(ImageDataModule):
@@ -29,7 +31,8 @@ class ImageFolder(ImageDataModule):
     TIFF and PPM; other files and hidden files are skipped. Transparent parts become white. Links are followed; see
     ``list_images``. The classes are in ``spec`` at once, because the folder is listed when ``spec`` is first asked for.
     All files that are no images or are damaged are reported together, before training. With ``in_memory=False``, where
-    only the beginning of each file is read before training, damage further on is reported when it is met.
+    only the beginning of each file is read before training, damage further on is reported when it is met;
+    ``check_files`` finds all of it in advance.
 
     Args:
         data_dir: The folder.
@@ -131,13 +134,23 @@ class ImageFolder(ImageDataModule):
         parts = [part.sort().values for part in order.split([*sizes, len(paths) - sum(sizes)])]
         shape = (self.spec.shape[0], self.spec.shape[1], self.spec.shape[2])
         sources = {
-            split: FileSource([str(paths[i]) for i in indices.tolist()], labels[indices], shape, open_binary)
+            split: FileSource([str(paths[i]) for i in indices.tolist()], labels[indices], shape, open_binary, hint=HINT)
             for split, indices in zip(("val", "test", "train"), parts, strict=True)
         }
         if self.in_memory:
             return decoded(sources, self.spec.name)
         check_headers(sources, self.spec.name)
         return {**sources}
+
+    def check_files(self) -> None:
+        """Decodes all images, which takes about as long as an epoch without training, and keeps none.
+
+        Raises:
+            ValueError: If files are no images or are damaged; the message names the first twenty and their number.
+        """
+        files = [str(path) for path in self._listed[0]]
+        shape = (self.spec.shape[0], self.spec.shape[1], self.spec.shape[2])
+        check_all({"all": FileSource(files, self._listed[1], shape, open_binary)}, self.spec.name)
 
     @property
     def num_images(self) -> int:

@@ -33,6 +33,11 @@ def decoded(sources: Mapping[str, FileSource], title: str) -> dict[str, Source]:
     return {split: TensorSource(data[split], source.labels) for split, source in sources.items()}
 
 
+def check_all(sources: Mapping[str, FileSource], title: str) -> None:
+    """Decodes every file and keeps nothing; see ``decoded``."""
+    _for_each(sources, title, lambda split, index: sources[split].read(index))
+
+
 def check_headers(sources: Mapping[str, FileSource], title: str) -> None:
     """Reads the beginning of every file, for images that are decoded batch by batch; see ``decoded``."""
     _for_each(sources, title, lambda split, index: sources[split].check_header(index))

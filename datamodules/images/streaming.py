@@ -36,6 +36,7 @@ class FileSource:
         opener: Opens an image by its name, for reading bytes.
         crop: Height and width of the central square that is cut out and resized; None for the largest square.
         threads: Number of decoding threads; None for one per processor.
+        hint: What else to say where a file of a batch cannot be read, such as how to find all of them.
     """
 
     def __init__(
@@ -46,7 +47,9 @@ class FileSource:
         opener: Callable[[str], IO[bytes]],
         crop: int | None = None,
         threads: int | None = None,
+        hint: str = "",
     ) -> None:
+        self.hint = hint
         self.names, self.labels = list(names), labels
         self.shape: tuple[int, ...] = shape
         self.opener, self.crop = opener, crop
@@ -119,28 +122,29 @@ class FileSource:
             return torch.empty(0, *self.shape, dtype=torch.uint8)
         wait(futures)
         problems = [error for future in futures if isinstance(error := future.exception(), UnreadableImage)]
-        raise_unreadable([str(problem) for problem in problems], len(problems), len(futures))
+        raise_unreadable([str(problem) for problem in problems], len(problems), len(futures), self.hint)
         return torch.stack([future.result() for future in futures])
 
 
-def raise_unreadable(problems: Sequence[str], count: int, total: int) -> None:
+def raise_unreadable(problems: Sequence[str], count: int, total: int, hint: str = "") -> None:
     """Raises one error for all files that cannot be read; does nothing if there are none.
 
     Args:
         problems: What is wrong with each of these files, or with the first of them.
         count: Number of files that cannot be read.
         total: Number of files.
+        hint: What the message says at its end.
 
     Raises:
         UnreadableImage: If ``count`` is positive; it names the first twenty files.
     """
     if count == 1:
-        raise UnreadableImage(f"{problems[0]}: repair or remove it.")
+        raise UnreadableImage(f"{problems[0]}: repair or remove it.{hint}")
     if count:
         more = f"; and {count - MOST_NAMED} more" if count > MOST_NAMED else ""
         raise UnreadableImage(
             f"{count} of {total} files cannot be read as images, repair or remove them: "
-            f"{'; '.join(problems[:MOST_NAMED])}{more}."
+            f"{'; '.join(problems[:MOST_NAMED])}{more}.{hint}"
         )
 
 

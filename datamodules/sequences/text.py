@@ -104,11 +104,13 @@ class TextDataModule(SequenceDataModule):
                 shorter than a window.
         """
         self.tokens = self.parts(path)
+        fitting = min(len(tokens) for split, tokens in self.tokens.items() if len(tokens) or split == "train")
+        smaller = f"set window to {fitting} at most (--data.window), or take" if fitting >= 2 else "take"
         for split, tokens in self.tokens.items():
             if 0 < len(tokens) < self.window or (split == "train" and not len(tokens)):
                 raise ValueError(
                     f"The {split} part of {path} has {len(tokens)} {self.symbols}, fewer than "
-                    f"window={self.window}: take a smaller window, more text or another split."
+                    f"window={self.window}: {smaller} more text or another split."
                 )
         return {
             "train": RandomWindows(self.tokens["train"], self.window, self.seed),

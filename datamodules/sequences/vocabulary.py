@@ -22,7 +22,8 @@ def encode(text: str, vocabulary: tuple[str, ...]) -> Tensor:
         Shape (T,), int64.
 
     Raises:
-        ValueError: If a character is not in the vocabulary, which the message names, or the vocabulary is empty.
+        ValueError: If a character is not in the vocabulary, which the message names, or the vocabulary is empty or
+            has entries of several characters.
     """
     if not vocabulary:
         raise ValueError("The vocabulary is empty: call setup() of the datamodule first, which reads it from the text.")
@@ -30,6 +31,11 @@ def encode(text: str, vocabulary: tuple[str, ...]) -> Tensor:
         # In command-line arguments that are not UTF-8, lone surrogates stand for the original bytes.
         content = text.encode(errors="surrogateescape")
         return torch.from_numpy(np.frombuffer(content, np.uint8).astype(np.int64))
+    if longer := [symbol for symbol in vocabulary if len(symbol) != 1]:
+        raise ValueError(
+            f"The vocabulary has {longer[0][:80]!r}, which is not one character: a text is encoded by characters, so "
+            "these tokens have to be looked up by whoever made the vocabulary."
+        )
     points = _code_points(text)
     known = np.array([ord(symbol) for symbol in vocabulary], np.uint32)
     order = known.argsort()

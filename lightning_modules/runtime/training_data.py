@@ -7,6 +7,7 @@ A datamodule of this library does the same for its own loaders; here it is done 
 from typing import Any, Protocol, runtime_checkable
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.utils.data import BatchSampler
 
@@ -42,11 +43,13 @@ class TrainingData(Callback):
         self._loaded: dict[str, Any] | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuses what Lightning would read as other batches than the caller means.
+        """Refuses what Lightning would read as other batches than the caller means; warns if there are to be none.
 
         Raises:
             ValueError: If batches were passed in place of a loader, or batches of a ``BatchSampler`` cannot be shared.
         """
+        if stage == "fit" and trainer.limit_train_batches == 0:  # Lightning returns without a word
+            rank_zero_warn(f"limit_train_batches=0: {type(pl_module).__name__} is not trained, and stays as it is.")
         passed = flat(getattr(trainer.fit_loop._data_source, "instance", None)) if stage == "fit" else []
         if any(isinstance(loader, (Tensor, Batch)) for loader in passed):
             raise ValueError(

@@ -89,3 +89,21 @@ def test_progress_is_shown_by_time_and_not_by_count(
     ImageFolder(str(images), image_size=8).setup()
     shown = {int(count) for count in re.findall(r"pets:.*?(\d+)/30", capsys.readouterr().err)}
     assert len(shown) >= 3, "it moves while a chunk of images is read"
+
+
+def test_damage_after_the_beginning_is_found_in_one_go_when_it_is_asked_for(images: Path) -> None:
+    damaged = sorted(images.rglob("*.png"))[:3]
+    for path in damaged:
+        content = path.read_bytes()
+        path.write_bytes(content[: len(content) // 2])
+    data = ImageFolder(str(images), image_size=4, batch_size=1, val_size=0, test_size=0, in_memory=False)
+    data.setup()
+    with pytest.raises(ValueError, match=r"check_files\(\)") as met:
+        list(data.train_dataloader())
+    assert sum(str(path) in str(met.value) for path in damaged) == 1
+    with pytest.raises(ValueError, match="3 of 30 files") as found:
+        data.check_files()
+    assert all(str(path) in str(found.value) for path in damaged)
+    for path in damaged:
+        path.unlink()
+    ImageFolder(str(images), image_size=4, in_memory=False).check_files()

@@ -1,6 +1,7 @@
 """Text as data: the two ways to cut it, resuming, several processes, and files that are not text."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -238,3 +239,14 @@ def test_another_file_under_the_public_name_is_not_read(
     for data in (TinyShakespeare(), TinyShakespeare(data_dir=str(tmp_path))):
         with pytest.raises(DamagedDataError, match=r"tinyshakespeare\.txt"):
             data.setup()
+
+
+@pytest.mark.parametrize(
+    ("length", "window", "fitting"), [(200, 50, "set window to 10 at most (--data.window), or take"), (30, 50, "take")]
+)
+def test_a_window_that_would_fit_is_named(tmp_path: Path, length: int, window: int, fitting: str) -> None:
+    (tmp_path / "short.txt").write_text("ab" * (length // 2))
+    with pytest.raises(ValueError, match=f"fewer than window={window}: {re.escape(fitting)} more text"):
+        TextFile(str(tmp_path / "short.txt"), window=window).setup()
+    if fitting != "take":
+        TextFile(str(tmp_path / "short.txt"), window=10).setup()

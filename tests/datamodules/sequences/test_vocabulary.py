@@ -61,3 +61,9 @@ def test_unknown_characters_are_named_with_their_code_points() -> None:
 def test_tokens_that_are_not_text_are_refused(tokens: Tensor, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         decode(tokens, ("a", "b"))
+
+
+def test_entries_of_several_characters_are_no_characters() -> None:
+    for entry in ("the", ""):
+        with pytest.raises(ValueError, match=f"The vocabulary has '{entry}', which is not one character"):
+            encode("the", ("a", entry))
