@@ -72,7 +72,7 @@ class DiffAugment:
         if x.ndim != 4:
             raise ValueError(f"DiffAugment transforms images of shape (N, C, H, W), not examples of {list(x.shape)}.")
         probability = self.probability(step) if callable(self.probability) else self.probability
-        for name in self.policies if probability else ():
+        for name in self.policies:
             chosen = noise.uniform(len(x), device=x.device) < probability
             x = torch.where(chosen.view(-1, 1, 1, 1), POLICIES[name](x, noise), x)
         return x

@@ -71,7 +71,8 @@ def test_wasserstein_is_the_difference_of_means() -> None:
 @pytest.mark.parametrize("name", GAMES)
 def test_finite_at_extreme_logits(name: str) -> None:
     extreme = torch.tensor([-1e4, 1e4], requires_grad=True)
-    loss = GAMES[name].discriminator(extreme, extreme.flip(0)) + GAMES[name].generator(extreme)
+    game = GAMES[name]
+    loss = game.discriminator(extreme, extreme.flip(0)) + game.generator_loss(extreme, extreme.detach().flip(0))
     loss.backward()
     assert torch.isfinite(loss)
     assert extreme.grad is not None
@@ -83,6 +84,17 @@ def test_the_generator_of_a_relativistic_game_sees_real_logits_and_that_of_anoth
     relativistic = Game(cross_entropy, lambda real, fake: (real - fake).mean(), relativistic=True)
     assert relativistic.generator_loss(fake, real) == -0.5
     assert WASSERSTEIN.generator_loss(fake, None) == WASSERSTEIN.generator_loss(fake, real) == -2.5
+
+
+def test_the_relativistic_game_is_zero_sum_in_differences_and_ignores_a_shift() -> None:
+    """Both losses are of D(x) - D(G(z)) alone, mirror images of each other, and ln 2 each where the two are equal."""
+    real, fake = torch.randn(2, 100, dtype=torch.float64)
+    game = GAMES["relativistic"]
+    torch.testing.assert_close(game.discriminator(real, fake), game.generator_loss(real, fake))
+    torch.testing.assert_close(game.discriminator(real + 5, fake + 5), game.discriminator(real, fake))
+    assert game.discriminator(real, real).item() == pytest.approx(math.log(2))
+    # -log sigma(D(x) - D(G(z))), one pair at a time: it is not the game of all pairs
+    torch.testing.assert_close(game.discriminator(real, fake), -(real - fake).sigmoid().log().mean())
 
 
 def test_half_precision_logits_are_averaged_in_full() -> None:

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from lightning_modules.parts.conditions import Conditioned
 from lightning_modules.parts.noise import Noise
 from lightning_modules.parts.penalties import (
     PENALTIES,
@@ -12,6 +13,8 @@ from lightning_modules.parts.penalties import (
     gradient_penalty,
     on_segment,
     r1,
+    r2,
+    roth,
     weighted_terms,
 )
 
@@ -22,7 +25,29 @@ def test_linear_critic_has_the_closed_form_at_any_batch_size(shape: tuple[int, .
     real, fake = torch.randn(2, num, *shape, dtype=torch.float64)
     w = torch.randn(real[0].numel(), dtype=torch.float64)
     torch.testing.assert_close(gradient_penalty(lambda x: x.flatten(1) @ w, real, fake, Noise()), (w.norm() - 1) ** 2)
-    torch.testing.assert_close(r1(lambda x: x.flatten(1) @ w, real, fake, Noise()), w.square().sum() / 2)
+    for zero_centred in (r1, r2):
+        value = zero_centred(lambda x: x.flatten(1) @ w, real, fake, Noise())
+        torch.testing.assert_close(value, w.square().sum() / 2)
+
+
+class Labelled(nn.Module):
+    """(y + 1) |x|^2 / 2, whose gradient is (y + 1) x."""
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        return (condition + 1) * x.square().sum(1) / 2
+
+
+def test_points_of_each_side_are_judged_with_their_own_labels() -> None:
+    real, fake = torch.randn(2, 4, 3, dtype=torch.float64)
+    labels, fake_labels = torch.tensor([0, 1, 2, 0]), torch.tensor([2, 2, 0, 1])
+    critic = Conditioned(Labelled(), labels, fake_labels)
+    slopes = ((labels + 1) * real.norm(dim=1)).square(), ((fake_labels + 1) * fake.norm(dim=1)).square()
+    torch.testing.assert_close(r1(critic, real, fake, Noise()), slopes[0].mean() / 2)
+    torch.testing.assert_close(r2(critic, real, fake, Noise()), slopes[1].mean() / 2)
+    logits = (labels + 1) * real.square().sum(1) / 2, (fake_labels + 1) * fake.square().sum(1) / 2
+    weights = (1 - logits[0].sigmoid()).square(), logits[1].sigmoid().square()
+    expected = sum((w * s).mean() for w, s in zip(weights, slopes, strict=True)) / 2
+    torch.testing.assert_close(roth(critic, real, fake, Noise()), expected)
 
 
 def test_gradient_norm_is_per_example() -> None:

@@ -9,6 +9,7 @@ from lightning_modules.parts.schedules import (
     Interpolation,
     Schedule,
     WarmupAndDecay,
+    changing,
     linear_decay,
     warmup_and_cosine,
 )
@@ -88,6 +89,20 @@ def test_an_interpolation_begins_ends_and_stays_where_it_says(shape: str, expect
 
 def test_an_interpolation_may_rise_from_the_first_batch_on() -> None:
     assert values(Interpolation(0.0, 1.0, steps=4), 0, 1, 3, 4, 5) == [0.0, 0.25, 0.75, 1.0, 1.0]
+
+
+def test_an_exponential_interpolation_has_a_constant_ratio() -> None:
+    fall = Interpolation(8.0, 0.5, steps=4, shape="exponential")
+    assert values(fall, 0, 1, 2, 3, 4, 5) == pytest.approx([8.0, 4.0, 2.0, 1.0, 0.5, 0.5])
+    with pytest.raises(ValueError, match=r"stop=0\.0.*exponential"):
+        Interpolation(8.0, 0.0, steps=4, shape="exponential")
+
+
+def test_a_value_changes_over_its_steps_or_not_at_all() -> None:
+    assert values(changing(2.0, 1.0, 4, name="n"), 0, 2, 4) == [2.0, 1.5, 1.0]
+    assert changing(2.0, 1.0, None, name="n") == Constant(2.0)
+    with pytest.raises(ValueError, match="n=0"):
+        changing(2.0, 1.0, 0, name="n")
 
 
 def test_schedules_out_of_range_are_refused() -> None:

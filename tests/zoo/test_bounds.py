@@ -133,6 +133,13 @@ def test_a_value_of_another_type_is_named(name: str) -> None:
     assert tried > 4
 
 
+def test_entries_of_a_mapping_are_compared_too() -> None:
+    with pytest.raises(ZooError, match=r"penalties=.*values by name, each a number"):
+        build("ComposedGAN", {"penalties": {"r1": "much"}}, device="meta", max_tensors=1000)
+    with pytest.raises(ZooError, match=r"penalties\.r1=1e\+300"):
+        build("ComposedGAN", {"penalties": {"r1": 1e300}}, device="meta", max_tensors=1000)
+
+
 def test_entries_of_a_list_are_compared_too() -> None:
     method, values = hyperparameters("WGANGP")
     with pytest.raises(ZooError, match=r"shape=\[1.5\].*list.*whole number"):

@@ -55,17 +55,8 @@ def test_parts_of_a_composed_gan_are_given_one_by_one(tmp_path: Path) -> None:
     parts = "game=hinge penalties.r1=1.0 penalties.r2=0.5 lazy_every=2 instance_noise=0.1 noise_steps=2 num_classes=3"
     clamping = "jacobian_clamping=2.0 lambda_max=5.0 spectral_norm=true augment=[translation]"
     chosen = [f"--model.{part}" for part in f"{parts} {clamping}".split()]
-    settings = [
-        "--data.num_classes",
-        "3",
-        "--trainer.max_steps",
-        "2",
-        "--trainer.accelerator",
-        "cpu",
-        "--trainer.logger",
-        "false",
-    ]
-    card = train(tmp_path / "tiny.yaml", ["--model", "ComposedGAN", *chosen, *settings])
+    settings = ["data.num_classes=3", "trainer.max_steps=2", "trainer.accelerator=cpu", "trainer.logger=false"]
+    card = train(tmp_path / "tiny.yaml", ["--model", "ComposedGAN", *chosen, *(f"--{part}" for part in settings)])
     assert card is not None
     assert card.method == "ComposedGAN"
     assert card.hyperparameters["penalties"] == {"r1": 1.0, "r2": 0.5}

@@ -85,11 +85,14 @@ SMALL = {
     "RBM": {"num_hidden": 4},
     "NCE": {"width": 4, "oversampling": 5, "steps": 2},
     "PixelCNNPlusPlus": {"width": 4, "depth": 1, "num_scales": 2, "warmup_steps": 100},
+    "InstanceNoiseGAN": {"width": 2, "noise_steps": 100},
+    "RothGAN": {"width": 2, "gamma_steps": 100, "decay_steps": 100},
+    "R3GAN": {"width": 2, "schedule_steps": 100},
 }
 
 
 @pytest.mark.parametrize("method", SMALL)
-def test_methods_with_nothing_to_average_and_long_warm_ups_are_fine_tuned(method: str, tmp_path: Path) -> None:
+def test_methods_with_nothing_to_average_and_long_schedules_are_fine_tuned(method: str, tmp_path: Path) -> None:
     image_folder(tmp_path / "pets")
     spec = SyntheticImages(shape=[1, 8, 8]).spec if method == "PixelCNNPlusPlus" else images_spec(method)
     density = {"noise_density": METHODS["Gaussian"].for_data(spec)} if method == "NCE" else {}
