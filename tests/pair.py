@@ -22,7 +22,7 @@ from lightning_modules.callbacks import EMA
 from lightning_modules.runtime.distributed import all_reduce_gradients, broadcast_buffers, rank
 from lightning_modules.runtime.optimization import NonFiniteLoss
 from lightning_modules.runtime.tracking import Tracking
-from tests.training import train
+from tests.training import DOUBLE, train
 
 STEPS = 6  # one more than an epoch: validation lies in between
 
@@ -110,7 +110,7 @@ def poisoned(step: int) -> str:
 
 def main(folder: str) -> None:
     warnings.simplefilter("ignore")
-    methods = {name: trained(name, global_noise=True) for name in METHODS}
+    methods = {name: trained(name, global_noise=True, precision=DOUBLE.get(name, "32-true")) for name in METHODS}
     tracking = Tracking("run", save_dir=folder)
     whole = trained("WGANGP", folder=f"{folder}/whole", overrides={"critic_steps": 2}, logger=tracking)
     resumed = trained(

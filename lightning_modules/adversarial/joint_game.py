@@ -10,6 +10,7 @@ trained together, to exchange the two kinds of pairs in its judgement; both kind
 """
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ from datamodules.spec import Batch, DataSpec
 from lightning_modules.base import GenerativeModule
 from lightning_modules.parts.checks import as_count, check_counts
 from lightning_modules.parts.conditionals import Conditional, DiagonalGaussian, PointMass
-from lightning_modules.parts.conditions import given_condition, logits_of, takes_condition
+from lightning_modules.parts.conditions import logits_of, takes_condition
 from lightning_modules.parts.critic_schedules import CriticSchedule, EveryNth
 from lightning_modules.parts.games import cross_entropy, in_full_precision
 from lightning_modules.parts.noise import Draws, FixedNoise, Noise, new_generator
@@ -221,19 +222,28 @@ class JointModule(GenerativeModule):
 
     # Codes
 
-    def encode(self, x: Tensor) -> Tensor:
-        """Returns the mean of q(z|x), shape (N, latent_dim), in evaluation mode without gradients.
+    def encode(self, x: Tensor, *, mean: bool = True, generator: Generator | None = None) -> Tensor:
+        """Returns codes of examples, shape (N, latent_dim), in evaluation mode without gradients.
+
+        Args:
+            x: Examples (N, *shape).
+            mean: Whether to return the mean of q(z|x); else z is drawn from it.
+            generator: Source of the draws; ``None`` takes a fresh seed from the system.
 
         Raises:
             ValueError: If ``x`` is of another shape or outside of the range.
         """
-        return self.in_chunks(
-            lambda part, _: self.posterior.mean(given_condition(self.encoder, part, None)), self.examples(x), None
-        )
+        noise = Noise(generator or new_generator())
+        read = self.posterior.mean if mean else partial(self.posterior.draw, noise=noise)
+        return self.in_chunks(lambda part, _: read(self.encoder(part)), self.examples(x), None)
 
-    def reconstruct(self, x: Tensor) -> Tensor:
-        """Returns E[x|z] at the mean of q(z|x), shape (N, *shape); raises as ``encode``."""
-        return self.decode(self.encode(x))
+    def reconstruct(self, x: Tensor, *, mean: bool = True, generator: Generator | None = None) -> Tensor:
+        """Returns E[x|z] at the codes that ``encode`` returns, shape (N, *shape); arguments and errors as there.
+
+        At the mean the error is smaller. But where q(z|x) is wide its mean lies nearer to 0 than codes do, and is
+        decoded to something like an average; the paper shows reconstructions of drawn codes.
+        """
+        return self.decode(self.encode(x, mean=mean, generator=generator))
 
     def decode(self, z: Tensor, *, labels: Tensor | None = None) -> Tensor:
         """Returns E[x|z], shape (N, *shape), of codes (N, latent_dim), in evaluation mode without gradients.
