@@ -43,6 +43,7 @@ SMALL = {
     "num_hidden": 4,
     "steps": 2,
     "buffer_size": 32,
+    "num_resolutions": 2,
 }
 
 

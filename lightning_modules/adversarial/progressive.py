@@ -62,8 +62,8 @@ class ProgressiveGAN(AdversarialModule):
         num_classes: Number of classes for a class-conditional game, or ``None``.
         num_resolutions: Number of resolutions, each twice the one before; ``None`` begins with a side of 4 to 7.
         growth_steps: Batches until the last resolution is faded in, in equal phases that train one resolution or fade
-            in the next. ``None`` gives each phase and the training that follows an equal part of the run, whose length
-            must be limited; 0 trains all layers at once, as in fine-tuning.
+            in the next. ``None`` takes half of the run, whose length must then be limited; 0 trains all layers from
+            the start, as in fine-tuning.
         gradient_penalty_weight: Weight of the gradient penalty.
         drift_weight: Weight of the mean square of the critic on real examples.
         critic_steps: Discriminator steps per generator step.
@@ -155,14 +155,15 @@ class ProgressiveGAN(AdversarialModule):
         Raises:
             ValueError: If the run is too short, or its length is needed and not known.
         """
-        planned, steps = planned_batches(self.trainer), self.hparams["growth_steps"]
+        # A run without limits stops where the learning rate reaches zero.
+        planned, steps = planned_batches(self.trainer) or self.lr_schedule.end, self.hparams["growth_steps"]
         if steps is None and resumed is None and planned is None:
             raise ValueError(
-                "growth_steps=null divides the run into equal phases, but its length is not limited: set max_steps or "
-                "max_epochs, or growth_steps (--model.growth_steps)."
+                "growth_steps=null takes half of the run, but its length is not limited: set max_steps, max_epochs or "
+                "decay_steps, or growth_steps (--model.growth_steps)."
             )
         if steps is None:
-            steps = self.growth.share_of(planned or 0) if resumed is None else resumed
+            steps = (planned or 0) // 2 if resumed is None else resumed
         if planned is not None and steps >= max(planned, 1):
             raise ValueError(
                 f"growth_steps={steps}, but the run is planned for {planned} batches, so that the last resolution is "

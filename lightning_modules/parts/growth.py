@@ -34,10 +34,6 @@ class Growth:
         """Number of phases before the last resolution is faded in: two for each of the others."""
         return 2 * (self.num_levels - 1)
 
-    def share_of(self, planned: int) -> int:
-        """Returns the steps of growth with which each phase of a run, its last included, has the same length."""
-        return planned * self.num_phases // (self.num_phases + 1)
-
     def at(self, step: int) -> Stage:
         """Returns the stage in the batch after ``step`` others."""
         if step >= self.steps or self.num_phases == 0:

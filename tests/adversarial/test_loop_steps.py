@@ -76,7 +76,7 @@ GANS = [name for name, method in METHODS.items() if issubclass(method, Adversari
     [("gradient_clip_val", 0.5, "clip_norm"), ("accumulate_grad_batches", 2, "accumulate_batches")],
 )
 def test_the_trainers_flags_are_refused_with_ours(name: str, flag: str, value: Any, own: str) -> None:
-    module = METHODS[name](shape=[1, SIDE, SIDE], architecture="mlp", latent_dim=2, width=2)
+    module = METHODS[name](shape=[1, SIDE, SIDE], latent_dim=2, width=2)
     trainer = Trainer(accelerator="cpu", max_steps=1, logger=False, enable_checkpointing=False, **{flag: value})
     with pytest.raises(ValueError, match=rf"{flag}={value}.*{own}={value}"):
         trainer.fit(module, Images())

@@ -63,10 +63,10 @@ def test_networks_grow_as_planned_and_optimizers_begin_afresh_at_each_level() ->
     assert stages.steps == [1, 2, 1, 2, 3, 4, 1, 2, 3, 4, 5]
 
 
-def test_growth_is_a_share_of_the_run_unless_it_is_given() -> None:
-    trainer, module = train(10)
-    assert module.growth.steps == 8  # of five parts, four
-    assert trainer.global_step == 10
+def test_growth_is_half_of_the_run_unless_it_is_given() -> None:
+    trainer, module = train(11)
+    assert module.growth.steps == 5
+    assert trainer.global_step == 11
     assert train(10, growth_steps=0)[1].growth.steps == 0
 
 
@@ -77,10 +77,9 @@ def test_accumulated_batches_have_one_stage() -> None:
     assert [level for level, _ in stages.seen] == [0, 0, 1, 1, 1, 1, 2, 2, 2, 2]
 
 
-@pytest.mark.parametrize("growth_steps", [12, None])
-@pytest.mark.parametrize("stop", [3, 4, 9])
-def test_a_run_that_is_resumed_while_it_grows_equals_the_uninterrupted_one(stop: int, growth_steps: int | None) -> None:
-    """After 4 and 10 batches a level is in the middle of its fade; after 3 its fade begins."""
+@pytest.mark.parametrize(("growth_steps", "stop"), [(12, 3), (12, 4), (12, 9), (None, 2), (None, 6)])
+def test_a_run_that_is_resumed_while_it_grows_equals_the_uninterrupted_one(growth_steps: int | None, stop: int) -> None:
+    """A level is in the middle of its fade, or has just begun."""
     train(14, folder="whole", growth_steps=growth_steps)
     train(14, folder="rest", ckpt_path=f"whole/step={stop}.ckpt", growth_steps=growth_steps)
     assert differences(states("whole/last.ckpt"), states("rest/last.ckpt")) == []
@@ -89,7 +88,7 @@ def test_a_run_that_is_resumed_while_it_grows_equals_the_uninterrupted_one(stop:
 def test_a_longer_run_that_is_resumed_grows_as_it_began() -> None:
     train(10, folder="whole")
     _, module = train(20, ckpt_path="whole/step=4.ckpt")
-    assert module.growth.steps == 8
+    assert module.growth.steps == 5
     _, module = train(20, ckpt_path="whole/step=4.ckpt", growth_steps=15)
     assert module.growth.steps == 15
 
@@ -99,8 +98,8 @@ def test_a_schedule_that_is_longer_than_the_run_is_refused_before_the_first_step
         with pytest.raises(ValueError, match=rf"growth_steps={steps}, but the run is planned for 8 batches"):
             train(8, growth_steps=steps)
     train(10, folder="run")
-    with pytest.raises(ValueError, match="growth_steps=8, but the run is planned for 7 batches"):
-        train(7, ckpt_path="run/step=4.ckpt")
+    with pytest.raises(ValueError, match="growth_steps=5, but the run is planned for 5 batches"):
+        train(5, ckpt_path="run/step=4.ckpt")
     with pytest.raises(ValueError, match="growth_steps=30, but the run is planned for 12 batches"):
         train(12, ckpt_path="run/step=4.ckpt", growth_steps=30)
 

@@ -1,4 +1,4 @@
-"""The schedule of growth: every level in turn, equal phases, and shares of a run."""
+"""The schedule of growth: every level in turn, in equal phases."""
 
 import pytest
 
@@ -26,13 +26,3 @@ def test_growth_ends_on_time_and_never_goes_back(num_levels: int, steps: int) ->
     if steps >= growth.num_phases > 0:
         assert {stage.level for stage in stages} == set(range(num_levels))
         assert stages[0] == Stage(0, 1.0)
-
-
-@pytest.mark.parametrize("num_levels", [1, 2, 3, 5])
-def test_the_share_of_a_run_leaves_an_equal_part_to_the_last_resolution(num_levels: int) -> None:
-    growth = Growth(num_levels)
-    parts = growth.num_phases + 1
-    assert growth.share_of(10 * parts) == 10 * growth.num_phases
-    for planned in range(1, 30):
-        assert 0 <= growth.share_of(planned) < planned
-        assert (planned - growth.share_of(planned)) * parts >= planned
