@@ -1,6 +1,7 @@
 """Measures a checkpoint by the library's protocols: a table of evaluations, each with the modules it applies to."""
 
 import logging
+import math
 import sys
 import time
 import warnings
@@ -20,11 +21,13 @@ from lightning_modules.base import GenerativeModule
 from lightning_modules.likelihood import LikelihoodModule
 from lightning_modules.metrics.classifier import Classifier
 from lightning_modules.metrics.feature_metrics import IMAGE_METRICS, NEIGHBOURS
+from lightning_modules.metrics.generator_jacobian import evaluate_conditioning
 from lightning_modules.metrics.modes import evaluate_points
 from lightning_modules.metrics.names import metric_name
 from lightning_modules.metrics.protocol import check_extractor_fits
 from lightning_modules.metrics.reference_statistics import RealStatistics, real_statistics
 from lightning_modules.metrics.sample_evaluation import evaluate_classes, evaluate_samples, train_fid
+from lightning_modules.parts.capabilities import HasGenerator
 from lightning_modules.rendering.modules import rendered_as
 from zoo.cards import Card, card
 from zoo.data import SPLIT, as_images
@@ -131,6 +134,11 @@ def classes(request: Request) -> dict[str, float]:
     return evaluate_classes(module, request.classifier, spec=spec, split=SPLIT, seed=request.seed)
 
 
+def conditioning(request: Request) -> dict[str, float]:
+    """Returns the mean log condition number of the generator's Jacobian."""
+    return evaluate_conditioning(request.module, split=SPLIT, seed=request.seed)
+
+
 def points(request: Request) -> dict[str, float]:
     """Returns the coverage of the modes of a mixture of points."""
     module = request.module
@@ -165,6 +173,12 @@ def samples_images(module: Any) -> bool:
     )
 
 
+def generates_images(module: Any) -> bool:
+    """Returns whether a module makes images of codes that have no more dimensions than these."""
+    size = math.prod(module.data_spec.shape)
+    return samples_images(module) and isinstance(module, HasGenerator) and module.latent_dim <= size
+
+
 EVALUATIONS = {
     "held_out": Evaluation(
         held_out, lambda module: isinstance(module, (LikelihoodModule, SequenceModule, Classifier)), needs_data=True
@@ -173,6 +187,7 @@ EVALUATIONS = {
     "sequences": Evaluation(sequences, lambda module: isinstance(module, SequenceModule), needs_data=True),
     "images": Evaluation(samples_of_images, samples_images),
     "classes": Evaluation(classes, lambda module: samples_images(module) and module.num_classes is not None),
+    "conditioning": Evaluation(conditioning, generates_images),
     "points": Evaluation(points, lambda module: isinstance(module, GenerativeModule) and bool(module.data_spec.modes)),
 }
 """All evaluations, in the order in which they run."""
