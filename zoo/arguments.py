@@ -155,8 +155,8 @@ def build_parser() -> Parser:
     drawing.add_argument("name", help=NAME_HELP)
     drawing.add_argument(
         "view",
-        help="reconstructions, interpolation, traversal, completion, continuation, exposure_bias, filters, fantasies "
-        "or energy, if the method supports it",
+        help="reconstructions, interpolation, inversion, neighbours, jacobian, traversal, completion, continuation, "
+        "exposure_bias, filters, fantasies or energy, if the method supports it",
     )
     drawing.add_argument("--num", type=positive, help="rows, or images (default: depends on the view)")
     drawing.add_argument("--seed", type=seed, default=0, help="seed of all random numbers (default: 0)")

@@ -225,6 +225,8 @@ def _meaning(metric: str) -> str:
     }
     if name.startswith("js_"):
         return "Jensen-Shannon divergence, nats" + (", of real from real" if name.endswith("_floor") else "")
+    if name == "log_condition_number":
+        return "of J^T J, J = dG/dz, nats: a mean over codes"
     if name not in units or not kind:
         return ""
     if found := re.fullmatch(r"exact(?:_(\w+))?", kind[0]):

@@ -7,6 +7,7 @@ from torch import Tensor
 
 import datamodules
 from datamodules.sequences.pixel_sequence import PixelSequence
+from datamodules.spec import Batch
 from lightning_modules.metrics.exposure_bias import real_sequences
 from zoo.cards import Card
 from zoo.compatibility import current_config
@@ -73,12 +74,12 @@ def as_images(datamodule: Any) -> Any:
     return datamodule.fashion_mnist.binarized() if isinstance(datamodule, PixelSequence) else datamodule
 
 
-def held_out_images(card: Card, num: int, data_dir: str | None = None) -> Tensor:
-    """Returns the first test images of a checkpoint's data, in the model's range, (num, C, H, W)."""
+def held_out_batch(card: Card, num: int, data_dir: str | None = None) -> Batch:
+    """Returns the first test images of a checkpoint's data, in the model's range, (num, C, H, W), and their labels."""
     datamodule = datamodule_of(card, data_dir)
     datamodule.batch_size = num
-    x: Tensor = next(iter(datamodule.test_dataloader())).x
-    return x
+    batch: Batch = next(iter(datamodule.test_dataloader()))
+    return batch
 
 
 def held_out_sequences(card: Card, num: int, longer_than: int = 0, data_dir: str | None = None) -> list[Tensor]:

@@ -1,6 +1,7 @@
 """Measures a checkpoint by the library's protocols: a table of evaluations, each with the modules it applies to."""
 
 import logging
+import math
 import sys
 import time
 import warnings
@@ -21,12 +22,13 @@ from lightning_modules.base import GenerativeModule
 from lightning_modules.likelihood import LikelihoodModule
 from lightning_modules.metrics.classifier import Classifier
 from lightning_modules.metrics.feature_metrics import IMAGE_METRICS, NEIGHBOURS
+from lightning_modules.metrics.generator_jacobian import evaluate_conditioning
 from lightning_modules.metrics.modes import evaluate_points
 from lightning_modules.metrics.names import metric_name, short_count
 from lightning_modules.metrics.protocol import check_extractor_fits, sample_blocks
 from lightning_modules.metrics.reference_statistics import RealStatistics, real_statistics
 from lightning_modules.metrics.sample_evaluation import evaluate_classes, evaluate_samples, train_fid
-from lightning_modules.parts.capabilities import SupportsEncoding
+from lightning_modules.parts.capabilities import HasGenerator, SupportsEncoding
 from lightning_modules.rendering.modules import rendered_as
 from zoo.cards import Card, card
 from zoo.data import SPLIT, as_images
@@ -153,6 +155,11 @@ def styles(request: Request) -> dict[str, float]:
     return {f"{SPLIT}/style_ambiguity-{short_count(num_samples)}": ambiguity}
 
 
+def conditioning(request: Request) -> dict[str, float]:
+    """Returns the mean log condition number of the generator's Jacobian."""
+    return evaluate_conditioning(request.module, split=SPLIT, seed=request.seed)
+
+
 def points(request: Request) -> dict[str, float]:
     """Returns the coverage of the modes of a mixture of points."""
     module = request.module
@@ -187,6 +194,12 @@ def samples_images(module: Any) -> bool:
     )
 
 
+def generates_images(module: Any) -> bool:
+    """Returns whether a module makes images of codes that have no more dimensions than these."""
+    size = math.prod(module.data_spec.shape)
+    return samples_images(module) and isinstance(module, HasGenerator) and module.latent_dim <= size
+
+
 EVALUATIONS = {
     "held_out": Evaluation(
         held_out, lambda module: isinstance(module, (LikelihoodModule, SequenceModule, Classifier)), needs_data=True
@@ -199,6 +212,7 @@ EVALUATIONS = {
     "images": Evaluation(samples_of_images, samples_images),
     "classes": Evaluation(classes, lambda module: samples_images(module) and module.num_classes is not None),
     "styles": Evaluation(styles, lambda module: isinstance(module, CreativeAdversarialNetwork)),
+    "conditioning": Evaluation(conditioning, generates_images),
     "points": Evaluation(points, lambda module: isinstance(module, GenerativeModule) and bool(module.data_spec.modes)),
 }
 """All evaluations, in the order in which they run."""

@@ -1,15 +1,16 @@
 """Views of a checkpoint other than samples, each for modules with the methods that it needs."""
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from PIL.Image import Image
-from torch import Generator, Tensor
+from torch import Tensor
 
+from lightning_modules.metrics.generator_jacobian import NUM_CODES
 from lightning_modules.parts.files import replace_file
 from lightning_modules.parts.interpolation import spherical_interpolation
 from lightning_modules.rendering.curves import draw_curves
@@ -19,39 +20,17 @@ from lightning_modules.rendering.points import energy_surface
 from lightning_modules.rendering.renderers import SEQUENCES
 from lightning_modules.rendering.video import gif
 from zoo.cards import Card
-from zoo.data import compared_sequences, held_out_images, held_out_sequences
+from zoo.data import compared_sequences, held_out_batch, held_out_sequences
 from zoo.errors import ZooError
+from zoo.latent_views import inversion, jacobian, neighbours, with_neighbours
 from zoo.sequence_evaluation import EXPOSURE, exposure
+from zoo.view_request import Request
 
 STEPS = 10
 MARGIN = 1.5  # extent of the rendered plane, relative to the furthest mode
 NUM_POINTS = 500
 FRAMES, MILLISECONDS = 48, 80
 SPAN = 3.0  # standard deviations of the prior, on each side
-
-
-@dataclass(frozen=True)
-class Request:
-    """A request for a view.
-
-    Attributes:
-        module: The checkpoint's module.
-        num: Number of rows (or images) of the view.
-        generator: Source of all random numbers.
-        real: Held-out images (num, C, H, W); empty for views that need none.
-        sequences: Held-out sequences (T, ...), instead of images.
-    """
-
-    module: Any
-    num: int
-    generator: Generator
-    real: Tensor = field(default_factory=lambda: torch.empty(0))
-    sequences: Sequence[Tensor] = ()
-
-    @property
-    def value_range(self) -> tuple[float, float]:
-        """The values that become black and white."""
-        return self.module.data_spec.value_range or (-1.0, 1.0)
 
 
 def reconstructions(request: Request) -> Image:
@@ -140,7 +119,8 @@ def with_held_out(request: Request, card: Card, data_dir: str | None = None) -> 
     """Returns the request with the first test examples of a checkpoint's data; sequences are longer than the prefix."""
     spec = request.module.data_spec
     if spec.kind not in SEQUENCES:
-        return replace(request, real=held_out_images(card, request.num, data_dir))
+        batch = held_out_batch(card, request.num, data_dir)
+        return replace(request, real=batch.x, labels=batch.labels)
     given = rendered_as(request.module).given(spec)
     return replace(request, sequences=held_out_sequences(card, request.num, given, data_dir))
 
@@ -175,9 +155,14 @@ class View:
     counted: bool = True
 
 
+GENERATOR = ("sample_latent", "decode", "generator", "latent_dim")
+"""What ``HasGenerator`` has."""
 VIEWS = {
     "reconstructions": View(reconstructions, ("encode", "reconstruct"), gather=with_held_out, num=40),
     "interpolation": View(interpolation, ("sample_latent", "decode"), frames=circles),
+    "inversion": View(inversion, GENERATOR, gather=with_held_out, num=10),
+    "neighbours": View(neighbours, ("sample",), gather=with_neighbours, num=8),
+    "jacobian": View(jacobian, GENERATOR, num=NUM_CODES),
     "traversal": View(traversal, ("sample_latent", "traverse")),
     "completion": View(completion, ("complete",), gather=with_held_out),
     "continuation": View(continuation, ("continue_sequence",), kinds=SEQUENCES, gather=with_held_out, num=4),

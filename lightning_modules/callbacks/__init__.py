@@ -5,6 +5,7 @@ former versions.
 """
 
 from lightning_modules.callbacks.announce import AnnounceMetrics
+from lightning_modules.callbacks.conditioning import GeneratorConditioning
 from lightning_modules.callbacks.ema import EMA, averaged_weights, synchronize_buffers
 from lightning_modules.callbacks.image_metrics import (
     FrechetInceptionDistance,
@@ -27,6 +28,7 @@ __all__ = [
     "AnnounceMetrics",
     "ExposureBias",
     "FrechetInceptionDistance",
+    "GeneratorConditioning",
     "ImageMetrics",
     "InceptionScore",
     "KernelInceptionDistance",

@@ -30,6 +30,14 @@ class SupportsInterpolation(Protocol):
 
 
 @runtime_checkable
+class HasGenerator(SupportsInterpolation, Protocol):
+    """Makes examples of codes (N, latent_dim) by its ``forward``, with gradients, as a GAN does."""
+
+    latent_dim: int
+    generator: nn.Module
+
+
+@runtime_checkable
 class HasDensity(Protocol):
     """Has a log-density, in nats per example, shape (batch,): of evaluation mode, with gradients.
 

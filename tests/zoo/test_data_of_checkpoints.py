@@ -9,7 +9,7 @@ import torch
 import zoo
 from datamodules import DATAMODULES, FashionMNIST, MarkovSource, Ring
 from zoo import Card
-from zoo.data import compared_sequences, datamodule_of, held_out_images, held_out_sequences, images_of
+from zoo.data import compared_sequences, datamodule_of, held_out_batch, held_out_sequences, images_of
 from zoo.recipe import read_recipe
 
 RING = Card("x", Path(), "WGANGP", {}, "", {"name": "ring8"}, recipe="wgan_gp.ring8")
@@ -53,7 +53,7 @@ def test_pixels_of_a_sequence_are_laid_out_as_images() -> None:
 
 @pytest.mark.usefixtures("fashion_mnist")
 def test_held_out_images_are_the_first_of_the_test_split() -> None:
-    x = held_out_images(zoo.card("vae.fashion_mnist"), 3)
+    x = held_out_batch(zoo.card("vae.fashion_mnist"), 3).x
     images, _ = FashionMNIST().images("test")
     assert x.shape == (3, 1, 28, 28)
     spec = zoo.card("vae.fashion_mnist").data_spec
