@@ -98,11 +98,16 @@ class PublicImages(ImageDataModule):
         (images, labels), (test_images, test_labels) = self.parse(find(self.dataset, self.data_dir))
         images, test_images = self._fitted(images), self._fitted(test_images)
         train, val = split_indices(len(images), self.val_size, self.seed)
-        return {
+        found = {
             "train": TensorSource(images[train], labels[train]),
             "val": TensorSource(images[val], labels[val]),
             "test": TensorSource(test_images, test_labels),
         }
+        return {split: self.arranged(source, split) for split, source in found.items()}
+
+    def arranged(self, source: TensorSource, split: str) -> TensorSource:
+        """Hook: returns the examples that are made of the images of a split; these themselves, unless overridden."""
+        return source
 
     def _fitted(self, images: Tensor) -> Tensor:
         images = as_pixels(images, self.stored_channels or self.shape[0], self.dataset.title)

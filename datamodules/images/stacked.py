@@ -11,7 +11,7 @@ its own. So a garment is in three stacks, and no garment is in two splits.
 import torch
 
 from datamodules.images.public_images import FashionMNIST
-from datamodules.loader import STACKS, Source, TensorSource, seeded
+from datamodules.loader import STACKS, TensorSource, seeded
 
 CHANNELS = 3
 SPLITS = ("train", "val", "test")
@@ -26,16 +26,12 @@ class StackedFashionMNIST(FashionMNIST):
     stored_channels = 1
     unnamed_classes = 10**CHANNELS
 
-    def read(self) -> dict[str, Source]:
-        """Reads the garments and stacks those of each split.
-
-        Raises:
-            ValueError: If a file is damaged, or ``val_size`` leaves nothing to train on.
-        """
-        return {split: stacked(source, self.seed, SPLITS.index(split)) for split, source in super().read().items()}
+    def arranged(self, source: TensorSource, split: str) -> TensorSource:
+        """Returns one stack for every garment of a split, each in one channel of three stacks."""
+        return stacked(source, self.seed, SPLITS.index(split))
 
 
-def stacked(source: Source, seed: int, split: int) -> TensorSource:
+def stacked(source: TensorSource, seed: int, split: int) -> TensorSource:
     """Returns one stack for every example of a split.
 
     Args:
@@ -46,8 +42,7 @@ def stacked(source: Source, seed: int, split: int) -> TensorSource:
     Returns:
         Stacks (N, 3, H, W), and labels 100 a + 10 b + c.
     """
-    every = torch.arange(len(source))
-    images, labels = next(source.stream([every])), source.targets(every)["labels"]
+    images, labels = source.data, source.labels
     orders = [torch.randperm(len(source), generator=seeded(STACKS, seed, split, c)) for c in range(CHANNELS)]
     digits = torch.stack([labels[order] for order in orders], 1)
     weights = torch.tensor([10**power for power in reversed(range(CHANNELS))])
