@@ -75,7 +75,7 @@ def save(
             something other than a checkpoint.
     """
     _identity(module)
-    given = {"name": name, "metrics": metrics, "recipe": recipe, "overrides": overrides, "training": training}
+    given: dict[str, Any] = {"name": name, "metrics": metrics, "recipe": recipe, "overrides": overrides, "training": training}
     given |= {"notes": notes, "curve": curve, "samples": samples, "trainer": trainer}
     check_arguments(save, folder=folder, **given)
     if trainer is None and module._trainer is not None:

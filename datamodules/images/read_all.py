@@ -43,7 +43,7 @@ def check_headers(sources: Mapping[str, FileSource], title: str) -> None:
     _for_each(sources, title, lambda split, index: sources[split].check_header(index))
 
 
-def _for_each(sources: Mapping[str, FileSource], title: str, task: Callable[[str, int], None]) -> None:
+def _for_each(sources: Mapping[str, FileSource], title: str, task: Callable[[str, int], object]) -> None:
     """Runs a task for every file in threads, and raises one error for all that cannot be read."""
     problems: list[str] = []
     count, total = 0, sum(map(len, sources.values()))
