@@ -82,14 +82,9 @@ def save(
             something other than a checkpoint.
     """
     _identity(module)
-    given: dict[str, Any] = {
-        "name": name,
-        "metrics": metrics,
-        "recipe": recipe,
-        "overrides": overrides,
-        "training": training,
-    }
-    given |= {"notes": notes, "curve": curve, "samples": samples, "trainer": trainer}
+    given: dict[str, Any] = {"name": name, "metrics": metrics, "recipe": recipe, "overrides": overrides}
+    given |= {"training": training, "notes": notes, "curve": curve, "samples": samples, "trainer": trainer}
+    given |= {"averaged_only": averaged_only, "large": large}
     check_arguments(save, folder=folder, **given)
     if trainer is None and module._trainer is not None:
         trainer = module.trainer

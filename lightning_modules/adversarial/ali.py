@@ -23,7 +23,7 @@ class ALI(JointModule):
 
     Args:
         shape: (C, H, W) of images in [-1, 1], or (2,) for points.
-        architecture: ``"dcgan"``, ``"resnet"`` or ``"mlp"``.
+        architecture: ``"dcgan"``, ``"resnet"``, ``"resnext"`` or ``"mlp"``.
         latent_dim: Size of the code z.
         width: Channels of the networks at full resolution; see each architecture.
         critic_steps: Discriminator steps per generator step.

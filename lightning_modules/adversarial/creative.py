@@ -50,7 +50,7 @@ class CreativeAdversarialNetwork(GenerativeModule):
 
     Args:
         shape: (C, H, W) of images in [-1, 1], or (2,) for points.
-        architecture: ``"dcgan"``, ``"resnet"`` or ``"mlp"``.
+        architecture: ``"dcgan"``, ``"resnet"``, ``"resnext"`` or ``"mlp"``.
         latent_dim: Size of the code z.
         width: Channels of the networks at full resolution; see each architecture.
         num_styles: Number of styles K, the classes of the data.

@@ -24,7 +24,7 @@ class GibbsNet(JointModule):
 
     Args:
         shape: (C, H, W) of images in [-1, 1], or (2,) for points.
-        architecture: ``"dcgan"``, ``"resnet"`` or ``"mlp"``.
+        architecture: ``"dcgan"``, ``"resnet"``, ``"resnext"`` or ``"mlp"``.
         latent_dim: Size of the code z.
         width: Channels of the networks at full resolution; see each architecture.
         steps: N, steps of the chain in training and by default in ``sample``; 0 is adversarially learned inference.

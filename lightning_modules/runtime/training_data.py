@@ -49,7 +49,7 @@ class TrainingData(Callback):
             ValueError: If batches were passed in place of a loader, or batches of a ``BatchSampler`` cannot be shared.
         """
         if stage == "fit" and trainer.limit_train_batches == 0:  # Lightning returns without a word
-            rank_zero_warn(f"limit_train_batches=0: {type(pl_module).__name__} is not trained, and stays as it is.")
+            rank_zero_warn(f"limit_train_batches=0: {type(pl_module).__name__} is not trained on any batch.")
         passed = flat(getattr(trainer.fit_loop._data_source, "instance", None)) if stage == "fit" else []
         if any(isinstance(loader, (Tensor, Batch)) for loader in passed):
             raise ValueError(

@@ -166,3 +166,16 @@ def test_a_run_that_never_logs_trains_and_validates(method: str, settings: dict[
         trainer.validate(module, data, verbose=False)
     assert trainer.global_step == 5
     assert not [name for name in trainer.callback_metrics if name.startswith("train/")]
+
+
+@pytest.mark.parametrize("name", list(METHODS))
+@pytest.mark.parametrize("limit", [0, 0.0])
+def test_a_run_without_batches_says_so_and_changes_nothing(name: str, limit: float) -> None:
+    module, shape = build(name)
+    before = {key: value.clone() for key, value in module.state_dict().items()}
+    trainer = quiet_trainer(max_epochs=1, limit_train_batches=limit)
+    with pytest.warns(UserWarning, match=f"limit_train_batches=0: {name} is not trained on any batch"):
+        trainer.fit(module, TinyData(shape, **data_of(name)))
+    assert trainer.global_step == 0
+    if name != "GaussianMixture":  # whose components are placed on the data before the first batch
+        assert all(torch.equal(value, before[key]) for key, value in module.named_parameters())

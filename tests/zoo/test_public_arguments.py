@@ -10,6 +10,7 @@ import torch
 import zoo
 from lightning_modules import WGANGP, NonSaturatingGAN
 from tests.zoo.tiny import TinyGAN
+from zoo.saving import check_saveable
 
 pytestmark = pytest.mark.usefixtures("registered")
 
@@ -81,3 +82,12 @@ def test_what_is_right_is_taken_in_every_form(tmp_path: Path) -> None:
     assert zoo.load(folder, TinyGAN, device=torch.device("cpu")).device == zoo.load(str(folder), device="cpu").device
     with pytest.raises(zoo.ZooError, match="TinyGAN, not a NonSaturatingGAN"):
         zoo.load(folder, NonSaturatingGAN)
+
+
+def test_a_class_of_ones_own_can_be_asked_for_before_training() -> None:
+    class Own(WGANGP):
+        pass
+
+    with pytest.raises(zoo.ZooError, match="^Own is not one of the zoo's methods.*register the class"):
+        check_saveable(Own(width=2))
+    check_saveable(WGANGP(width=2))
