@@ -98,6 +98,7 @@ def test_every_pair_of_parts_trains(row: Row) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_every_combination_has_finite_losses_and_gradients() -> None:
     """Of one batch each: 58 of games, penalties and periods, times 72 of the other parts, with one critic step."""
     labels = torch.tensor([0, 2, 1, 1, 0, 2, 0, 1])

@@ -83,6 +83,7 @@ def test_gamma_falls_exponentially_to_one_percent() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_ring_has_eight_modes_in_fair_shares() -> None:
     """The budget and bounds of the reference run: 4 000 steps, 3x128 units, batch 256, KL .004 and .001."""
     torch.manual_seed(0)

@@ -1,11 +1,11 @@
-"""Critic step with spectral norm and with gradient penalty against a plain one: DCGAN 28x28, batch 64.
+"""Critic step with spectral norm and with penalties on gradients against a plain one: DCGAN 28x28, batch 64.
 
 The ratios are of the discriminator's forward passes, backward pass and optimizer step alone. Drawing the fakes costs
-the same in all three; what the ratios are with it stands behind them.
+the same in all; what the ratios are with it stands behind them.
 """
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from common import interleaved, row
@@ -14,23 +14,34 @@ from torch.nn.utils import parametrize
 
 from lightning_modules.networks.dcgan import Discriminator, Generator
 from lightning_modules.parts.constraints import spectrally_normalized
-from lightning_modules.parts.games import WASSERSTEIN
+from lightning_modules.parts.games import NON_SATURATING, WASSERSTEIN, Game
 from lightning_modules.parts.noise import Noise
-from lightning_modules.parts.penalties import gradient_penalty
+from lightning_modules.parts.penalties import PENALTIES
 
 BATCH = 64
+LAZY = 8
+"""Period of R1 and R2: seven steps without them and one with both are averaged."""
 
 
-def critic_step(network: nn.Module, real: Tensor, fake: Tensor, penalty_weight: float = 0.0) -> Callable[[], None]:
+PENALISED: dict[str, tuple[Game, dict[str, float]]] = {
+    "gradient penalty": (WASSERSTEIN, {"gradient_penalty": 10.0}),
+    "Roth's penalty": (NON_SATURATING, {"roth": 0.1}),
+    "R1 and R2": (NON_SATURATING, {"r1": 0.1, "r2": 0.1}),
+}
+
+
+def critic_step(
+    network: nn.Module, real: Tensor, fake: Tensor, game: Game, penalties: Mapping[str, float]
+) -> Callable[[], None]:
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-4, betas=(0.0, 0.9), fused=True)
     noise = Noise()
 
     def step() -> None:
         optimizer.zero_grad()
         with parametrize.cached():
-            loss = WASSERSTEIN.discriminator(network(real), network(fake))
-            if penalty_weight:
-                loss = loss + penalty_weight * gradient_penalty(network, real, fake, noise)
+            loss = game.discriminator(network(real), network(fake))
+            for name, weight in penalties.items():
+                loss = loss + weight * PENALTIES[name](network, real, fake, noise)
             loss.backward()
         optimizer.step()
 
@@ -44,7 +55,6 @@ def main() -> None:
     )
     plain = Discriminator([1, 28, 28], width=32).to(memory_format=torch.channels_last)
     normalized = spectrally_normalized(copy.deepcopy(plain))
-    penalized = copy.deepcopy(plain)
     generator = Generator([1, 28, 28], 64, width=32).to(memory_format=torch.channels_last)
 
     @torch.no_grad()
@@ -54,13 +64,19 @@ def main() -> None:
     seconds = interleaved(
         {
             "fakes": draw,
-            "plain": critic_step(plain, real, fake),
-            "spectral norm": critic_step(normalized, real, fake),
-            "gradient penalty": critic_step(penalized, real, fake, penalty_weight=10.0),
+            "plain": critic_step(copy.deepcopy(plain), real, fake, WASSERSTEIN, {}),
+            "spectral norm": critic_step(normalized, real, fake, WASSERSTEIN, {}),
+            **{
+                name: critic_step(copy.deepcopy(plain), real, fake, game, penalties)
+                for name, (game, penalties) in PENALISED.items()
+            },
         },
         rounds=100,
     )
-    for name, goal in {"spectral norm": 1.10, "gradient penalty": 2.0}.items():
+    lazy = f"R1 and R2 every {LAZY}th step"
+    seconds[lazy] = ((LAZY - 1) * seconds["plain"] + seconds["R1 and R2"]) / LAZY
+    goals = {"spectral norm": 1.10, "gradient penalty": 2.0, "Roth's penalty": 2.2, lazy: 1.2}
+    for name, goal in goals.items():
         ratio = seconds[name] / seconds["plain"]
         with_fakes = (seconds[name] + seconds["fakes"]) / (seconds["plain"] + seconds["fakes"])
         milliseconds = f"{1000 * seconds[name]:.1f} ms / {1000 * seconds['plain']:.1f} ms"
