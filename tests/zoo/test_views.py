@@ -12,6 +12,8 @@ from torch import Tensor
 
 import zoo
 from datamodules import Ring, SyntheticImages
+from lightning_modules import ALI, GibbsNet
+from lightning_modules.adversarial.joint_game import JointModule
 from tests.zoo.running import fails
 from tests.zoo.sequence_checkpoints import SPECS, built
 from zoo.__main__ import main
@@ -67,6 +69,18 @@ def request(num: int = 3) -> Request:
 def cell(image: Image, row: int, column: int) -> np.ndarray:
     """One 8x8 image of a grid with a border of 2."""
     return np.asarray(image)[2 + 10 * row : 10 + 10 * row, 2 + 10 * column : 10 + 10 * column]
+
+
+@pytest.mark.parametrize("method", [ALI, GibbsNet])
+def test_joint_games_show_reconstructions_and_interpolations(method: type[JointModule]) -> None:
+    module = method.for_data(SPEC, width=2, latent_dim=3)
+    assert views_of(module) == ["reconstructions", "interpolation"]
+    real = 2 * torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0)) - 1
+    grid = reconstructions(Request(module, 2, torch.Generator().manual_seed(0), real))
+    for column, expected in ((0, real[0, 0]), (1, module.reconstruct(real)[0, 0]), (2, real[1, 0])):
+        shown = torch.from_numpy(cell(grid, 0, column).astype("float32")).view(8, 8, -1)[..., 0]
+        torch.testing.assert_close(shown, (expected + 1) * 127.5, atol=1.0, rtol=0)
+    assert interpolation(Request(module, 2, torch.Generator().manual_seed(0))).width == 2 + STEPS * 10
 
 
 def test_a_module_has_the_views_of_what_it_can() -> None:
