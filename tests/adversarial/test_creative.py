@@ -146,6 +146,22 @@ def test_labels_of_a_users_own_loader_are_checked(labels: Tensor | None, message
         fitted(CreativeAdversarialNetwork(**SMALL, num_styles=2), Batch(torch.zeros(2, 2), labels), 1)
 
 
+@pytest.mark.parametrize("architecture", ["dcgan", "resnet", "mlp"])
+def test_every_architecture_has_two_heads_on_one_trunk(architecture: str) -> None:
+    module = CreativeAdversarialNetwork((1, 28, 28), architecture, latent_dim=2, width=2, num_styles=3)
+    x = torch.rand(4, 1, 28, 28)
+    realness, styles = module.judged(x)
+    assert (realness.shape, styles.shape) == ((4,), (4, 3))
+    styles.sum().backward()
+    shared = {key for key, p in module.discriminator.named_parameters() if p.grad is not None}
+    own = {f"head.{name}.{kind}" for name in ("linear", "styles") for kind in ("weight", "bias")}
+    assert shared == {key for key, _ in module.discriminator.named_parameters()} - {
+        "head.linear.weight",
+        "head.linear.bias",
+    }
+    assert shared - own
+
+
 def test_numbers_out_of_range_are_refused() -> None:
     with pytest.raises(ValueError, match="num_styles=1 must be at least 2"):
         CreativeAdversarialNetwork(num_styles=1)

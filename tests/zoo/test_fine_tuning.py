@@ -10,7 +10,7 @@ from PIL import Image
 import zoo
 import zoo.fine_tuning
 from datamodules import DataSpec, Ring, SyntheticImages
-from lightning_modules import METHODS, SNGAN, VAE, WGANGP, GenerativeModule
+from lightning_modules import METHODS, SNGAN, VAE, WGANGP, GenerativeModule, ProgressiveGAN
 from tests.datamodules.small_data import image_folder
 from tests.zoo.running import fails, run
 from zoo.__main__ import main
@@ -48,6 +48,16 @@ def test_fine_tune(trained: Path) -> None:
     assert (trained / "tuned-run/metrics.csv").is_file()
     assert [path.name for path in (trained / "tuned-run/samples").iterdir()] != []
     assert (trained / "tuned-run/checkpoints/last.ckpt").is_file()
+
+
+def test_a_network_that_has_grown_does_not_grow_again() -> None:
+    """The schedule of a recipe is longer than a fine-tuning, and would begin with the lowest resolution."""
+    module = ProgressiveGAN(width=2, growth_steps=900, decay_steps=1000)
+    module.data_spec = DataSpec("own", "image", (1, 28, 28), (-1.0, 1.0))
+    module.generator.set_stage(1, 0.5)  # type: ignore[operator]
+    tuned = zoo.fine_tuning.with_schedule(module, 5)
+    assert (tuned.hparams["growth_steps"], tuned.hparams["decay_steps"]) == (0, 5)
+    assert all(torch.equal(value, tuned.state_dict()[key]) for key, value in module.state_dict().items())
 
 
 def test_fine_tune_refuses_a_target_before_it_trains(
