@@ -30,11 +30,15 @@ class SupportsInterpolation(Protocol):
 
 
 @runtime_checkable
-class HasGenerator(SupportsInterpolation, Protocol):
+class HasGenerator(Protocol):
     """Makes examples of codes (N, latent_dim) by its ``forward``, with gradients, as a GAN does."""
 
     latent_dim: int
     generator: nn.Module
+
+    def sample_latent(self, num_samples: int, *, generator: Generator | None = None) -> Tensor: ...
+
+    def decode(self, z: Tensor, *, labels: Tensor | None = None) -> Tensor: ...
 
 
 @runtime_checkable

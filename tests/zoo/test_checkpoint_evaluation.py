@@ -43,8 +43,8 @@ SONGS = DataSpec("songs", "piano_roll", (24, 88), value_range=(0.0, 1.0))
     ("build", "expected"),
     [
         (lambda: Classifier.for_data(IMAGES, width=2), ["held_out", "references"]),
-        (lambda: WGANGP.for_data(IMAGES, width=2), ["images"]),
-        (lambda: SNGAN.for_data(IMAGES, width=2, num_classes=4), ["images", "classes"]),
+        (lambda: WGANGP.for_data(IMAGES, width=2), ["images", "conditioning"]),
+        (lambda: SNGAN.for_data(IMAGES, width=2, num_classes=4), ["images", "classes", "conditioning"]),
         (lambda: VAE.for_data(BITS, hidden=4), ["held_out", "images"]),
         (lambda: RBM.for_data(BITS, num_hidden=4), ["held_out", "images"]),
         (lambda: NCE.for_data(IMAGES, width=2), ["held_out", "images"]),
