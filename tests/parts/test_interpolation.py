@@ -18,3 +18,13 @@ def test_paths_between_codes() -> None:
     assert many.shape == (5, 9, 7)
     for other in (start, -start, 3 * start, torch.zeros(1, 3)):  # no arc, or no single one
         assert torch.isfinite(spherical_interpolation(start, other, 4)).all()
+
+
+def test_an_arc_keeps_the_norm_and_turns_at_a_constant_rate() -> None:
+    generator = torch.Generator().manual_seed(0)
+    start, end = (5 * torch.nn.functional.normalize(torch.randn(8, 64, generator=generator)) for _ in range(2))
+    arc = spherical_interpolation(start, end, 9)
+    torch.testing.assert_close(arc.norm(dim=2), torch.full((8, 9), 5.0), rtol=1e-5, atol=0)
+    turns = torch.nn.functional.cosine_similarity(arc[:, 1:], arc[:, :-1], dim=2).acos()
+    whole = torch.nn.functional.cosine_similarity(start, end).acos()
+    torch.testing.assert_close(turns, (whole / 8)[:, None].expand(8, 8), rtol=1e-3, atol=0)
