@@ -42,10 +42,10 @@ def covering_rows(factors: Factors, allowed: Allowed) -> list[Row]:
     """
     missing, rows = allowed_pairs(factors, allowed), []
     while missing:
-        row: Row = dict(min(missing, key=lambda pair: sorted(pair)))
+        row: Row = dict(min(map(sorted, missing)))
         for name in sorted(factors, key=lambda name: -len(factors[name])):
             choices = [{**row, name: level} for level in range(len(factors[name]))] if name not in row else [row]
             row = max(filter(allowed, choices), key=lambda choice: len(pairs_of(choice) & missing))
         missing -= pairs_of(row)
-        rows.append(row)
+        rows.append({name: row[name] for name in factors})  # in one order, whatever order the hashes have
     return rows
