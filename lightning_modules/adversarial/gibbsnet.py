@@ -7,7 +7,8 @@ distribution of the chain, and the codes may be distributed in any way, in clust
 
 NOTE: Samples are those of the chain; one step from N(0, I) is not a sample of the model. Gradients flow through the
 last step of the chain only: through more of them they vanish or explode. The generator is deterministic, and all
-randomness that the chain mixes by is the encoder's. The networks are those of the other games here.
+randomness that the chain mixes by is the encoder's. Nothing fixes the scale of the codes, which drifts at learning
+rates that ALI still takes. The networks are those of the other games here.
 
 GibbsNet: Iterative Adversarial Inference for Deep Graphical Models (Lamb et al., 2017),
 https://arxiv.org/abs/1712.04120
