@@ -22,7 +22,7 @@ from torch import Tensor
 from datamodules.spec import DataSpec
 from lightning_modules.adversarial.loop import AdversarialModule
 from lightning_modules.adversarial.players import common, two_adams
-from lightning_modules.networks.progressive import Discriminator, Generator, Grown
+from lightning_modules.networks.growing import Discriminator, Generator, Grown
 from lightning_modules.parts.games import Game, linear, wasserstein
 from lightning_modules.parts.growth import Growth
 from lightning_modules.parts.penalties import gradient_penalty

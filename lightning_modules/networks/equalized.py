@@ -9,8 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_modules.networks.blocks import CodeWithLabel
-
 HE = math.sqrt(2)
 """Gain of a layer before a leaky ReLU."""
 
@@ -98,11 +96,3 @@ class EqualizedHead(nn.Module):
         if self.embedding is None:
             return logits
         return logits + (self.embedding(condition) * h * self.linear.scale).sum(1)
-
-
-class NormalizedCode(CodeWithLabel):
-    """The code, with the embedding of a label appended, normalised to a mean square of 1."""
-
-    def forward(self, z: Tensor, condition: Tensor | None) -> Tensor:
-        """Maps z (N, latent_dim) and class labels (int64 (N,), or ``None``) to (N, out_features)."""
-        return pixel_norm(super().forward(z, condition))

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 import zoo
 from lightning_modules import ProgressiveGAN
 from lightning_modules.adversarial.progressive import wasserstein_with_drift
-from lightning_modules.networks.progressive import Grown
+from lightning_modules.networks.growing import Grown
 from tests.test_resume import differences, states
 from tests.training import TinyData
 from tests.training import train as train_tiny

@@ -18,13 +18,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_modules.networks.blocks import base_resolution
+from lightning_modules.networks.blocks import CodeWithLabel, base_resolution
 from lightning_modules.networks.equalized import (
     EqualizedConv2d,
     EqualizedHead,
     EqualizedLinear,
     MinibatchStd,
-    NormalizedCode,
     pixel_norm,
 )
 
@@ -211,7 +210,7 @@ class Generator(Grown):
         num_resolutions: int | None = None,
     ) -> None:
         channels = channels_of_levels(width, growth_levels(shape, num_resolutions))
-        code = NormalizedCode(latent_dim, num_classes)
+        code = CodeWithLabel(latent_dim, num_classes)
         first = FirstGeneratorBlock(code.out_features, channels[0], shape[1] >> (len(channels) - 1))
         blocks = [GeneratorBlock(wide, narrow) for wide, narrow in zip(channels, channels[1:], strict=False)]
         super().__init__([first, *blocks], [EqualizedConv2d(number, shape[0], 1, gain=1) for number in channels])
@@ -219,7 +218,7 @@ class Generator(Grown):
 
     def forward(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
         """Maps codes and class labels (int64 (N,), or ``None``) to images (N, C, H, W)."""
-        h = below = self.code(z, condition)
+        h = below = pixel_norm(self.code(z, condition))
         for block in self.blocks[: self.present + 1]:
             below, h = h, block(h)
         x = self.images[self.present](h).tanh()

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lightning_modules.networks.equalized import EqualizedConv2d, EqualizedLinear, MinibatchStd, pixel_norm
-from lightning_modules.networks.progressive import Discriminator, Generator, growth_levels
+from lightning_modules.networks.growing import Discriminator, Generator, growth_levels
 
 SHAPES = [(1, 28, 28), (3, 32, 32), (2, 64, 64)]
 SIDES = {28: [7, 14, 28], 32: [4, 8, 16, 32], 64: [4, 8, 16, 32, 64]}
