@@ -7,8 +7,8 @@ distribution of the chain, and the codes may be distributed in any way, in clust
 
 NOTE: Samples are those of the chain; one step from N(0, I) is not a sample of the model. Gradients flow through the
 last step of the chain only: through more of them they vanish or explode. The generator is deterministic, and all
-randomness that the chain mixes by is the encoder's. Nothing fixes the scale of the codes, which drifts at learning
-rates that ALI still takes. The networks are those of the other games here.
+randomness that the chain mixes by is the encoder's. The game fixes no scale for the codes, and without ``code_bound``,
+which is ours, they grew without limit on images. The networks are those of the other games here.
 
 GibbsNet: Iterative Adversarial Inference for Deep Graphical Models (Lamb et al., 2017),
 https://arxiv.org/abs/1712.04120
@@ -18,6 +18,7 @@ from collections.abc import Sequence
 
 from lightning_modules.adversarial.joint_game import JointModule
 from lightning_modules.adversarial.joint_players import joint_players, joint_training
+from lightning_modules.parts.conditionals import BoundedGaussian
 
 
 class GibbsNet(JointModule):
@@ -29,6 +30,7 @@ class GibbsNet(JointModule):
         latent_dim: Size of the code z.
         width: Channels of the networks at full resolution; see each architecture.
         steps: N, steps of the chain in training and by default in ``sample``; 0 is adversarially learned inference.
+        code_bound: Bound of the means of q(z|x), whose scales are then below 1; ``None`` for a Gaussian without bounds.
         critic_steps: Discriminator steps per generator step.
         lr: Learning rate of both players.
         discriminator_lr: Learning rate of the discriminator instead of ``lr``, or ``None``.
@@ -45,6 +47,7 @@ class GibbsNet(JointModule):
         latent_dim: int = 64,
         width: int = 32,
         steps: int = 3,
+        code_bound: float | None = 3.0,
         critic_steps: int = 1,
         lr: float = 1e-4,
         discriminator_lr: float | None = None,
@@ -57,6 +60,7 @@ class GibbsNet(JointModule):
             **joint_players(architecture, shape, latent_dim, width),
             **joint_training(critic_steps, lr, discriminator_lr, betas, decay_steps),
             steps=steps,
+            posterior=None if code_bound is None else BoundedGaussian(code_bound),
             clip_norm=clip_norm,
             compile=compile,
         )
