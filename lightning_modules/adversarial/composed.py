@@ -138,7 +138,7 @@ def check_parts(game: str, penalties: Mapping[str, float], spectral_norm: bool, 
             f"The penalty roth belongs to a game whose logits are those of a probability, not to game={game!r}: use "
             f"{' or '.join(CROSS_ENTROPY_GAMES)}, or the penalties r1 and r2."
         )
-    if weight_clip is not None and (weight_clip <= 0 or spectral_norm):
+    if weight_clip is not None and (not weight_clip > 0 or spectral_norm):
         raise ValueError(
             f"weight_clip={weight_clip} must be positive, and excludes spectral_norm, which rescales weights."
         )

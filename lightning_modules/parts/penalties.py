@@ -6,6 +6,7 @@ batch: ``(generator, z, noise) -> scalar``. Each is an unweighted mean over exam
 assume that the network treats examples independently, which is not so with batch normalisation.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -57,11 +58,11 @@ def weighted_terms(terms: Mapping[str, Any] | None) -> dict[str, WeightedTerm]:
     """Returns penalties by name, given each as a ``WeightedTerm`` or as ``(weight, penalty)``.
 
     Raises:
-        ValueError: If a weight is negative, or a period below 1.
+        ValueError: If a weight is negative or not finite, or a period below 1.
     """
     found = {name: WeightedTerm(*term) for name, term in (terms or {}).items()}
     for name, term in found.items():
-        if term.every < 1 or (not callable(term.weight) and term.weight < 0):
+        if term.every < 1 or (not callable(term.weight) and not 0 <= term.weight < math.inf):
             raise ValueError(
                 f"The penalty {name} has weight={term.weight} and every={term.every}; they must be at least 0 and 1."
             )

@@ -14,7 +14,8 @@ POINTS: dict[str, Any] = {"shape": [2], "architecture": "mlp", "latent_dim": 2, 
 
 
 def fit(module: AdversarialModule, batches: int, **settings: Any) -> Trainer:
-    """Trains on points around a ring, or on ``data``; further settings are the Trainer's."""
+    """Trains on points around a ring, or on ``data``; further settings are the Trainer's, ``ckpt_path`` of ``fit``."""
+    ckpt_path = settings.pop("ckpt_path", None)
     data = settings.pop("data", None) or Ring(batch_size=16, train_size=1024, val_size=32, test_size=32)
     defaults: dict[str, Any] = {
         "logger": False,
@@ -28,7 +29,7 @@ def fit(module: AdversarialModule, batches: int, **settings: Any) -> Trainer:
         enable_model_summary=False,
         **{**defaults, **settings},
     )
-    trainer.fit(module, data, val_dataloaders=data if isinstance(data, DataLoader) else None)
+    trainer.fit(module, data, val_dataloaders=data if isinstance(data, DataLoader) else None, ckpt_path=ckpt_path)
     return trainer
 
 

@@ -1,9 +1,12 @@
 """Instance noise: the same on both sides, gone after its horizon, and an overlap of what does not overlap."""
 
 import math
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
 from lightning_modules import InstanceNoiseGAN
@@ -84,6 +87,19 @@ def test_noise_that_would_not_fade_within_the_run_is_refused() -> None:
     for bad in ({"instance_noise": 0.0}, {"instance_noise": -0.1}, {"noise_steps": 0}):
         with pytest.raises(ValueError, match=next(f"{key}={value}" for key, value in bad.items())):
             InstanceNoiseGAN(**POINTS, **bad)
+
+
+def test_a_resumed_run_is_refused_like_a_new_one_and_continues_exactly(tmp_path: Path) -> None:
+    saved = ModelCheckpoint(tmp_path, filename="{step}", every_n_train_steps=1, save_top_k=-1)
+    settings: dict[str, Any] = {"callbacks": [saved], "enable_checkpointing": True}
+    torch.manual_seed(0)
+    whole = InstanceNoiseGAN(**POINTS, noise_steps=4)
+    fit(whole, 5, **settings)
+    resumed = InstanceNoiseGAN(**POINTS, noise_steps=4)
+    with pytest.raises(ValueError, match=r"noise_steps=4.*planned for 3"):
+        fit(InstanceNoiseGAN(**POINTS, noise_steps=4), 3, ckpt_path=tmp_path / "step=2.ckpt", **settings)
+    fit(resumed, 5, ckpt_path=tmp_path / "step=2.ckpt", **settings)
+    assert all(torch.equal(value, resumed.state_dict()[name]) for name, value in whole.state_dict().items())
 
 
 def test_noisy_examples_keep_their_type() -> None:

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from lightning_modules.networks.dcgan import Discriminator
 from lightning_modules.networks.resnet import Discriminator as ResNetDiscriminator
+from lightning_modules.networks.resnext import Discriminator as ResNeXtDiscriminator
 from lightning_modules.parts import double_backward
 from lightning_modules.parts.constraints import spectrally_normalized
 from lightning_modules.parts.double_backward import REPLACED, fast_double_backward, input_gradient
@@ -52,6 +53,13 @@ class KernelOfTheInput(nn.Module):
         return F.conv2d(x, self.kernel(x.mean((0, 2, 3))).view(4, 2, 3, 3))
 
 
+def trained(network: nn.Module) -> nn.Module:
+    """Returns a network of which no weight is 0, as it may be at the start."""
+    for p in network.parameters():
+        nn.init.normal_(p, std=0.3)
+    return network
+
+
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "strides and padding": lambda: Flattened(
         nn.Conv2d(2, 4, 4, 2, 1), nn.LeakyReLU(0.2), nn.Conv2d(4, 3, 3), nn.ReLU()
@@ -65,6 +73,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "kernel of the input": lambda: Flattened(KernelOfTheInput(), nn.ReLU(), nn.Conv2d(4, 2, 3)),
     "spectral norm": lambda: spectrally_normalized(Discriminator([2, 8, 8], width=4).eval()),
     "dcgan": lambda: Discriminator([2, 8, 8], width=4),
+    "resnext": lambda: trained(ResNeXtDiscriminator([2, 8, 8], width=4)),
     "resnet": lambda: ResNetDiscriminator([2, 8, 8], width=4),
 }
 

@@ -111,6 +111,6 @@ def test_penalties_are_given_with_their_weights_alone_or_as_terms() -> None:
     term = WeightedTerm(1.0, r1, every=16)
     assert weighted_terms({"r1": (0.5, r1), "lazy": term}) == {"r1": WeightedTerm(0.5, r1, 1), "lazy": term}
     assert weighted_terms(None) == {}
-    for weight, every in ((-0.1, 1), (1.0, 0)):
+    for weight, every in ((-0.1, 1), (1.0, 0), (float("nan"), 1), (float("inf"), 1)):
         with pytest.raises(ValueError, match=f"r1.*weight={weight}.*every={every}"):
             weighted_terms({"r1": WeightedTerm(weight, r1, every)})
