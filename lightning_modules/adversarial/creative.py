@@ -53,6 +53,7 @@ class CreativeAdversarialNetwork(GenerativeModule):
         architecture: ``"dcgan"``, ``"resnet"``, ``"resnext"`` or ``"mlp"``.
         latent_dim: Size of the code z.
         width: Channels of the networks at full resolution; see each architecture.
+        discriminator_width: Width of the discriminator instead of ``width``, or ``None``.
         num_styles: Number of styles K, the classes of the data.
         ambiguity_weight: lambda, the weight of the ambiguity in the generator's loss; 0 for a non-saturating GAN.
         batch_norm: Batch normalisation in the discriminator (dcgan only).
@@ -76,6 +77,7 @@ class CreativeAdversarialNetwork(GenerativeModule):
         architecture: str = "dcgan",
         latent_dim: int = 64,
         width: int = 32,
+        discriminator_width: int | None = None,
         num_styles: int = 10,
         ambiguity_weight: float = 1.0,
         batch_norm: bool = False,
@@ -91,7 +93,7 @@ class CreativeAdversarialNetwork(GenerativeModule):
             raise ValueError(f"num_styles={num_styles} must be at least 2, ambiguity_weight={ambiguity_weight} >= 0.")
         self.automatic_optimization = False
         self.latent_dim, self.num_styles, self.ambiguity_weight = latent_dim, num_styles, ambiguity_weight
-        networks = players(architecture, shape, latent_dim, width, None, batch_norm=batch_norm)
+        networks = players(architecture, shape, latent_dim, width, None, discriminator_width, batch_norm=batch_norm)
         self.generator = networks["generator"]
         self.discriminator = with_style_head(networks["discriminator"], num_styles)
         self.build_optimizers = two_adams(lr, betas, discriminator_lr)

@@ -64,7 +64,7 @@ class ProgressiveGAN(AdversarialModule):
         growth_steps: Batches until the last resolution is faded in, in equal phases that train one resolution or fade
             in the next. ``None`` takes half of the run, whose length must then be limited; 0 trains all layers from
             the start, as in fine-tuning.
-        gradient_penalty_weight: Weight of the gradient penalty.
+        penalty_weight: Weight lambda of the gradient penalty.
         drift_weight: Weight of the mean square of the critic on real examples.
         critic_steps: Discriminator steps per generator step.
         lr: Learning rate of both players.
@@ -89,7 +89,7 @@ class ProgressiveGAN(AdversarialModule):
         num_classes: int | None = None,
         num_resolutions: int | None = None,
         growth_steps: int | None = None,
-        gradient_penalty_weight: float = 10.0,
+        penalty_weight: float = 10.0,
         drift_weight: float = 0.001,
         critic_steps: int = 1,
         lr: float = 1e-3,
@@ -106,11 +106,8 @@ class ProgressiveGAN(AdversarialModule):
             raise ValueError(
                 f"width={width} and latent_dim={latent_dim} must be at least 1, growth_steps={growth_steps} at least 0."
             )
-        if not (gradient_penalty_weight >= 0 and drift_weight >= 0):
-            raise ValueError(
-                f"gradient_penalty_weight={gradient_penalty_weight} and drift_weight={drift_weight} must not be "
-                "negative."
-            )
+        if not (penalty_weight >= 0 and drift_weight >= 0):
+            raise ValueError(f"penalty_weight={penalty_weight} and drift_weight={drift_weight} must not be negative.")
         generator = Generator(shape, latent_dim, width, num_classes, num_resolutions)
         super().__init__(
             generator,
@@ -118,7 +115,7 @@ class ProgressiveGAN(AdversarialModule):
             Game(partial(wasserstein_with_drift, weight=drift_weight), linear),
             latent_dim=latent_dim,
             num_classes=num_classes,
-            penalties={"gradient_penalty": (gradient_penalty_weight, gradient_penalty)},
+            penalties={"gradient_penalty": (penalty_weight, gradient_penalty)},
             prepare_real=partial(at_stage, generator),
             stage=grow,
             **common(critic_steps, decay_steps, clip_norm, accumulate_batches, compile),

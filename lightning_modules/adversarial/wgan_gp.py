@@ -26,7 +26,7 @@ class WGANGP(AdversarialModule):
         width: Channels of the networks at full resolution; see each architecture.
         discriminator_width: Width of the discriminator instead of ``width``, or ``None``.
         num_classes: Number of classes for a class-conditional game, or ``None``.
-        penalty_weight: lambda in eq. 3.
+        penalty_weight: Weight lambda of the gradient penalty.
         critic_steps: Discriminator steps per generator step.
         lr: Learning rate of both players.
         discriminator_lr: Learning rate of the discriminator instead of ``lr``, or ``None``.

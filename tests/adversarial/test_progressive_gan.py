@@ -121,7 +121,7 @@ def test_a_run_of_unknown_length_needs_a_schedule() -> None:
         ({"shape": (2,)}, r"shape=\[2\] must be \(channels, height, width\)"),
         ({"shape": (1, 28, 32)}, r"shape=\[1, 28, 32\]"),
         ({"drift_weight": -0.5}, r"drift_weight=-0\.5"),
-        ({"gradient_penalty_weight": float("nan")}, "gradient_penalty_weight=nan"),
+        ({"penalty_weight": float("nan")}, "penalty_weight=nan"),
         ({"width": 0}, "width=0"),
     ],
 )

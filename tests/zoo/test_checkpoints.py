@@ -22,7 +22,7 @@ from tests.zoo.recorded import as_recorded, chosen_hyperparameters, disagreement
 from zoo.cards import Card
 from zoo.data import datamodule_of
 from zoo.evaluation import evaluate
-from zoo.paths import checkpoints_dir, recipe_names
+from zoo.paths import checkpoints_dir, recipe_names, recipe_path
 from zoo.recipe import read_recipe
 
 NAMES = zoo.names()
@@ -294,5 +294,22 @@ def test_shipped_statistics_are_found_without_the_data(name: str, monkeypatch: p
     assert bits.inception_score.mean < recorded - 1, "bits alone are harder to name"
 
 
+NOT_YET_TRAINED = {
+    "ali.fashion_mnist",
+    "creative_adversarial_network.fashion_mnist",
+    "gibbsnet.fashion_mnist",
+    "instance_noise_gan.fashion_mnist",
+    "jacobian_clamping_gan.fashion_mnist",
+    "progressive_gan.fashion_mnist",
+    "r3gan.fashion_mnist",
+    "roth_gan.fashion_mnist",
+}
+"""Recipes whose first line says that they have not been trained; a name leaves when its checkpoint is there."""
+
+
 def test_every_recipe_has_its_checkpoint() -> None:
-    assert sorted(recipe_names()) == sorted(NAMES)
+    assert sorted(recipe_names()) == sorted({*NAMES, *NOT_YET_TRAINED})
+    untrained = {
+        name for name in recipe_names() if "Not yet trained" in recipe_path(name).read_text().partition("\n")[0]
+    }
+    assert untrained == NOT_YET_TRAINED
