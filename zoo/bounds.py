@@ -131,7 +131,8 @@ def _named(hint: Any) -> str:
     if get_origin(hint) is type:
         return f"a class of {get_args(hint)[0].__name__}s"
     if isinstance(get_origin(hint), type) and issubclass(get_origin(hint), Mapping):
-        return f"values by name, each {_named(get_args(hint)[1])}" if get_args(hint) else "values by name"
+        named = _named(get_args(hint)[1]) if get_args(hint) else "anything"
+        return "values by name" + ("" if named == "anything" else f", each {named}")
     if get_origin(hint) is not None:
         inner = [_named(part) for part in get_args(hint)[:1]]
         return f"a list, each entry {inner[0]}" if inner else "a list"

@@ -23,6 +23,7 @@ from zoo.cards import STATISTICS_FOLDER, WEIGHTS_FILE, Card, check_inside, check
 from zoo.errors import NotFiniteWeights, ZooError
 from zoo.escaping import printable
 from zoo.hub import find
+from zoo.paths import command
 
 AVERAGED = "ema."  # prefix of the averaged weights' names in the file
 MAX_HEADER_BYTES = 16 << 20
@@ -111,7 +112,7 @@ def load_folder(
         raise ZooError(
             f"{card.name} is too large for the wheel, which lacks its {WEIGHTS_FILE}. It is in a checkout of "
             f"generative-zoo: load the folder checkpoints/{folder.name} there by its path"
-            + (f", or train it with: python -m zoo train {card.recipe}" if card.recipe is not None else ".")
+            + (f", or train it with: {command('train', card.recipe)}" if card.recipe is not None else ".")
         )
     path = checked_file(folder, WEIGHTS_FILE)
     _check_digest(path, card.sha256)

@@ -153,7 +153,10 @@ class ProgressiveGAN(AdversarialModule):
             ValueError: If the run is too short, or its length is needed and not known.
         """
         # A run without limits stops where the learning rate reaches zero.
-        planned, steps = planned_batches(self.trainer) or self.lr_schedule.end, self.hparams["growth_steps"]
+        planned, steps = planned_batches(self.trainer), self.hparams["growth_steps"]
+        if planned == 0:
+            return  # nothing is trained
+        planned = planned or self.lr_schedule.end
         if steps is None and resumed is None and planned is None:
             raise ValueError(
                 "growth_steps=null takes half of the run, but its length is not limited: set max_steps, max_epochs or "

@@ -27,6 +27,7 @@ from lightning_modules.metrics.inversion import checked_generator
 from lightning_modules.metrics.protocol import block_generator, same_everywhere, undisturbed
 from lightning_modules.parts.checks import as_count
 from lightning_modules.parts.conditions import given_condition
+from lightning_modules.parts.precision import in_float64
 from lightning_modules.parts.sampling import choose_labels
 
 NUM_CODES = 64
@@ -96,7 +97,7 @@ def jacobian_spectrum(
             f"{type(module).__name__} maps codes of latent_dim={rows.shape[1]} to examples of {rows.shape[2]} "
             "dimensions, so its Jacobian has no inverse and no condition number; measure a generator of images."
         )
-    return torch.linalg.svdvals(rows.cpu().double())
+    return torch.linalg.svdvals(in_float64(rows.cpu()))
 
 
 def condition_numbers(spectrum: Tensor) -> Tensor:

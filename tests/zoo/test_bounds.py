@@ -51,7 +51,7 @@ def hyperparameters(name: str) -> tuple[str, dict[str, Any]]:
 def attempt(method: str, values: Mapping[str, Any], num_tensors: int) -> str:
     """Builds a module within the bounds of time and memory; returns why it cannot be built, if it cannot."""
     tracemalloc.start()
-    start = time.monotonic()
+    start = time.process_time()
     try:
         build(method, values, device="meta", max_tensors=num_tensors)
         return ""
@@ -60,7 +60,7 @@ def attempt(method: str, values: Mapping[str, Any], num_tensors: int) -> str:
     finally:
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
-        assert time.monotonic() - start < SECONDS
+        assert time.process_time() - start < SECONDS  # of this process, whatever else the machine does
         assert peak < BYTES
 
 

@@ -19,6 +19,8 @@ from zoo.recipe import dependencies, extractor_of, read_recipe
 from zoo.recipe_defaults import with_defaults
 
 RECIPES = recipe_names()
+SCHEDULES = {"noise_steps", "gamma_steps", "schedule_steps"}
+"""Hyperparameters that must not be longer than the run."""
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -82,12 +84,14 @@ def test_recipes_train(
     on_disk(DATAMODULES[recipe["data"]["class_path"].rpartition(".")[2]](**recipe["data"].get("init_args", {})))
     monkeypatch.setenv("WANDB_MODE", "disabled")
     overrides = ["--trainer.max_steps", "2", "--trainer.limit_val_batches", "0", "--trainer.accelerator", "cpu"]
+    schedules = dict.fromkeys(SCHEDULES & set(recipe["model"].get("init_args", {})), 2)
+    overrides += [f"--model.{schedule}={length}" for schedule, length in schedules.items()]
     card = train(recipe_path(name), [*overrides, "--trainer.enable_progress_bar", "false"])
     assert card is not None
     assert (card.name, card.recipe, card.batches, card.planned_batches) == (name, name, 2, 2)
     fast = recipe["trainer"].get("precision") == "auto" and has_bfloat16_units()
     assert card.precision == ("bf16-mixed" if fast else "32-true")
-    written = recipe["model"].get("init_args", {})
+    written = recipe["model"].get("init_args", {}) | schedules
     assert chosen_hyperparameters(card, written) == as_recorded(written)
     assert set(written) <= set(card.hyperparameters), "a new card is written with today's names"
     assert zoo.card(Path("runs") / name / "zoo") == card

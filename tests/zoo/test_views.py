@@ -74,7 +74,7 @@ def cell(image: Image, row: int, column: int) -> np.ndarray:
 @pytest.mark.parametrize("method", [ALI, GibbsNet])
 def test_joint_games_show_reconstructions_and_interpolations(method: type[JointModule]) -> None:
     module = method.for_data(SPEC, width=2, latent_dim=3)
-    assert views_of(module) == ["reconstructions", "interpolation"]
+    assert views_of(module) == ["reconstructions", "interpolation", "inversion", "neighbours", "jacobian"]
     real = 2 * torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0)) - 1
     grid = reconstructions(Request(module, 2, torch.Generator().manual_seed(0), real))
     for column, expected in ((0, real[0, 0]), (1, module.reconstruct(real)[0, 0]), (2, real[1, 0])):
