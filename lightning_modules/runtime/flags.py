@@ -119,6 +119,8 @@ def refuse_coarse_precision(trainer: Trainer, penalised: bool) -> None:
 
 def planned_batches(trainer: Trainer) -> int | None:
     """Returns the number of batches that follows from the trainer's steps or epochs; ``None`` if neither is limited."""
+    if trainer.limit_train_batches == 0:
+        return 0
     if trainer.max_steps != -1 and (trainer.max_epochs is None or trainer.max_epochs == -1):
         return trainer.max_steps
     if trainer.max_epochs in (None, -1):

@@ -136,6 +136,24 @@ def test_training_makes_what_is_missing(tmp_path: Path, monkeypatch: pytest.Monk
     )
 
 
+def test_a_run_that_fails_does_not_stop_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    block = tiny()
+    comparison = Comparison("small", "Small", (block,))
+    first, second = (entry.name for entry in block.entries)
+
+    def make(name: str, block_name: str, entry: str, seed: int, runs: str) -> dict[str, Any]:
+        if entry == first:
+            raise ValueError("Training stopped at batch 3.")
+        return made(block, entry, seed, **{"modes-2500": 8.0})
+
+    monkeypatch.setattr(comparison_runs, "make", make)
+    monkeypatch.setattr(comparison_runs, "ProcessPoolExecutor", InThisProcess)
+    results = Results(tmp_path / "small.json")
+    with pytest.raises(ZooError, match=f"2 of 5 runs failed, the first of them ring8/{first}/. .Training stopped"):
+        comparison_runs.train_missing(comparison, results, tmp_path / "runs", say=lambda line: None)
+    assert [key.entry for key in results.missing(comparison)] == [first, first]
+
+
 class InThisProcess:
     """Stands for the pool of processes, whose children could not see what a test has replaced."""
 

@@ -23,6 +23,7 @@ from zoo.cli import quiet
 from zoo.comparing.comparison import Block, Comparison
 from zoo.comparing.registry import comparison_of
 from zoo.comparing.results import REAL, Key, Results
+from zoo.errors import ZooError
 from zoo.record import TrainingRecord, library_versions
 
 SAVE_EVERY = 500
@@ -47,6 +48,9 @@ def train_missing(
         only: Names of blocks or entries, to which the training is restricted.
         jobs: Number of processes, by default one a core.
         say: Reports a finished run.
+
+    Raises:
+        ZooError: After the other runs, if some failed.
     """
     chosen = set(only)
     missing = [
@@ -55,16 +59,25 @@ def train_missing(
         if not chosen or chosen & {key.block, key.entry, f"{key.block}/{key.entry}"}
     ]
     say(f"{len(missing)} runs of {comparison.name} to make.")
+    failed: list[str] = []
     # A forked process would share torch's threads with its parent.
     with ProcessPoolExecutor(jobs or os.cpu_count(), mp_context=get_context("spawn")) as pool:
-        futures = {pool.submit(make, comparison.name, *key, str(runs)): key for key in missing}
+        futures = {pool.submit(make, comparison.name, *key, str(runs)): "/".join(map(str, key)) for key in missing}
         try:
             for future in as_completed(futures):
-                results.add(future.result())
-                say(f"{'/'.join(map(str, futures[future]))}: {shown(future.result()['values'])}")
+                try:
+                    made = future.result()
+                except (ValueError, RuntimeError) as error:  # such as a loss that is not finite: the others go on
+                    failed.append(f"{futures[future]} ({error})")
+                    say(f"Failed: {failed[-1]}")
+                else:
+                    results.add(made)
+                    say(f"{futures[future]}: {shown(made['values'])}")
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+    if failed:
+        raise ZooError(f"{len(failed)} of {len(missing)} runs failed, the first of them {failed[0]}")
 
 
 def shown(values: dict[str, float]) -> str:

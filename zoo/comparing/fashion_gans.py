@@ -43,8 +43,8 @@ ENTRIES = (
     Entry("wgan_gp", "WGANGP", {"lr": 5e-4, "betas": (0.0, 0.9), "critic_steps": 2}),
     Entry("sngan", "SNGAN", {**ADAM, "discriminator_lr": 1e-3}),
     Entry("jacobian_clamping_gan", "JacobianClampingGAN", {**ADAM, "clamp_fraction": 0.5}),
-    Entry("ali", "ALI", ADAM),
-    Entry("gibbsnet", "GibbsNet", ADAM),
+    Entry("ali", "ALI", {**ADAM, "lr": 2e-4, "discriminator_lr": 1e-3}),
+    Entry("gibbsnet", "GibbsNet", {**ADAM, "lr": 2e-4}),
     Entry("creative_adversarial_network", "CreativeAdversarialNetwork", ADAM),
 )
 OWN_NETWORKS = (

@@ -23,6 +23,7 @@ NUM_POINTS, NUM_STACKS = 2500, 25_600
 ON_POINTS = {"architecture": "mlp", "latent_dim": 2, "width": 32}
 ON_STACKS = {"architecture": "dcgan", "latent_dim": 64, "width": 32}
 ADAM = {"lr": 5e-4, "betas": (0.0, 0.9)}
+JOINT = {"lr": 2e-4, "betas": (0.5, 0.999)}  # at the rates of the others a game over pairs diverges
 DECAY = {"decay_steps": 1.0}
 POINT_COLUMNS = (
     Column(f"modes-{NUM_POINTS}", "modes", ".0f"),
@@ -45,8 +46,8 @@ POINT_ENTRIES = (
     Entry("wgan_gp", "WGANGP", {**ADAM, "penalty_weight": 0.1}),
     Entry("sngan", "SNGAN", ADAM),
     Entry("jacobian_clamping_gan", "JacobianClampingGAN", {**ADAM, "lambda_min": 0.1, "lambda_max": 5.0}),
-    Entry("ali", "ALI", ADAM),
-    Entry("gibbsnet", "GibbsNet", ADAM),
+    Entry("ali", "ALI", JOINT),
+    Entry("gibbsnet", "GibbsNet", JOINT),
     Entry("creative_adversarial_network", "CreativeAdversarialNetwork", ADAM),
     Entry("r3gan", "R3GAN", {**ADAM, "gamma": 0.1, "gamma_end": 0.01, "lr_end": 5e-5}, {"schedule_steps": 1.0}),
 )
@@ -55,7 +56,7 @@ STACK_ENTRIES = (
     Entry("roth_gan", "RothGAN", {"lr": 3e-4, "betas": (0.5, 0.999), "gamma": 2.0}, {"gamma_steps": 1.0}),
     Entry("wgan_gp", "WGANGP", {"lr": 5e-4, "betas": (0.0, 0.9), "critic_steps": 2}),
     Entry("sngan", "SNGAN", {"lr": 3e-4, "discriminator_lr": 1e-3, "betas": (0.5, 0.999)}),
-    Entry("ali", "ALI", {"lr": 3e-4, "betas": (0.5, 0.999)}),
+    Entry("ali", "ALI", JOINT),
 )
 
 
