@@ -25,10 +25,10 @@ def report(comparison: Comparison, results: Results) -> str:
 
 def markdown(block: Block, results: Results) -> str:
     """Returns the table of a block in Markdown, of the methods that have been measured; empty if there are none."""
-    heading, *rows = rows_of(block, results)
-    rows = [row for row in rows if any(row[1:])]
-    lines = [heading, ["---"] * len(heading), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) if rows else ""
+    heading, real, *methods = rows_of(block, results)
+    measured = [row for row in methods if any(row[1:])]
+    lines = [heading, ["---"] * len(heading), real, *measured]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) if measured else ""
 
 
 def rows_of(block: Block, results: Results) -> list[list[str]]:

@@ -85,7 +85,7 @@ def of_real_images() -> dict[str, float]:
     chosen = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[:NUM_IMAGES]
     extracted = extract_images(classifier(), images[chosen])
     statistics = real_statistics(classifier(), data.spec, "test")
-    values: Values = {}
+    values: Values = {"fid_over_real": 1.0}
     for metric in METRICS:
         values |= IMAGE_METRICS[metric].measure(extracted, statistics)
     return values
@@ -95,7 +95,7 @@ def named(values: Values) -> Values:
     """Returns values without the protocol in their names, with FID over that of real images."""
     end = metric_name("test", "", classifier().extractor_name, NUM_IMAGES).removeprefix("test/")
     short = {name.removeprefix("test/").removesuffix(end): value for name, value in values.items()}
-    return {**short, "fid_over_real": short["fid"] / of_real_images()["fid"]}
+    return short | {"fid_over_real": short["fid"] / of_real_images()["fid"]}
 
 
 GANS = Comparison(
