@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 from functools import partial
 
-from lightning_modules.adversarial.loop import AdversarialModule, unchanged, unconstrained
+from lightning_modules.adversarial.loop import AdversarialModule, unchanged
 from lightning_modules.adversarial.players import augmentation, common, players, two_adams
 from lightning_modules.parts.checks import check_counts, check_positive
 from lightning_modules.parts.clamping import JacobianClamping
-from lightning_modules.parts.constraints import clip_weights, spectrally_normalized
+from lightning_modules.parts.constraints import clip_weights, spectrally_normalized, unconstrained
 from lightning_modules.parts.corruption import InstanceNoise
 from lightning_modules.parts.games import CROSS_ENTROPY_GAMES, GAMES
 from lightning_modules.parts.penalties import PENALTIES, WeightedTerm

@@ -17,11 +17,13 @@ from datamodules.spec import Batch, DataSpec
 from lightning_modules.adversarial.window import RealBatches, read_window, window_state
 from lightning_modules.base import GenerativeModule
 from lightning_modules.parts.conditions import Conditioned, check_takes_labels, conditioned, given_condition, logits_of
+from lightning_modules.parts.constraints import unconstrained
 from lightning_modules.parts.critic_schedules import CriticSchedule, EveryNth
+from lightning_modules.parts.double_backward import fast_double_backward
 from lightning_modules.parts.games import Game, in_full_precision
 from lightning_modules.parts.noise import Noise, draw_normal, fixed_normal, new_generator
 from lightning_modules.parts.optimizers import BuildOptimizer
-from lightning_modules.parts.penalties import WeightedTerm, weighted_terms
+from lightning_modules.parts.penalties import WeightedTerm, due_terms, own_terms, sharing, weighted_terms
 from lightning_modules.parts.sampling import aside, check_num_samples, choose_labels
 from lightning_modules.parts.schedules import Schedule
 from lightning_modules.runtime.flags import refuse_coarse_precision
@@ -32,10 +34,6 @@ Terms = dict[str, Tensor]
 Stage = Callable[["AdversarialModule", int], bool]
 Augmentation = Callable[[Tensor, int, Noise], Tensor]
 """Maps examples and the number of earlier batches to augmented or corrupted examples; see ``parts.augmentation``."""
-
-
-def unconstrained(network: nn.Module) -> None:
-    """Default of ``constrain``: leaves the discriminator unchanged."""
 
 
 def unchanged(x: Tensor, step: int, noise: Noise) -> Tensor:
@@ -258,28 +256,39 @@ class AdversarialModule(GenerativeModule):
         return self.corrupt(self.augment(x, step, self.noise), step, self.noise)
 
     def discriminator_losses(self, real: Tensor, labels: Tensor | None, step: int) -> tuple[Terms, Terms]:
-        """Returns the loss of the game, and the weighted penalties that are due, which are in float32."""
+        """Returns the game's loss with the penalties on its own pass, and those with others, in float32."""
         with torch.no_grad():
             fake, _, fake_labels = self.draw_fakes(len(real), labels if self.game.relativistic else None)
-            real, fake = self.seen(real, step), self.seen(fake, step)
+            dtype = next(self.discriminator.parameters()).dtype
+            real, fake = self.seen(real, step).to(dtype), self.seen(fake, step).to(dtype)
+        due, losses = due_terms(self.penalties, step), {}
         with parametrize.cached():  # one power iteration for both, as in the paper; the penalty has a graph of its own
-            logits_real = self.logits(real, labels)
-            logits_fake = self.logits(fake, fake_labels)
-        losses = {"discriminator": self.game.discriminator(logits_real, logits_fake)}
+            if shared := sharing(due, self.discriminator, self.device):
+                examples = torch.cat([real, fake]).requires_grad_()
+                pair = [y for y in (labels, fake_labels) if y is not None]
+                with fast_double_backward():
+                    logits = self.logits(examples, torch.cat(pair) if pair else None)
+                losses = {name: weight * term.of_outputs(examples, logits) for name, (weight, term) in shared.items()}
+                logits_real, logits_fake = logits.chunk(2)
+            else:
+                logits_real, logits_fake = self.logits(real, labels), self.logits(fake, fake_labels)
+        losses = {"discriminator": self.game.discriminator(logits_real, logits_fake)} | losses
         # On a segment between examples of two classes neither label is correct; the real one is used.
         critic = Conditioned(self.discriminator, labels, fake_labels)
-        dtype = next(self.discriminator.parameters()).dtype
-        return losses, self.penalty_terms(self.penalties, step, critic, real.to(dtype), fake.to(dtype))
+        return losses, own_terms(due, losses, self.device, critic, real, fake, self.noise)
 
     def generator_losses(self, real: Tensor, labels: Tensor | None, step: int) -> tuple[Terms, Terms]:
-        """Returns the generator's loss on newly generated examples, and the weighted penalties that are due."""
-        loss, z, fake_labels = self.generator_game(real, labels, step)
+        """Does the same for the generator, on newly generated examples."""
+        loss, fake, z, fake_labels = self.generator_game(real, labels, step)
         generator = Conditioned(self.generator, fake_labels)
-        updates = self.generator_updates(step)
-        return {"generator": loss}, self.penalty_terms(self.generator_penalties, step, generator, z, count=updates)
+        due = due_terms(self.generator_penalties, step, self.generator_updates(step))
+        losses = {"generator": loss}
+        for name, (weight, term) in sharing(due, self.generator, self.device).items():
+            losses[name] = weight * term.of_outputs(generator, z, fake, self.noise)
+        return losses, own_terms(due, losses, self.device, generator, z, self.noise)
 
-    def generator_game(self, real: Tensor, labels: Tensor | None, step: int) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Returns the generator's loss in the game on newly generated examples, and their codes and labels."""
+    def generator_game(self, real: Tensor, labels: Tensor | None, step: int) -> tuple[Tensor, Tensor, Tensor, Any]:
+        """Returns the generator's loss in the game on newly generated examples, these, and their codes and labels."""
         logits_real = None
         fake, z, fake_labels = self.draw_fakes(len(real), labels if self.game.relativistic else None)
         with parametrize.cached():  # one power iteration for both, as in the discriminator's step
@@ -287,15 +296,7 @@ class AdversarialModule(GenerativeModule):
                 with torch.no_grad():
                     logits_real = self.logits(self.seen(real, step), labels)
             logits_fake = self.logits(self.seen(fake, step), fake_labels)
-        return self.game.generator_loss(logits_fake, logits_real), z, fake_labels
-
-    def penalty_terms(
-        self, penalties: Mapping[str, WeightedTerm], step: int, *arguments: Any, count: int | None = None
-    ) -> Terms:
-        """Returns the penalties that are due in this batch, each times its weight, computed in float32."""
-        due = {name: (term, weight) for name, term in penalties.items() if (weight := term.weight_at(step, count))}
-        with torch.autocast(self.device.type, enabled=False):
-            return {name: weight * term.term(*arguments, self.noise) for name, (term, weight) in due.items()}
+        return self.game.generator_loss(logits_fake, logits_real), fake, z, fake_labels
 
     def held_out(self, batch: Batch, indices: Tensor, stage: str) -> Mapping[str, Tensor]:
         """Measures ``discriminator_loss``, the game's value on held-out data, without penalties."""

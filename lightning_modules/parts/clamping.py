@@ -49,17 +49,28 @@ class JacobianClamping:
 
     def __call__(self, generator: Codes, z: Tensor, noise: Noise) -> Tensor:
         """Returns the mean penalty over the chosen examples of a batch of codes (N, latent_dim)."""
-        stride = round(1 / self.fraction)
-        if stride > 1 and isinstance(generator, Conditioned):
-            generator = generator.every(stride)
-        # Every stride-th, not the first ones: then the parts of two processes are those of one with their union.
-        return self.of_changes(self.changes(generator, z[::stride], noise))
+        generator, z = self.chosen(generator), z[:: self.stride]
+        return self.of_changes(self.changes(generator, z, generator(z), noise))
 
-    def changes(self, generator: Codes, z: Tensor, noise: Noise) -> Tensor:
-        """Returns Q of each code, (N,)."""
+    def of_outputs(self, generator: Codes, z: Tensor, examples: Tensor, noise: Noise) -> Tensor:
+        """Does the same with G(z) of the whole batch, (N, ...), as the game has computed it."""
+        examples = examples[:: self.stride]
+        return self.of_changes(self.changes(self.chosen(generator), z[:: self.stride], examples, noise))
+
+    @property
+    def stride(self) -> int:
+        """Distance of the chosen examples: the parts of two processes are then those of one with their union."""
+        return round(1 / self.fraction)
+
+    def chosen(self, generator: Codes) -> Codes:
+        """Returns the generator with the labels of the chosen examples."""
+        return generator.every(self.stride) if isinstance(generator, Conditioned) else generator
+
+    def changes(self, generator: Codes, z: Tensor, examples: Tensor, noise: Noise) -> Tensor:
+        """Returns Q of each code, (N,), given G(z)."""
         direction = noise.normal(*z.shape, device=z.device).to(z.dtype)
         moved = z + self.epsilon * direction / torch.linalg.vector_norm(direction, dim=1, keepdim=True)
-        difference = (generator(z) - generator(moved)).flatten(1)
+        difference = (examples - generator(moved)).flatten(1)
         # The derivative of a square root at 0, where the generator is constant, would be NaN.
         return (difference.square().sum(1) + 1e-12).sqrt() / self.epsilon
 

@@ -7,6 +7,10 @@ from torch import nn
 from torch.nn.utils import parametrizations, parametrize
 
 
+def unconstrained(network: nn.Module) -> None:
+    """Leaves a network as it is, where no constraint is wanted."""
+
+
 def spectrally_normalized(network: nn.Module) -> nn.Module:
     """Divides every weight matrix of ``network`` by its largest singular value, eq. 1.42-1.44.
 

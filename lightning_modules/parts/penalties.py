@@ -4,6 +4,9 @@ A penalty on the discriminator is a function of the norm of its input gradient a
 ``(critic, real, fake, noise) -> scalar``. A penalty on the generator is a function of the generator and the codes of a
 batch: ``(generator, z, noise) -> scalar``. Each is an unweighted mean over examples of a per-example quantity. They
 assume that the network treats examples independently, which is not so with batch normalisation.
+
+A penalty may have a second form, ``of_outputs``, which takes what the game has computed already in place of passes of
+its own, and is then differentiated together with the loss of the game.
 """
 
 import math
@@ -11,7 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lightning_modules.parts.conditions import Conditioned
 from lightning_modules.parts.double_backward import fast_double_backward, input_gradient
@@ -69,6 +72,29 @@ def weighted_terms(terms: Mapping[str, Any] | None) -> dict[str, WeightedTerm]:
     return found
 
 
+DueTerms = dict[str, tuple[float, Any]]
+"""Name to weight and penalty."""
+
+
+def due_terms(penalties: Mapping[str, WeightedTerm], step: int, count: int | None = None) -> DueTerms:
+    """Returns by name the weight and the term of the penalties that are due; arguments as in ``weight_at``."""
+    due = {name: (penalty.weight_at(step, count), penalty.term) for name, penalty in penalties.items()}
+    return {name: (weight, term) for name, (weight, term) in due.items() if weight}
+
+
+def sharing(due: DueTerms, network: nn.Module, device: torch.device) -> DueTerms:
+    """Returns the penalties that take the game's own pass; none where it is in half precision, or compiled."""
+    if torch.is_autocast_enabled(device.type) or network._compiled_call_impl is not None:
+        return {}
+    return {name: pair for name, pair in due.items() if hasattr(pair[1], "of_outputs")}
+
+
+def own_terms(due: DueTerms, shared: Mapping[str, Tensor], device: torch.device, *arguments: Any) -> dict[str, Tensor]:
+    """Returns the penalties that are due and not among ``shared``, times their weights, computed in float32."""
+    with torch.autocast(device.type, enabled=False):
+        return {name: weight * term(*arguments) for name, (weight, term) in due.items() if name not in shared}
+
+
 def logits_and_gradients(critic: Critic, x: Tensor) -> tuple[Tensor, Tensor]:
     """Returns critic(x), (batch,), and its gradient by x, (batch, size), differentiable in the critic's weights."""
     x = x.detach().requires_grad_()
@@ -113,17 +139,36 @@ def r2(critic: Critic, real: Tensor, fake: Tensor, noise: Noise) -> Tensor:
     return gradient_norm(at_fakes(critic), fake).square().mean() / 2
 
 
-def roth(critic: Critic, real: Tensor, fake: Tensor, noise: Noise) -> Tensor:
+class Roth:
     """(E (1 - D(x))^2 ||grad phi(x)||^2 + E D(G(z))^2 ||grad phi(G(z))||^2) / 2 with logits phi and D = sigmoid(phi).
 
     To second order it is what noise N(0, gamma I) on all inputs adds to the cross-entropy, times gamma (Roth et al.,
     2017, eq. 21), so it belongs to the games of that loss.
     """
-    real_logits, real_gradient = logits_and_gradients(critic, real)
-    fake_logits, fake_gradient = logits_and_gradients(at_fakes(critic), fake)
-    on_real = (-real_logits).sigmoid().square() * real_gradient.square().sum(1)
-    on_fake = fake_logits.sigmoid().square() * fake_gradient.square().sum(1)
-    return (on_real.mean() + on_fake.mean()) / 2
+
+    def __call__(self, critic: Critic, real: Tensor, fake: Tensor, noise: Noise) -> Tensor:
+        """Computes it by passes of its own."""
+        parts = [logits_and_gradients(critic, real), logits_and_gradients(at_fakes(critic), fake)]
+        logits, gradient = (torch.cat(part) for part in zip(*parts, strict=True))
+        return self.of_gradients(logits, gradient)
+
+    def of_outputs(self, examples: Tensor, logits: Tensor) -> Tensor:
+        """Computes it from the game's own pass.
+
+        Args:
+            examples: As many real as generated examples, in this order, (2N, ...), of which gradients are taken.
+            logits: Of these, (2N,), computed inside of ``fast_double_backward``.
+        """
+        return self.of_gradients(logits, input_gradient(logits.sum(), examples).flatten(1))
+
+    def of_gradients(self, logits: Tensor, gradient: Tensor) -> Tensor:
+        """Computes it from logits (2N,) and their gradients (2N, size), the first N of real examples."""
+        on_real, on_fake = logits.chunk(2)
+        weights = torch.cat([(-on_real).sigmoid(), on_fake.sigmoid()]).square()
+        return (weights * gradient.square().sum(1)).mean()
+
+
+roth = Roth()
 
 
 PENALTIES: dict[str, Penalty] = {"gradient_penalty": gradient_penalty, "r1": r1, "r2": r2, "roth": roth}

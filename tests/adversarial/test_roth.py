@@ -60,13 +60,13 @@ def test_the_penalty_of_fakes_uses_their_own_labels() -> None:
     module.discriminator.forward = lambda x, condition: (condition + 1) * x.sum(1)
     labels = torch.tensor([0, 1, 2, 0])
     real = torch.randn(4, 2)
-    _, penalties = module.discriminator_losses(real, labels, 0)
+    losses, _ = module.discriminator_losses(real, labels, 0)
 
     def part(x: Tensor, y: Tensor, sign: int) -> Tensor:
         return ((sign * (y + 1) * x.sum(1)).sigmoid().square() * 2 * (y + 1).square()).mean() / 2
 
     expected = part(real, labels, -1) + part(torch.ones(4, 2), fake_labels, 1)
-    torch.testing.assert_close(penalties["roth"], expected)
+    torch.testing.assert_close(losses["roth"], expected)
     other = part(real, labels, -1) + part(torch.ones(4, 2), labels, 1)
     assert not torch.isclose(expected, other)
 

@@ -1,0 +1,71 @@
+"""Penalties on the game's own pass have the values and gradients of those with passes of their own."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from lightning_modules import ComposedGAN
+from lightning_modules.adversarial import loop
+
+PARTS: dict[str, Any] = {"penalties": {"roth": 0.5, "r1": 0.1}, "jacobian_clamping": 2.0, "lambda_min": 9.0}
+
+
+def values_and_gradients(module: ComposedGAN, real: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
+    found: dict[str, Tensor] = {}
+    for seed, (network, losses) in enumerate(
+        ((module.discriminator, module.discriminator_losses), (module.generator, module.generator_losses))
+    ):
+        torch.manual_seed(seed)
+        module.zero_grad()
+        own, others = losses(real, labels, 0)
+        torch.stack([*own.values(), *others.values()]).sum().backward()
+        found |= (
+            own | others | {f"{seed}.{name}": p.grad for name, p in network.named_parameters() if p.grad is not None}
+        )
+    return found
+
+
+@pytest.mark.parametrize("num_classes", [None, 3])
+@pytest.mark.parametrize("fraction", [1.0, 0.5])
+@pytest.mark.parametrize("compiled", [False, True])
+def test_sharing_changes_no_value_and_no_gradient(
+    num_classes: int | None, fraction: float, compiled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    torch.set_default_dtype(torch.float64)
+    try:
+        module = ComposedGAN(
+            shape=[1, 8, 8], architecture="mlp", width=4, num_classes=num_classes, clamp_fraction=fraction, **PARTS
+        )
+        if num_classes is not None:
+            module.class_probabilities = torch.ones(3) / 3
+        real, labels = torch.rand(8, 1, 8, 8) * 2 - 1, None if num_classes is None else torch.arange(8) % 3
+        shared = values_and_gradients(module, real, labels)
+        if (
+            compiled
+        ):  # a compiled network cannot be differentiated twice, so that its penalties have passes of their own
+            monkeypatch.setattr(module.discriminator, "_compiled_call_impl", module.discriminator._call_impl)
+            monkeypatch.setattr(module.generator, "_compiled_call_impl", module.generator._call_impl)
+        else:
+            monkeypatch.setattr(loop, "sharing", lambda *arguments: {})
+        separate = values_and_gradients(module, real, labels)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert shared.keys() == separate.keys()
+    assert {"roth", "r1", "jacobian_clamping"} <= shared.keys()
+    for name, value in shared.items():
+        torch.testing.assert_close(value, separate[name], rtol=1e-9, atol=1e-12, msg=name)
+
+
+def test_which_terms_share_the_pass_of_the_game() -> None:
+    module = ComposedGAN(shape=[2], architecture="mlp", width=4, **PARTS)
+    own, others = module.discriminator_losses(torch.randn(4, 2), None, 0)
+    assert (list(own), list(others)) == (["discriminator", "roth"], ["r1"])
+    own, others = module.generator_losses(torch.randn(4, 2), None, 0)
+    assert (list(own), list(others)) == (["generator", "jacobian_clamping"], [])
+    with torch.autocast("cpu", dtype=torch.bfloat16):  # penalties are in float32
+        own, others = module.discriminator_losses(torch.randn(4, 2), None, 0)
+        assert (list(own), list(others)) == (["discriminator"], ["roth", "r1"])
+        assert all(value.dtype == torch.float32 for value in others.values())
