@@ -17,6 +17,8 @@ LARGEST = 2**21
 """Largest number that a network is built from: more than any width in use, and than the characters of Unicode."""
 LONGEST = 2**16
 """Number of entries of the longest list."""
+LOOPS = {"steps": 10**4, "cd_steps": 10**4, "sample_steps": 10**5}
+"""Hyperparameters that a sampler loops by, and the largest loop: a sample must not take hours."""
 COUNTS_BATCHES = (
     "decay_steps",
     "warmup_steps",
@@ -41,7 +43,7 @@ def check_bounds(owner: str, values: Mapping[str, Any]) -> None:
             ``LARGEST_COUNT``, or a list has more than ``LONGEST`` entries; the message names it.
     """
     for name, value in values.items():
-        if problem := _problem(value, name, LARGEST_COUNT if name in COUNTS_BATCHES else LARGEST):
+        if problem := _problem(value, name, LARGEST_COUNT if name in COUNTS_BATCHES else LOOPS.get(name, LARGEST)):
             raise ZooError(f"{owner} is not built with {problem}.")
 
 

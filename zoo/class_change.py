@@ -25,18 +25,18 @@ def with_classes(module: GenerativeModule, spec: DataSpec) -> tuple[GenerativeMo
     former = module.data_spec
     if spec.num_classes is None:
         raise ZooError(
-            f"The model is class-conditional, with {former.num_classes} classes, but {spec.name} has none: sort its "
+            f"The model was trained with labels of {former.num_classes} classes, but {spec.name} has none: sort its "
             "images into one sub-folder for each class, two or more."
         )
     names = _names(spec)
     kept = {number: _names(former).index(name) for number, name in enumerate(names) if name in _names(former)}
     if len(kept) == len(names) == former.num_classes and all(new == old for new, old in kept.items()):
         return module, f"The classes of {spec.name} are those of the model: {', '.join(names)}."
-    hyperparameters = dict(module.hparams) | {"num_classes": spec.num_classes}
+    hyperparameters = dict(module.hparams) | {module.labels_are: spec.num_classes}
     other = build(type(module).__name__, hyperparameters)
     if not isinstance(other, GenerativeModule):
         raise ZooError(f"{type(module).__name__} does not sample, so it has no classes to change.")
-    sizes = _class_dimensions(type(module).__name__, hyperparameters)
+    sizes = _class_dimensions(type(module).__name__, hyperparameters, module.labels_are)
     own, state = module.state_dict(), other.state_dict()
     for key, value in own.items():
         state[key] = _moved(value, state[key], sizes[key], kept) if key in sizes else value
@@ -51,12 +51,10 @@ def _names(spec: DataSpec) -> tuple[str, ...]:
     return spec.class_names or tuple(f"class {number}" for number in range(spec.num_classes or 0))
 
 
-def _class_dimensions(method: str, hyperparameters: dict[str, object]) -> dict[str, int]:
-    """Returns, for each tensor with a part for every class, the dimension that grows with their number."""
-    number = int(str(hyperparameters["num_classes"]))
-    one, more = (
-        layout(build(method, {**hyperparameters, "num_classes": n}, device="meta")) for n in (number, number + 1)
-    )
+def _class_dimensions(method: str, hyperparameters: dict[str, object], name: str) -> dict[str, int]:
+    """Returns, for each tensor with a part for every class, the dimension that grows with ``name``."""
+    number = int(str(hyperparameters[name]))
+    one, more = (layout(build(method, {**hyperparameters, name: n}, device="meta")) for n in (number, number + 1))
     found: dict[str, int] = {}
     for key, (shape, _) in one.items():
         grown = [d for d, (a, b) in enumerate(zip(shape, more[key][0], strict=True)) if a != b]

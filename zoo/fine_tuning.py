@@ -80,7 +80,7 @@ def fine_tune(
     task = {"checkpoint": card.sha256, "images": datamodule.digest(), "hold_out": hold_out, "seed": seed}
     announce_replacement(out)
     print(f"Resuming from {ckpt_path}." if resume else f"Starting from {printable(start)}.")
-    if module.num_classes is not None:
+    if getattr(module, module.labels_are) is not None:
         module, said = with_classes(module, datamodule.spec)
         print(said)
     trainer = Trainer(

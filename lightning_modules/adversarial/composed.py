@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Any
 
+from datamodules.spec import DataSpec
 from lightning_modules.adversarial.loop import AdversarialModule, unchanged
 from lightning_modules.adversarial.players import augmentation, common, players, two_adams
 from lightning_modules.parts.checks import check_counts, check_positive
@@ -121,6 +123,11 @@ class ComposedGAN(AdversarialModule):
             **two_adams(lr, betas, discriminator_lr),
         )
         self.save_hyperparameters()
+
+    @classmethod
+    def hyperparameters_for(cls, spec: DataSpec) -> dict[str, Any]:
+        """Returns shape and architecture, and for points no augmentations, which are of images."""
+        return super().hyperparameters_for(spec) | ({} if spec.kind == "image" else {"augment": None})
 
     def horizons(self) -> Mapping[str, int | None]:
         """Returns the number of batches after which the noise is zero."""

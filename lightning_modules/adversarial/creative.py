@@ -25,7 +25,7 @@ from datamodules.spec import Batch, DataSpec
 from lightning_modules.adversarial.players import players, two_adams
 from lightning_modules.base import GenerativeModule
 from lightning_modules.networks.style_head import with_style_head
-from lightning_modules.parts.checks import check_no_labels
+from lightning_modules.parts.checks import as_count, check_no_labels
 from lightning_modules.parts.games import NON_SATURATING, in_full_precision
 from lightning_modules.parts.noise import draw_normal, fixed_normal, new_generator
 from lightning_modules.parts.sampling import check_num_samples
@@ -89,8 +89,9 @@ class CreativeAdversarialNetwork(GenerativeModule):
         compile: bool = False,
     ) -> None:
         super().__init__(None, linear_decay(decay_steps), clip_norm)
-        if num_styles < 2 or not 0 <= ambiguity_weight < math.inf:
-            raise ValueError(f"num_styles={num_styles} must be at least 2, ambiguity_weight={ambiguity_weight} >= 0.")
+        as_count("num_styles", num_styles, 2)
+        if not 0 <= ambiguity_weight < math.inf:
+            raise ValueError(f"ambiguity_weight={ambiguity_weight} must be at least 0 and finite.")
         self.automatic_optimization = False
         self.latent_dim, self.num_styles, self.ambiguity_weight = latent_dim, num_styles, ambiguity_weight
         networks = players(architecture, shape, latent_dim, width, None, discriminator_width, batch_norm=batch_norm)
@@ -111,7 +112,10 @@ class CreativeAdversarialNetwork(GenerativeModule):
             ValueError: If the data have no classes.
         """
         if spec.num_classes is None:
-            raise ValueError(f"A {cls.__name__} needs classes, its styles, and {spec.name} has none.")
+            raise ValueError(
+                f"A {cls.__name__} needs classes, its styles, and {spec.name} has none: sort the images of a "
+                "folder into one sub-folder for each."
+            )
         architecture = "dcgan" if spec.kind == "image" else "mlp"
         return {"shape": list(spec.shape), "num_styles": spec.num_classes, "architecture": architecture}
 

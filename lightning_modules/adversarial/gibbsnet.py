@@ -18,6 +18,7 @@ from collections.abc import Sequence
 
 from lightning_modules.adversarial.joint_game import JointModule
 from lightning_modules.adversarial.joint_players import joint_players, joint_training
+from lightning_modules.parts.checks import check_positive
 from lightning_modules.parts.conditionals import BoundedGaussian
 
 
@@ -56,6 +57,8 @@ class GibbsNet(JointModule):
         clip_norm: float | None = None,
         compile: bool = False,
     ) -> None:
+        if code_bound is not None:
+            check_positive(code_bound=code_bound)
         super().__init__(
             **joint_players(architecture, shape, latent_dim, width),
             **joint_training(critic_steps, lr, discriminator_lr, betas, decay_steps),

@@ -58,6 +58,10 @@ def joint_training(
     return {
         "schedule": EveryNth(critic_steps),
         "player_optimizer": adam_with(lr, betas),
-        "discriminator_optimizer": adam_with(lr if discriminator_lr is None else discriminator_lr, betas),
+        "discriminator_optimizer": (
+            adam_with(lr, betas)
+            if discriminator_lr is None
+            else adam_with(discriminator_lr, betas, name="discriminator_lr")
+        ),
         "lr_schedule": linear_decay(decay_steps),
     }

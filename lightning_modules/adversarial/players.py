@@ -67,7 +67,11 @@ def two_adams(lr: float, betas: Sequence[float], discriminator_lr: float | None 
     """
     return {
         "generator_optimizer": adam_with(lr, betas),
-        "discriminator_optimizer": adam_with(lr if discriminator_lr is None else discriminator_lr, betas),
+        "discriminator_optimizer": (
+            adam_with(lr, betas)
+            if discriminator_lr is None
+            else adam_with(discriminator_lr, betas, name="discriminator_lr")
+        ),
     }
 
 

@@ -8,11 +8,13 @@ deviation over the batch as a feature in the discriminator.
 NOTE: The deviation makes the examples of a batch depend on each other, so the gradient in the penalty is that of the
 sum of all logits by one example, not of its own logit alone. As in the authors' code, images enter in full resolution
 at every stage, pixels repeated, which makes gradients by them smaller at low levels; the deviation is over the whole
-batch, as in the paper, where the code has groups of four. The states of the optimizers start afresh at each level.
+batch of a process, as in the paper, where the code has groups of four. The states of the optimizers start afresh at
+each level.
 
 Progressive Growing of GANs for Improved Quality, Stability, and Variation (Karras et al., 2018), https://arxiv.org/abs/1710.10196
 """
 
+import math
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -23,6 +25,7 @@ from datamodules.spec import DataSpec
 from lightning_modules.adversarial.loop import AdversarialModule
 from lightning_modules.adversarial.players import common, two_adams
 from lightning_modules.networks.growing import Discriminator, Generator, Grown
+from lightning_modules.parts.checks import as_count, check_counts
 from lightning_modules.parts.games import Game, linear, wasserstein
 from lightning_modules.parts.growth import Growth
 from lightning_modules.parts.penalties import gradient_penalty
@@ -102,12 +105,14 @@ class ProgressiveGAN(AdversarialModule):
     ) -> None:
         if len(shape) != 3 or min(shape) < 1:
             raise ValueError(f"shape={list(shape)} must be (channels, height, width).")
-        if width < 1 or latent_dim < 1 or (growth_steps is not None and growth_steps < 0):
+        check_counts(width=width, latent_dim=latent_dim)
+        for name, value, least in (("growth_steps", growth_steps, 0), ("num_classes", num_classes, 2)):
+            if value is not None:
+                as_count(name, value, least)
+        if not (0 <= penalty_weight < math.inf and 0 <= drift_weight < math.inf):
             raise ValueError(
-                f"width={width} and latent_dim={latent_dim} must be at least 1, growth_steps={growth_steps} at least 0."
+                f"penalty_weight={penalty_weight} and drift_weight={drift_weight} must be at least 0 and finite."
             )
-        if not (penalty_weight >= 0 and drift_weight >= 0):
-            raise ValueError(f"penalty_weight={penalty_weight} and drift_weight={drift_weight} must not be negative.")
         generator = Generator(shape, latent_dim, width, num_classes, num_resolutions)
         super().__init__(
             generator,
@@ -122,7 +127,7 @@ class ProgressiveGAN(AdversarialModule):
             **two_adams(lr, betas, discriminator_lr),
         )
         self.save_hyperparameters()
-        self.growth = Growth(generator.top + 1, growth_steps or 0)
+        self.growth, self.growth_was_planned = Growth(generator.top + 1, growth_steps or 0), growth_steps is None
 
     @classmethod
     def hyperparameters_for(cls, spec: DataSpec) -> dict[str, Any]:
@@ -141,21 +146,21 @@ class ProgressiveGAN(AdversarialModule):
         """Does the same for a resumed run, which grows as planned when it began unless it is told otherwise."""
         super().on_train_start()
         if self.trainer.ckpt_path is not None:
-            self.plan_growth(resumed=self.growth.steps)
+            self.plan_growth(resumed=self.growth.steps if self.growth_was_planned else None)
 
     def plan_growth(self, resumed: int | None) -> None:
         """Finds the number of batches that the networks grow for, and compares it with the length of the run.
 
         Args:
-            resumed: The number in the checkpoint of a run that is resumed.
+            resumed: The number that a run which is resumed has planned, if its hyperparameters left that open.
 
         Raises:
             ValueError: If the run is too short, or its length is needed and not known.
         """
         # A run without limits stops where the learning rate reaches zero.
         planned, steps = planned_batches(self.trainer), self.hparams["growth_steps"]
-        if planned == 0:
-            return  # nothing is trained
+        if planned == 0 or self.growth.num_phases == 0:
+            return  # nothing is trained, or nothing grows
         planned = planned or self.lr_schedule.end
         if steps is None and resumed is None and planned is None:
             raise ValueError(
@@ -167,7 +172,7 @@ class ProgressiveGAN(AdversarialModule):
         if planned is not None and steps >= max(planned, 1):
             raise ValueError(
                 f"growth_steps={steps}, but the run is planned for {planned} batches, so that the last resolution is "
-                "not trained alone: set growth_steps (--model.growth_steps) to fewer than the run has, or null."
+                "not trained alone: set growth_steps (--model.growth_steps) to fewer than the run has, or train longer."
             )
         self.growth.steps = steps
 
@@ -180,3 +185,4 @@ class ProgressiveGAN(AdversarialModule):
         """Restores it."""
         super().on_load_checkpoint(checkpoint)
         self.growth.steps = int(checkpoint.get(GROWTH, self.growth.steps))
+        self.growth_was_planned = checkpoint.get("hyper_parameters", {}).get("growth_steps") is None

@@ -111,8 +111,10 @@ class R3GAN(AdversarialModule):
 
     @classmethod
     def hyperparameters_for(cls, spec: DataSpec) -> dict[str, Any]:
-        """Returns shape and architecture: an MLP for points."""
-        return {"shape": list(spec.shape), "architecture": "resnext" if spec.kind == "image" else "mlp"}
+        """Returns shape and architecture: an MLP for points, without augmentations, which are of images."""
+        if spec.kind != "image":
+            return {"shape": list(spec.shape), "architecture": "mlp", "augment": None}
+        return {"shape": list(spec.shape), "architecture": "resnext"}
 
     def horizons(self) -> Mapping[str, int | None]:
         """Returns the number of batches over which the schedules change."""

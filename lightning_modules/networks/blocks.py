@@ -21,7 +21,8 @@ def base_resolution(shape: Sequence[int]) -> tuple[int, int]:
     if height != width or not 4 <= base <= 7 or doublings < 1:
         raise ValueError(
             f"shape={list(shape)}: convolutional networks need square images with a side of 4 to 7 times a power "
-            "of two, such as 28, 32 or 64. Give the datamodule image_size=32, or use architecture='mlp'."
+            "of two, such as 28, 32 or 64. Give the datamodule image_size=32, or use architecture='mlp' where the "
+            "method has it."
         )
     return base, doublings
 

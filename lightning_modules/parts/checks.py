@@ -16,14 +16,14 @@ def check_positive(**values: float) -> None:
     """Raises ValueError for the first of the named numbers that is not positive and finite."""
     for name, value in values.items():
         if not (math.isfinite(value) and value > 0):
-            raise ValueError(f"{name}={value} must be positive.")
+            raise ValueError(f"{name}={value} must be positive and finite.")
 
 
 def check_counts(**values: int) -> None:
-    """Raises ValueError for the first of the named numbers that is below 1."""
+    """Raises ValueError for the first of the named numbers that is below 1, or no whole number."""
     for name, value in values.items():
-        if value < 1:
-            raise ValueError(f"{name}={value} must be at least 1.")
+        if not math.isfinite(value) or value < 1 or value != int(value):
+            raise ValueError(f"{name}={value} must be a whole number of at least 1.")
 
 
 def as_count(name: str, value: Any, least: int = 1, hint: str = "") -> int:

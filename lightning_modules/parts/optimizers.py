@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from lightning_modules.parts.checks import check_positive
 from lightning_modules.parts.schedules import Schedule, linear_decay, warmup_and_cosine
 
 BuildOptimizer = Callable[[Any], Optimizer]
@@ -28,14 +29,13 @@ def fused_if_possible(optimizer: type[Optimizer], parameters: Any, **settings: A
     return optimizer(parameters, **settings)
 
 
-def adam_with(lr: float, betas: Sequence[float] = (0.9, 0.999)) -> BuildOptimizer:
-    """Returns a builder of Adam.
+def adam_with(lr: float, betas: Sequence[float] = (0.9, 0.999), *, name: str = "lr") -> BuildOptimizer:
+    """Returns a builder of Adam; ``name`` is that of the learning rate, for the message.
 
     Raises:
-        ValueError: If the learning rate is not positive, or there are not two betas in [0, 1).
+        ValueError: If the learning rate is not positive and finite, or there are not two betas in [0, 1).
     """
-    if not lr > 0:
-        raise ValueError(f"lr={lr} must be positive.")
+    check_positive(**{name: lr})
     if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
         raise ValueError(f"betas={list(betas)} must be two numbers in [0, 1).")
     return partial(fused_if_possible, torch.optim.Adam, lr=lr, betas=(betas[0], betas[1]))

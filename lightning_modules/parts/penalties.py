@@ -67,7 +67,8 @@ def weighted_terms(terms: Mapping[str, Any] | None) -> dict[str, WeightedTerm]:
     for name, term in found.items():
         if term.every < 1 or (not callable(term.weight) and not 0 <= term.weight < math.inf):
             raise ValueError(
-                f"The penalty {name} has weight={term.weight} and every={term.every}; they must be at least 0 and 1."
+                f"The penalty {name} has weight={term.weight}, which must be finite and at least 0, and "
+                f"every={term.every}, which must be at least 1."
             )
     return found
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
 from lightning.pytorch.trainer.states import TrainerFn
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 
 def refuse_unsupported_flags(trainer: Trainer, module: LightningModule) -> None:
@@ -112,8 +112,8 @@ def refuse_coarse_precision(trainer: Trainer, penalised: bool) -> None:
         raise ValueError("precision='16-true' overflows in the steps of two players; use 'bf16-mixed' or '32-true'.")
     if penalised and precision in ("16-mixed", "bf16-true"):
         raise ValueError(
-            f"precision={precision!r} is too coarse for the gradient of an input-gradient penalty; use 'bf16-mixed', "
-            "which computes the penalty in full precision."
+            f"precision={precision!r} is too coarse for a penalty on a network's changes; use 'bf16-mixed', which "
+            "computes the penalty in full precision."
         )
 
 
@@ -171,6 +171,18 @@ def check_horizons(trainer: Trainer, horizons: Mapping[str, int | None]) -> None
             raise ValueError(
                 f"The schedule of {name}={steps} batches would not end within the run, which is planned for {planned}; "
                 f"set {name}={planned} (--model.{name}), or train longer."
+            )
+
+
+def warn_unfinished(trainer: Trainer, horizons: Mapping[str, int | None]) -> None:
+    """Warns of schedules that had not ended when a run did whose length was not known at its start."""
+    if planned_batches(trainer) is not None and not trainer.should_stop:
+        return
+    for name, steps in horizons.items():
+        if steps is not None and trainer.global_step < steps and not getattr(trainer, "fast_dev_run", 0):
+            rank_zero_warn(
+                f"The schedule of {name}={steps} batches had not ended when the run did, after {trainer.global_step}. "
+                f"Resume it, or set {name} to the number of batches that it has (--model.{name})."
             )
 
 

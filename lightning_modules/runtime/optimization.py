@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 
 from lightning_modules.parts.schedules import Constant, Schedule
 from lightning_modules.runtime.distributed import all_reduce_gradients, without_gradient_sync
-from lightning_modules.runtime.flags import check_horizons, check_length, stop_at_end
+from lightning_modules.runtime.flags import check_horizons, check_length, stop_at_end, warn_unfinished
 from lightning_modules.runtime.loss_log import LossLoggingModule
 from lightning_modules.runtime.optimizer_settings import (
     BatchSchedule,
@@ -77,6 +77,12 @@ class OptimizedModule(LossLoggingModule):
             self._check_schedules()
             self._set_optimizers()
 
+    def on_train_end(self) -> None:
+        """Warns of schedules that have not ended."""
+        super().on_train_end()
+        if self._trainer is not None:
+            warn_unfinished(self.trainer, self.horizons())
+
     def on_fit_end(self) -> None:
         """Does the same where a resumed run had no batch left to train: what is saved then has the settings, too."""
         if self._resumed is not None:
@@ -87,6 +93,9 @@ class OptimizedModule(LossLoggingModule):
         end = self.lr_schedule.end
         if end is not None and self.trainer.global_step >= end:
             stop_at_end(self.trainer, end)
+
+    def on_validation_model_zero_grad(self) -> None:
+        """Keeps the gradients of a window of batches, which Lightning would clear before a validation within it."""
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds method, precision, the settings of the optimizers, and what resumed runs have changed."""
@@ -145,9 +154,14 @@ class OptimizedModule(LossLoggingModule):
             applied = apply_settings(self.trainer.optimizers, configured, former)
             if applied and not resumed["changed"]:  # by a module that was built directly, without hyperparameters
                 self._say_changed(resumed["global_step"], applied)
+        groups = [group for optimizer in self.trainer.optimizers for group in optimizer.param_groups]
         if resumed["lr_schedulers"] and not self.trainer.lr_scheduler_configs:  # the schedule was left out
-            for group in [group for optimizer in self.trainer.optimizers for group in optimizer.param_groups]:
+            for group in groups:
                 group["lr"] = group["initial_lr"]
+        own = [group for optimizer in configured for group in optimizer["groups"]]
+        for group, now in zip(groups, own, strict=True) if resumed["changed"] else ():
+            if "betas" in now:  # which a schedule that was left out has set elsewhere
+                group["betas"] = now["betas"]
 
     def _say_changed(self, batches: int, values: Mapping[str, Any]) -> None:
         listed = ", ".join(f"{key}={value}" for key, value in values.items())

@@ -1,0 +1,75 @@
+"""Schedules that a run does not end, and what is left of one that a resumed run leaves out."""
+
+import warnings
+from typing import Any
+
+import pytest
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from lightning_modules import ProgressiveGAN
+from tests.standins import quiet_trainer
+from tests.training import TinyData, build, data_of
+
+SCHEDULED = {"InstanceNoiseGAN": "noise_steps", "RothGAN": "gamma_steps", "R3GAN": "schedule_steps"}
+
+
+class StopAfter(Callback):
+    """Ends a run as a limit of time or an early stop does."""
+
+    def __init__(self, batches: int) -> None:
+        self.batches = batches
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        trainer.should_stop = trainer.global_step >= self.batches
+
+
+@pytest.mark.parametrize("method", SCHEDULED)
+def test_a_schedule_that_had_not_ended_is_said_where_the_length_was_not_known(method: str) -> None:
+    module, shape = build(method, **{SCHEDULED[method]: 100_000})
+    trainer = quiet_trainer([StopAfter(2)], max_epochs=-1, max_steps=-1, limit_val_batches=0)
+    with pytest.warns(UserWarning, match=f"{SCHEDULED[method]}=100000 batches had not ended when the run did, after 2"):
+        trainer.fit(module, TinyData(shape, **data_of(method)))
+
+
+@pytest.mark.parametrize("method", SCHEDULED)
+def test_of_a_schedule_that_ended_nothing_is_said(method: str) -> None:
+    module, shape = build(method, **{SCHEDULED[method]: 2})
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        quiet_trainer(max_epochs=-1, max_steps=3, limit_val_batches=0).fit(module, TinyData(shape, **data_of(method)))
+    assert not [warning for warning in said if "had not ended" in str(warning.message)]
+
+
+def test_a_schedule_of_beta2_that_is_left_out_on_resume_leaves_no_value_behind() -> None:
+    module, shape = build("R3GAN", schedule_steps=4)
+    trainer = quiet_trainer(max_epochs=-1, max_steps=4, limit_val_batches=0)
+    trainer.fit(module, TinyData(shape, **data_of("R3GAN")))
+    assert [group["betas"][1] for each in trainer.optimizers for group in each.param_groups] != [0.9, 0.9]
+    trainer.save_checkpoint("before.ckpt")
+    module, shape = build("R3GAN", schedule_steps=None)
+    trainer = quiet_trainer(max_epochs=-1, max_steps=6, limit_val_batches=0)
+    trainer.fit(module, TinyData(shape, **data_of("R3GAN")), ckpt_path="before.ckpt", weights_only=True)
+    groups = [group for each in trainer.optimizers for group in each.param_groups]
+    assert [tuple(group["betas"]) for group in groups] == [(0.0, 0.9)] * 2
+    assert [group["lr"] for group in groups] == [module.hparams["lr"]] * 2
+
+
+@pytest.mark.parametrize(("given", "expected"), [(None, 6), (3, 3)])
+def test_growth_that_follows_from_the_length_is_planned_anew_where_it_was_given(
+    given: int | None, expected: int
+) -> None:
+    module, shape = build("ProgressiveGAN", growth_steps=3)
+    trainer = quiet_trainer(max_epochs=-1, max_steps=4, limit_val_batches=0)
+    trainer.fit(module, TinyData(shape, **data_of("ProgressiveGAN")))
+    trainer.save_checkpoint("before.ckpt")
+    module, shape = build("ProgressiveGAN", growth_steps=given)
+    assert isinstance(module, ProgressiveGAN)
+    trainer = quiet_trainer(max_epochs=-1, max_steps=12, limit_val_batches=0)
+    trainer.fit(module, TinyData(shape, **data_of("ProgressiveGAN")), ckpt_path="before.ckpt", weights_only=True)
+    assert module.growth.steps == expected
+
+
+def test_one_resolution_does_not_grow() -> None:
+    module, shape = build("ProgressiveGAN", num_resolutions=1)
+    trainer = quiet_trainer(max_epochs=-1, max_steps=-1, max_time={"seconds": 0}, limit_val_batches=0)
+    trainer.fit(module, TinyData(shape, **data_of("ProgressiveGAN")))
