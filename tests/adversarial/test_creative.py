@@ -163,7 +163,7 @@ def test_every_architecture_has_two_heads_on_one_trunk(architecture: str) -> Non
 
 
 def test_numbers_out_of_range_are_refused() -> None:
-    with pytest.raises(ValueError, match="num_styles=1 must be at least 2"):
+    with pytest.raises(ValueError, match="num_styles=1 must be an integer of at least 2"):
         CreativeAdversarialNetwork(num_styles=1)
     for weight in (-0.5, math.inf, math.nan):
         with pytest.raises(ValueError, match=f"ambiguity_weight={weight}"):

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import re
 import time
 import tracemalloc
 from collections.abc import Iterator, Mapping
@@ -97,6 +98,13 @@ def test_long_lists_are_refused() -> None:
 def test_a_decay_may_be_longer_than_any_network_is_wide() -> None:
     method, values = hyperparameters("WGANGP")
     assert attempt(method, values | {"decay_steps": 10**9}, 40) == ""
+
+
+@pytest.mark.parametrize(("method", "name"), [("GibbsNet", "steps"), ("EBM", "steps"), ("RBM", "cd_steps")])
+def test_a_loop_that_would_take_hours_is_refused(method: str, name: str) -> None:
+    for steps in (10**5, 2 * 10**6):
+        assert re.search(rf"{name}={steps}\b.*10000 at most", attempt(method, {name: steps}, 100))
+    assert attempt(method, {name: 1000}, 100) == ""
 
 
 def test_the_depth_of_a_stack_is_compared_before_it_is_halved() -> None:

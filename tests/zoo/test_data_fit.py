@@ -86,6 +86,7 @@ def test_recipes_fit_their_own_data_as_they_are(recipe: str) -> None:
         ("gaussian.fashion_mnist", FOLDER, {"shape": [3, 64, 64]}),
         ("ebm.fashion_mnist", FOLDER, {"shape": [3, 64, 64]}),
         ("wgan_gp.fashion_mnist", ("--data=Ring",), {"shape": [2], "architecture": "mlp"}),
+        ("r3gan.fashion_mnist", ("--data=Ring",), {"shape": [2], "architecture": "mlp", "augment": None}),
         ("teacher_forcing.tinyshakespeare", TEXT, {"vocabulary_size": len(set(POEM)), "length": 1000}),
         ("teacher_forcing.tinyshakespeare", (*TEXT, "--data.symbols", "bytes"), {"vocabulary_size": 256}),
         ("professor_forcing.tinyshakespeare", TEXT, {"vocabulary_size": len(set(POEM))}),

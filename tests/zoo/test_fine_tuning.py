@@ -10,7 +10,7 @@ from PIL import Image
 import zoo
 import zoo.fine_tuning
 from datamodules import DataSpec, Ring, SyntheticImages
-from lightning_modules import METHODS, SNGAN, VAE, WGANGP, GenerativeModule, ProgressiveGAN
+from lightning_modules import METHODS, SNGAN, VAE, WGANGP, CreativeAdversarialNetwork, GenerativeModule, ProgressiveGAN
 from tests.datamodules.small_data import image_folder
 from tests.zoo.running import fails, run
 from zoo.__main__ import main
@@ -156,16 +156,16 @@ def test_fractions_out_of_range_are_refused(
 
 def conditional(*names: str, method: str = "SNGAN") -> GenerativeModule:
     spec = DataSpec("toys", "image", (3, 8, 8), (-1.0, 1.0), len(names), names)
-    kind: type[GenerativeModule] = {"SNGAN": SNGAN, "VAE": VAE}[method]
-    return kind.for_data(spec, width=2, num_classes=len(names))
+    kind: type[GenerativeModule] = {"SNGAN": SNGAN, "VAE": VAE, "CAN": CreativeAdversarialNetwork}[method]
+    return kind.for_data(spec, width=2, **{kind.labels_are: len(names)})
 
 
-@pytest.mark.parametrize("method", ["SNGAN", "VAE"])
+@pytest.mark.parametrize("method", ["SNGAN", "VAE", "CAN"])
 def test_classes_of_the_same_name_keep_their_embeddings(method: str) -> None:
     module = conditional("dog", "fox", method=method)
     spec = DataSpec("pets", "image", (3, 8, 8), (-1.0, 1.0), 3, ("cat", "dog", "owl"))
     other, said = with_classes(module, spec)
-    assert other.num_classes == 3
+    assert getattr(other, other.labels_are) == 3
     assert said.index("cat, dog, owl") < said.index("cat, owl")
     before, after = module.state_dict(), other.state_dict()
     embeddings = [key for key in before if before[key].shape != after[key].shape and before[key].ndim == 2]
@@ -176,6 +176,13 @@ def test_classes_of_the_same_name_keep_their_embeddings(method: str) -> None:
     for key in before.keys() - embeddings:
         if before[key].shape == after[key].shape:
             assert torch.equal(after[key], before[key]), key
+
+
+def test_styles_are_those_of_a_folder(tmp_path: Path) -> None:
+    image_folder(tmp_path / "pets")
+    zoo.save(conditional("cat", "fox", method="CAN"), tmp_path / "start")
+    assert fine_tuned("./start").hyperparameters["num_styles"] == 3
+    assert zoo.load("tuned").sample(2).shape == (2, 3, 8, 8)
 
 
 def test_as_many_classes_of_other_names_are_other_classes() -> None:
