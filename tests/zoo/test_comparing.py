@@ -50,7 +50,7 @@ def test_every_entry_is_built_for_the_same_number_of_generator_steps(block: Bloc
         count = getattr(module, "generator_updates", lambda number: number)
         assert count(batches) == block.updates
         assert count(batches - 1) == block.updates - 1
-        assert settings["hyperparameters"].items() >= {**block.shared}.items()
+        assert settings["hyperparameters"].keys() >= {*block.shared, *entry.hyperparameters, "lr"}
 
 
 def test_every_gan_is_compared() -> None:

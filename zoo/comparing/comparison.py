@@ -109,7 +109,8 @@ class Block:
         module = method.for_data(data.spec, **given)
         assert isinstance(module, GenerativeModule)
         budget = {"updates": self.updates, "batch_size": data.batch_size, "half_life_images": self.half_life_images}
-        return module, batches, {"method": entry.method, "hyperparameters": given, **budget}
+        # With the defaults, so that results are not taken for those of a method whose defaults have changed.
+        return module, batches, {"method": entry.method, "hyperparameters": dict(module.hparams), **budget}
 
 
 @dataclass(frozen=True)
