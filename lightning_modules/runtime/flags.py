@@ -129,6 +129,12 @@ def planned_batches(trainer: Trainer) -> int | None:
     return int(planned) if math.isfinite(planned) and planned >= 0 else None  # -1 for data without a length
 
 
+def check_schedules(trainer: Trainer, end: int | None, horizons: Mapping[str, int | None]) -> None:
+    """Refuses a run that is longer than its learning rate lasts, or shorter than its schedules; see the two below."""
+    check_length(trainer, end)
+    check_horizons(trainer, horizons)
+
+
 def check_length(trainer: Trainer, end: int | None) -> None:
     """Refuses a run that would continue after the learning rate has reached zero.
 

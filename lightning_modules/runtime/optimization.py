@@ -14,14 +14,14 @@ from torch.optim import Optimizer
 
 from lightning_modules.parts.schedules import Constant, Schedule
 from lightning_modules.runtime.distributed import all_reduce_gradients, without_gradient_sync
-from lightning_modules.runtime.flags import check_horizons, check_length, stop_at_end, warn_unfinished
+from lightning_modules.runtime.flags import check_schedules, stop_at_end, warn_unfinished
 from lightning_modules.runtime.loss_log import LossLoggingModule
 from lightning_modules.runtime.optimizer_settings import (
     BatchSchedule,
     Settings,
-    apply_settings,
     check_same_optimizers,
     settings_of,
+    settle,
 )
 from lightning_modules.runtime.resuming import METHOD, changed_hyperparameters, is_resuming
 
@@ -59,7 +59,7 @@ class OptimizedModule(LossLoggingModule):
     def on_fit_start(self) -> None:
         """Refuses a run that does not fit the method's schedules, or continues with other optimizers."""
         if self.trainer.ckpt_path is None:  # otherwise the Trainer's estimate would read data before their position
-            self._check_schedules()
+            check_schedules(self.trainer, self.lr_schedule.end, self.horizons())
             self.changes = []
         elif self._resumed and self._resumed["optimizer_settings"] and self.configured_settings:
             check_same_optimizers(self._resumed["optimizer_settings"], self.configured_settings)
@@ -74,7 +74,7 @@ class OptimizedModule(LossLoggingModule):
     def on_train_start(self) -> None:
         """Refuses a resumed run as a new one, and gives its optimizers the settings that the method has now."""
         if self._trainer is not None:  # without one there are no optimizers either
-            self._check_schedules()
+            check_schedules(self.trainer, self.lr_schedule.end, self.horizons())
             self._set_optimizers()
 
     def on_train_end(self) -> None:
@@ -123,10 +123,6 @@ class OptimizedModule(LossLoggingModule):
             values = {key: f"{now} (was {before})" for key, (before, now) in changed.items()}
             self._say_changed(checkpoint["global_step"], values)
 
-    def _check_schedules(self) -> None:
-        check_length(self.trainer, self.lr_schedule.end)
-        check_horizons(self.trainer, self.horizons())
-
     def _check_number_of_schedulers(self, resumed: Mapping[str, Any]) -> None:
         """Refuses a checkpoint that lacks the state of a scheduler, or has one too many: Lightning would ignore it."""
         found, now = len(resumed["lr_schedulers"]), len(self.trainer.lr_scheduler_configs)
@@ -149,19 +145,9 @@ class OptimizedModule(LossLoggingModule):
                 scheduler.move_to(self.trainer.global_step)
 
     def _use_own_settings(self, resumed: dict[str, Any], configured: Settings) -> None:
-        former = resumed["optimizer_settings"]
-        if former is not None or resumed["changed"]:  # former versions did not write settings
-            applied = apply_settings(self.trainer.optimizers, configured, former)
-            if applied and not resumed["changed"]:  # by a module that was built directly, without hyperparameters
-                self._say_changed(resumed["global_step"], applied)
-        groups = [group for optimizer in self.trainer.optimizers for group in optimizer.param_groups]
-        if resumed["lr_schedulers"] and not self.trainer.lr_scheduler_configs:  # the schedule was left out
-            for group in groups:
-                group["lr"] = group["initial_lr"]
-        own = [group for optimizer in configured for group in optimizer["groups"]]
-        for group, now in zip(groups, own, strict=True) if resumed["changed"] else ():
-            if "betas" in now:  # which a schedule that was left out has set elsewhere
-                group["betas"] = now["betas"]
+        applied = settle(self.trainer.optimizers, configured, resumed, bool(self.trainer.lr_scheduler_configs))
+        if applied and not resumed["changed"]:  # by a module that was built directly, without hyperparameters
+            self._say_changed(resumed["global_step"], applied)
 
     def _say_changed(self, batches: int, values: Mapping[str, Any]) -> None:
         listed = ", ".join(f"{key}={value}" for key, value in values.items())

@@ -70,6 +70,31 @@ def check_same_optimizers(former: Settings, configured: Settings) -> None:
         )
 
 
+def settle(
+    optimizers: Sequence[Optimizer], configured: Settings, resumed: Mapping[str, Any], scheduled: bool
+) -> dict[str, Any]:
+    """Gives optimizers that were restored the settings that the method has now, and returns what differs, by name.
+
+    Args:
+        optimizers: Optimizers whose groups were restored.
+        configured: Their settings as the method configures them now.
+        resumed: ``optimizer_settings`` and ``lr_schedulers`` of the checkpoint; whether hyperparameters ``changed``.
+        scheduled: Whether the learning rates follow a schedule now.
+    """
+    former, changed = resumed["optimizer_settings"], resumed["changed"]
+    # Former versions did not write settings.
+    applied = apply_settings(optimizers, configured, former) if former is not None or changed else {}
+    groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+    if resumed["lr_schedulers"] and not scheduled:  # the schedule was left out
+        for group in groups:
+            group["lr"] = group["initial_lr"]
+    own = [group for optimizer in configured for group in optimizer["groups"]]
+    for group, now in zip(groups, own, strict=True) if changed else ():
+        if "betas" in now:  # which a schedule that was left out has set elsewhere
+            group["betas"] = now["betas"]
+    return applied
+
+
 def apply_settings(optimizers: Sequence[Optimizer], configured: Settings, former: Settings | None) -> dict[str, Any]:
     """Sets what is configured differently than in the run that wrote the checkpoint, and returns it by name.
 
