@@ -5,11 +5,12 @@ from typing import TypedDict
 
 from torch import nn
 
+from lightning_modules.adversarial.players import two_adams
 from lightning_modules.networks import architecture as architecture_of
 from lightning_modules.networks.joint_networks import gaussian_encoder, pair_discriminator
 from lightning_modules.parts.checks import check_counts
 from lightning_modules.parts.critic_schedules import CriticSchedule, EveryNth
-from lightning_modules.parts.optimizers import BuildOptimizer, adam_with
+from lightning_modules.parts.optimizers import BuildOptimizer
 from lightning_modules.parts.schedules import Schedule, linear_decay
 
 
@@ -55,13 +56,10 @@ def joint_training(
     Raises:
         ValueError: If a number is out of range.
     """
+    optimizers = two_adams(lr, betas, discriminator_lr)
     return {
         "schedule": EveryNth(critic_steps),
-        "player_optimizer": adam_with(lr, betas),
-        "discriminator_optimizer": (
-            adam_with(lr, betas)
-            if discriminator_lr is None
-            else adam_with(discriminator_lr, betas, name="discriminator_lr")
-        ),
+        "player_optimizer": optimizers["generator_optimizer"],
+        "discriminator_optimizer": optimizers["discriminator_optimizer"],
         "lr_schedule": linear_decay(decay_steps),
     }

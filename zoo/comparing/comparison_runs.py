@@ -1,5 +1,6 @@
 """Trains and measures the runs of a comparison, several at once, each resumable."""
 
+import hashlib
 import json
 import logging
 import os
@@ -17,7 +18,6 @@ from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from lightning_modules.callbacks.ema import EMA, averaged_weights
-from lightning_modules.parts.files import replace_file
 from lightning_modules.runtime.checkpoint_io import AtomicCheckpointIO
 from zoo.cli import quiet
 from zoo.comparing.comparison import Block, Comparison
@@ -104,15 +104,16 @@ def train(block: Block, name: str, seed: int, folder: Path) -> dict[str, Any]:
         block: The block.
         name: Name of the entry.
         seed: Seed of weights, order and noise.
-        folder: Folder of the run.
+        folder: Folder of the run; each of its settings has one in it, so that none continues what others began.
 
     Returns:
         What the results keep of the run.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     seed_everything(seed, verbose=False)
     data = block.datamodule()
     module, batches, settings = block.build(block.entry(name), data)
+    folder = folder / digest(settings)
+    folder.mkdir(parents=True, exist_ok=True)
     record, clock = TrainingRecord(), CoreTime()
     saving = ModelCheckpoint(
         folder, Path(NEWEST).stem, every_n_train_steps=SAVE_EVERY, enable_version_counter=False, save_on_exception=False
@@ -135,11 +136,13 @@ def train(block: Block, name: str, seed: int, folder: Path) -> dict[str, Any]:
     module.eval()
     with averaged_weights(trainer, module):
         values = block.measure(module)
-    updates = getattr(module, "generator_updates", lambda count: count)(batches)
-    values |= {"critic_steps": batches / updates, "images": record.examples, "minutes": clock.seconds / 60}
-    made = {**Key(block.name, name, seed)._asdict(), "values": values, "settings": settings, **circumstances()}
-    replace_file(folder / "result.json", (json.dumps(made, indent=2) + "\n").encode())
-    return made
+    values |= {"critic_steps": batches / block.updates, "images": record.examples, "minutes": clock.seconds / 60}
+    return {**Key(block.name, name, seed)._asdict(), "values": values, "settings": settings, **circumstances()}
+
+
+def digest(settings: dict[str, Any]) -> str:
+    """Returns a short name of settings."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def circumstances() -> dict[str, Any]:

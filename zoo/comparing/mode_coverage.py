@@ -23,7 +23,7 @@ NUM_POINTS, NUM_STACKS = 2500, 25_600
 ON_POINTS = {"architecture": "mlp", "latent_dim": 2, "width": 32}
 ON_STACKS = {"architecture": "dcgan", "latent_dim": 64, "width": 32}
 ADAM = {"lr": 5e-4, "betas": (0.0, 0.9)}
-JOINT = {"lr": 2e-4, "betas": (0.5, 0.999)}  # at the rates of the others a game over pairs diverges
+JOINT = {"lr": 2e-4, "betas": (0.5, 0.999)}  # at the rates of the others GibbsNet diverges
 DECAY = {"decay_steps": 1.0}
 POINT_COLUMNS = (
     Column(f"modes-{NUM_POINTS}", "modes", ".0f"),
