@@ -1,4 +1,4 @@
-"""Named layers of frozen networks: the right outputs in the right order, no further than needed, gradients to images."""
+"""Named layers of frozen networks: their outputs, in order, no further than needed, with gradients to images."""
 
 import pytest
 import torch
