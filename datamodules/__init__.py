@@ -2,7 +2,8 @@
 
 Batches of images and of points have the fields ``x`` and ``labels``, and unpack as ``x, labels = batch``. Images are
 float32 (N, C, H, W) in ``spec.value_range``, which is [-1, 1] unless they are binarized. Points are float32 (N, 2).
-Labels are int64 (N,), all 0 where there are no classes.
+Labels are int64 (N,), all 0 where there are no classes. Batches of a damaged image have further fields; see
+``SingleImage``.
 
 Batches of sequences have the fields ``x`` and ``lengths``. ``lengths`` is int64 (N,): the first ``lengths[i]`` steps of
 ``x[i]`` are data, and the rest is padding, zeros up to the longest sequence of the batch. ``x`` is int64 tokens (N, T),
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from datamodules.images.public_images import MNIST as MNIST
     from datamodules.images.public_images import SVHN as SVHN
     from datamodules.images.public_images import FashionMNIST as FashionMNIST
+    from datamodules.images.single_image import SingleImage as SingleImage
     from datamodules.images.stacked import StackedFashionMNIST as StackedFashionMNIST
     from datamodules.images.synthetic import SyntheticImages as SyntheticImages
     from datamodules.points.toy import Grid as Grid
@@ -60,6 +62,7 @@ LOCATIONS = {
     "SVHN": "images.public_images",
     "CelebA": "images.celeba",
     "ImageFolder": "images.folder",
+    "SingleImage": "images.single_image",
     "StackedFashionMNIST": "images.stacked",
     "SyntheticImages": "images.synthetic",
     "Ring": "points.toy",

@@ -192,6 +192,8 @@ class Batch:
         tokens: Captions of the examples, int64 (N, S), or ``None``.
         lengths: Number of steps of each sequence before its padding, int64 (N,), or ``None``.
         continues: Whether each row continues the same row of the previous batch, bool (N,), or ``None``.
+        mask: Which pixels of damaged images are known, (N, 1, H, W): 1 for known and 0 for hidden ones; or ``None``.
+        target: The images of which the examples are damaged versions, (N, C, H', W'), or ``None``.
     """
 
     x: "Tensor"
@@ -199,6 +201,8 @@ class Batch:
     tokens: "Tensor | None" = None
     lengths: "Tensor | None" = None
     continues: "Tensor | None" = None
+    mask: "Tensor | None" = None
+    target: "Tensor | None" = None
 
     def __iter__(self) -> "Iterator[Tensor]":
         return iter([value for value in vars(self).values() if value is not None])

@@ -1,4 +1,7 @@
-"""The methods by family, in the order of the text: the registry of all classes that can be loaded."""
+"""The methods by family, in the order of the text: the registry of all classes that can be loaded.
+
+Methods of the family ``image`` are fitted to one image. They are no models, so no checkpoint of the zoo is of them.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -30,6 +33,10 @@ from lightning_modules.density.mixture import GaussianMixture as GaussianMixture
 from lightning_modules.density.nce import NCE as NCE
 from lightning_modules.energy.ebm import EBM as EBM
 from lightning_modules.energy.rbm import RBM as RBM
+from lightning_modules.image.deep_image_prior import DeepImagePrior as DeepImagePrior
+from lightning_modules.image.image_optimization import ImageOptimization as ImageOptimization
+from lightning_modules.image.style_transfer import StyleTransfer as StyleTransfer
+from lightning_modules.image.texture_synthesis import TextureSynthesis as TextureSynthesis
 from lightning_modules.latent.iwae import IWAE as IWAE
 from lightning_modules.latent.vae import VAE as VAE
 from lightning_modules.metrics.classifier import Classifier as Classifier
@@ -57,11 +64,17 @@ FAMILIES: dict[str, tuple[type[ZooModule], ...]] = {
         R3GAN,
         ComposedGAN,
     ),
+    "image": (StyleTransfer, TextureSynthesis, DeepImagePrior),
     "classifier": (Classifier,),
 }
-"""Every class that a checkpoint may be of, by family, in the order of the text."""
+"""Every class that trains, by family, in the order of the text."""
 
-METHODS: dict[str, type[ZooModule]] = {method.__name__: method for family in FAMILIES.values() for method in family}
+METHODS: dict[str, type[ZooModule]] = {
+    method.__name__: method
+    for family in FAMILIES.values()
+    for method in family
+    if not issubclass(method, ImageOptimization)
+}
 """Class name to class, of every class that a checkpoint may be of."""
 
 

@@ -234,6 +234,7 @@ class OptimizedModule(LossLoggingModule):
         again before every ``training_step``.
         """
         optimizers: list[LightningOptimizer] = self.optimizers()  # type: ignore[assignment]
+        optimizers = optimizers if isinstance(optimizers, list) else [optimizers]
         count_start, count_end = optimizers[0]._on_before_step, optimizers[0]._on_after_step
         for optimizer in optimizers:
             optimizer._on_before_step = optimizer._on_after_step = do_nothing

@@ -30,6 +30,7 @@ HEADINGS = {
     "latent": "Latent variables",
     "contrastive": "Noise-contrastive estimation",
     "adversarial": "Adversarial networks",
+    "image": "Without a density, fitted to one image",
     "classifier": "Feature extractor",
 }
 EQUATIONS = {
@@ -61,6 +62,9 @@ EQUATIONS = {
     "ALI": r"$\min_G \max_D \mathbb E_q \log D(x, z) + \mathbb E_p \log(1 - D(x, z))$",
     "GibbsNet": r"the game of ALI, $x \sim p(x \mid z)$, $z \sim q(z \mid x)$ for $N$ steps",
     "ProgressiveGAN": r"$(1 - \alpha)\, G_{l-1}(z) + \alpha\, G_l(z)$, $\alpha: 0 \to 1$",
+    "StyleTransfer": r"$\min_x \Vert F(x) - F(c) \Vert^2 + \beta \sum_l \Vert G_l(x) - G_l(s) \Vert^2$",
+    "TextureSynthesis": r"$\min_x \sum_l \Vert G_l(x) - G_l(s) \Vert^2$, $G = F F^\top$",
+    "DeepImagePrior": r"$\min_\theta \Vert m \odot (A f_\theta(z) - x) \Vert^2$",
     "ComposedGAN": "any game, penalty and constraint of the others",
 }
 """The equation that a method is about, with its number in the text if it has one there.
