@@ -53,15 +53,15 @@ def read_photograph(path: str | Path) -> Photograph:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is no image, is damaged, animated or larger than ``MAX_PIXELS``, or has values other than of
-            8 or 16 bits.
+        ValueError: If it is no image, is damaged, animated or larger than ``MAX_PIXELS``, or its values
+            are not those of 8 or 16 bits.
     """
     image = _decoded(path)
     grey = image.mode in ("1", "L", "LA", "La") or image.mode.startswith("I")
     image = _eight_bits(image, path)
     opacity = None
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        profile = image.info.get("icc_profile")
+        profile = None if grey else image.info.get("icc_profile")  # that of grey does not fit its colours
         image = image.convert("RGBA")
         alpha = image.getchannel("A")
         if alpha.getextrema() != (255, 255):
@@ -124,13 +124,19 @@ def _opened(path: str | Path) -> Image.Image:
         raise ValueError(f"{path} is no image of a known format: convert it to PNG or JPEG.") from error
     except Image.DecompressionBombError as error:
         raise ValueError(f"{path} states a size that is too large to decode ({error}): reduce the image.") from error
-    if (frames := getattr(image, "n_frames", 1)) > 1 and image.format != "MPO":  # MPO: further views of a camera
-        raise ValueError(f"{path} is an animation of {frames} frames: save one of them as PNG, and give that.")
-    if image.width * image.height > MAX_PIXELS:
-        raise ValueError(
-            f"{path} has {image.width} x {image.height} pixels, and at most {MAX_PIXELS:,} are decoded: reduce it."
-        )
+    if problem := _problem_with_header(image):
+        image.close()
+        raise ValueError(f"{path} {problem}")
     return image
+
+
+def _problem_with_header(image: Image.Image) -> str | None:
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1 and image.format != "MPO":  # whose frames are further views of a camera
+        return f"is an animation of {frames} frames: save one of them as PNG, and give that."
+    if image.width * image.height > MAX_PIXELS:
+        return f"has {image.width} x {image.height} pixels, and at most {MAX_PIXELS:,} are decoded: reduce it."
+    return None
 
 
 def _decoded(path: str | Path) -> Image.Image:

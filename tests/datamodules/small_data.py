@@ -231,6 +231,8 @@ def small(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch, **arguments:
         monkeypatch.setattr(celeba, "CELEBA", place(celeba_files()[0]))
     elif name == "ImageFolder":
         settings |= {"data_dir": str(image_folder(folder / name)), "image_size": 8}
+    elif name == "SingleImage":
+        settings |= {"path": str(image_folder(folder / name) / "cat" / "00.png"), "steps_per_epoch": 8}
     elif name == "SyntheticImages":
         settings |= {"shape": [3, 8, 8], "num_classes": 4, "size": 20, "val_size": 6, "test_size": 5}
     elif name in ("Ring", "Grid", "SwissRoll", "TwoMoons", "MarkovSource"):

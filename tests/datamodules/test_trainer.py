@@ -159,7 +159,11 @@ def test_an_unknown_split_lists_the_known_ones() -> None:
 def test_hyperparameters_are_json_values(name: str, tmp_path: Path) -> None:
     image_folder(tmp_path / "pets")
     (tmp_path / "a.txt").write_text("some text")
-    needed = {"ImageFolder": {"data_dir": str(tmp_path / "pets")}, "TextFile": {"path": str(tmp_path / "a.txt")}}
+    needed = {
+        "ImageFolder": {"data_dir": str(tmp_path / "pets")},
+        "SingleImage": {"path": str(tmp_path / "pets/cat/00.png")},
+        "TextFile": {"path": str(tmp_path / "a.txt")},
+    }
     data = DATAMODULES[name](**needed.get(name, {}))
     assert isinstance(data, ZooDataModule)
     assert json.loads(json.dumps(dict(data.hparams))) == dict(data.hparams)

@@ -214,7 +214,11 @@ def test_every_datamodule_is_described_without_the_place_of_its_data(
     monkeypatch.setenv("GENERATIVE_ZOO_CACHE", str(tmp_path / "cache"))
     image_folder(tmp_path / "pets")
     (tmp_path / "poem.txt").write_text(POEM)
-    places = {"ImageFolder": {"data_dir": str(tmp_path / "pets")}, "TextFile": {"path": str(tmp_path / "poem.txt")}}
+    places = {
+        "ImageFolder": {"data_dir": str(tmp_path / "pets")},
+        "SingleImage": {"path": str(tmp_path / "pets/cat/00.png")},
+        "TextFile": {"path": str(tmp_path / "poem.txt")},
+    }
     data = DATAMODULES[name](**{**places.get(name, {}), "seed": 3})
     record = record_of(data)
     assert record is not None
