@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from lightning_modules.networks.efficientnet_lite import IMAGE_SIDE, PIXEL_MEAN, PIXEL_STD, EfficientNetLite0
 from lightning_modules.pretrained.named_features import load_efficientnet_lite0
 
-AT_ONCE = 25  # images of one pass, whose activations take 0.3 GB
+AT_ONCE = 10  # images of one pass; on a CPU it takes a third less time than of 25, whose activations leave the cache
 
 
 class EfficientNetExtractor(nn.Module):
@@ -42,6 +42,7 @@ class EfficientNetExtractor(nn.Module):
         self.network = load_efficientnet_lite0() if network is None else network
         self.num_features = self.network.num_features
         self.least_samples = 2 * self.num_features
+        self.to(memory_format=torch.channels_last)  # a third less time on a CPU
         self.requires_grad_(False)
         self.eval()
 
