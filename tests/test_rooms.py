@@ -16,13 +16,14 @@ from lightning_modules import FAMILIES as METHODS_BY_FAMILY
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("datamodules", "lightning_modules", "zoo")
 FAMILIES = {"adversarial", "autoregressive", "density", "energy", "image", "latent"}
-LAYERS = {"parts", "networks", "runtime", "base", "metrics", "likelihood"}
+LAYERS = {"parts", "networks", "pretrained", "runtime", "base", "metrics", "likelihood"}
 MAY_IMPORT: dict[str, set[str]] = {
     "parts": set(),
     "networks": set(),
+    "pretrained": {"parts", "networks"},
     "runtime": {"parts"},
     "base": {"parts", "runtime"},
-    "metrics": {"parts", "runtime", "networks", "base"},
+    "metrics": {"parts", "runtime", "networks", "pretrained", "base"},
     "likelihood": {"parts", "runtime", "base", "metrics"},
     "rendering": {"parts", "metrics"},
     **dict.fromkeys(FAMILIES, LAYERS),

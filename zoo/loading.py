@@ -1,6 +1,5 @@
 """Loads a module from a checkpoint: no code in the file is run, and nothing is allocated before it is checked."""
 
-import hashlib
 import inspect
 import warnings
 from collections.abc import Iterator, Mapping
@@ -18,6 +17,7 @@ from lightning_modules.base import GenerativeModule, ZooModule
 from lightning_modules.metrics.classifier import Classifier
 from lightning_modules.metrics.reference_statistics import set_extractor_digest
 from lightning_modules.parts.checks import not_finite
+from lightning_modules.parts.files import file_sha256
 from zoo.bounds import check_arguments, check_bounds, check_types
 from zoo.cards import STATISTICS_FOLDER, WEIGHTS_FILE, Card, check_inside, checked_file, read_card
 from zoo.errors import NotFiniteWeights, ZooError
@@ -197,15 +197,6 @@ def _at_most(max_tensors: int | None) -> Iterator[None]:
         handle.remove()
 
 
-def file_digest(path: Path) -> str:
-    """Returns the sha256 of a file as hexadecimal digits."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def _check_device(device: str | torch.device) -> None:
     try:
         torch.device(device)
@@ -214,7 +205,7 @@ def _check_device(device: str | torch.device) -> None:
 
 
 def _check_digest(path: Path, sha256: str) -> None:
-    found = file_digest(path)
+    found = file_sha256(path)
     if found != sha256:
         raise ZooError(
             f"{path} is not the file that its config describes (sha256 {found[:12]}..., expected "

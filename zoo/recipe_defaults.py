@@ -7,6 +7,7 @@ and a config that has it, such as the ``config.yaml`` of a run, stays as it is.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from zoo.features import EXTRACTORS
 from zoo.recipe import MEASURED_BY_EXTRACTOR
 
 
@@ -42,5 +43,6 @@ def _measured_by(extractor: str, callback: Any) -> Any:
         MEASURED_BY_EXTRACTOR
     ):
         return callback
-    loaded = {"class_path": "zoo.load_classifier", "init_args": {"name": extractor}}
+    loader = "zoo.load_extractor" if extractor in EXTRACTORS else "zoo.load_classifier"
+    loaded = {"class_path": loader, "init_args": {"name": extractor}}
     return {**callback, "init_args": {"extractor": loaded, **(callback.get("init_args") or {})}}

@@ -27,7 +27,7 @@ from zoo.checkpoint_folder import replacing
 from zoo.data_record import record_of
 from zoo.errors import ZooError
 from zoo.json_values import not_plain
-from zoo.loading import AVERAGED, build, file_digest, layout, load_folder, network_of
+from zoo.loading import AVERAGED, build, file_sha256, layout, load_folder, network_of
 from zoo.model_card import readme
 from zoo.record import library_versions
 
@@ -170,7 +170,7 @@ def save_state(
     check_counts(folder, card.to_json())
     with replacing(folder) as temporary:
         replace_file(temporary / WEIGHTS_FILE, to_bytes(state, metadata={"format": "pt"}))
-        card = replace(card, sha256=file_digest(temporary / WEIGHTS_FILE))
+        card = replace(card, sha256=file_sha256(temporary / WEIGHTS_FILE))
         _write_config(temporary, card)
         loaded = load_folder(temporary)
         if samples and isinstance(loaded, GenerativeModule) and (renderer := renderer_of(loaded)) is not None:

@@ -33,7 +33,7 @@ OF_A_CLASS = ("class_path", "init_args", "dict_kwargs", "help")
 OTHERS = {
     "seed_everything": "Seed of all random numbers.",
     "ckpt_path": "Checkpoint (.ckpt) to resume from, runs/NAME/checkpoints/last.ckpt.",
-    "extractor": "Checkpoint of the classifier with which `python -m zoo evaluate` measures samples of images.",
+    "extractor": "Checkpoint of the classifier with which samples of images are measured, or efficientnet_lite0.",
     "averaged_only": "Save only the averaged weights of networks that have an average: a smaller checkpoint.",
     "large": "Mark the checkpoint as one whose weights wheels of the zoo leave out.",
     "config": "A further YAML file, whose values replace those of the recipe.",

@@ -9,7 +9,7 @@ from torch import nn
 from datamodules.spec import DataSpec
 from lightning_modules.callbacks.ema import averaged_weights
 from lightning_modules.callbacks.run import spec_of, split_to_measure
-from lightning_modules.metrics.feature_metrics import IMAGE_METRICS, check_enough, check_metrics, warn_if_few
+from lightning_modules.metrics.feature_metrics import IMAGE_METRICS, check_enough, check_enough_for_fid, check_metrics
 from lightning_modules.metrics.names import metric_name
 from lightning_modules.metrics.protocol import (
     check_extractor,
@@ -32,7 +32,7 @@ class ImageMetrics(Callback):
     ``metrics.protocol``. The extractor is part of the callback, not of the module or its checkpoints.
 
     Args:
-        extractor: A ``FeatureExtractor`` with trained weights: ``zoo.load_classifier(...)`` or ``Inception(...)``. Its
+        extractor: A ``FeatureExtractor`` with trained weights: ``zoo.load_extractor(...)`` or ``Inception(...)``. Its
             name is part of the keys, and values are comparable for one extractor only.
         metrics: Any of ``"fid"`` (0 is best), ``"inception_score"`` (up to the number of classes), ``"kid"`` (about 0
             is best), ``"precision_recall"`` (fractions in [0, 1]).
@@ -69,7 +69,7 @@ class ImageMetrics(Callback):
         self.seed, self.cache_dir = seed, cache_dir
         self._real: dict[str, RealStatistics] = {}
         if "fid" in self.metrics:
-            warn_if_few(extractor, num_samples)
+            check_enough_for_fid(extractor, min(num_samples, num_test_samples))
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuses, before the first step, what could not be measured, and computes statistics of the real images.

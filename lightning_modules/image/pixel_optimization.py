@@ -20,11 +20,12 @@ from torch.optim import Optimizer
 from datamodules.spec import Batch
 from lightning_modules.image.feature_statistics import FeatureStatistics, check_tile
 from lightning_modules.image.image_optimization import ImageOptimization, in_range
-from lightning_modules.networks.feature_networks import FeatureNetwork, random_features
+from lightning_modules.networks.feature_networks import FeatureNetwork
 from lightning_modules.parts.checks import check_counts, check_positive
 from lightning_modules.parts.lbfgs import IterativeLBFGS
 from lightning_modules.parts.optimizers import adam_with
 from lightning_modules.parts.reduction import coarser
+from lightning_modules.pretrained.named_features import load_features
 
 OPTIMIZERS = ("lbfgs", "adam")
 SMALLEST_SIDE = 32
@@ -191,6 +192,27 @@ class PixelOptimization(ImageOptimization):
             self._lowest = float("inf")
             optimizer.step(lambda: self._evaluate(optimizer, x))
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds the name of the feature network: by default that depends on the machine."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["features"] = self._network[0].name if self._network else self.features
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Takes the network that the checkpoint names, unless one was given.
+
+        Raises:
+            ValueError: If another network was given.
+        """
+        super().on_load_checkpoint(checkpoint)
+        former = checkpoint.get("features")
+        if not self._network:
+            self.features = former
+        elif former not in (None, self._network[0].name):
+            raise ValueError(
+                f"The checkpoint was written with the features {former!r}, but {self._network[0].name!r} was given: "
+                "their losses are not the same. Use the former ones, or start anew."
+            )
+
     def held_out(self, batch: Batch, indices: Tensor, stage: str) -> Mapping[str, Tensor]:
         """Measures the weighted terms of the loss at the present scale."""
         scale = max(0, int(self.begun))
@@ -226,13 +248,6 @@ class PixelOptimization(ImageOptimization):
     def _optimizer_of(self, image: nn.Parameter) -> Optimizer:
         name, lr, history = (self.optimizer_settings[key] for key in ("name", "lr", "history_size"))
         return IterativeLBFGS([image], lr, history) if name == "lbfgs" else adam_with(lr)([image])
-
-
-def load_features(name: str | None) -> FeatureNetwork:
-    """Returns a feature network by name."""
-    if name == "random":
-        return random_features()
-    raise ValueError(f"features={name!r} is not one of random.")
 
 
 def resized(x: Tensor, size: tuple[int, int]) -> Tensor:

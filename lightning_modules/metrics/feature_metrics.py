@@ -182,9 +182,18 @@ def check_enough(metrics: tuple[str, ...], **numbers: int) -> None:
                 raise ValueError(f"{name}={number} is too small for {metric}, which needs at least {least} images.")
 
 
-def warn_if_few(extractor: nn.Module, num_samples: int) -> None:
-    """Warns when the covariance of the features would be close to singular, and FID dominated by its bias."""
+def check_enough_for_fid(extractor: nn.Module, num_samples: int) -> None:
+    """Warns when the covariance of the features would be close to singular, and FID dominated by its bias.
+
+    Raises:
+        ValueError: If the extractor has ``least_samples``, and there are fewer.
+    """
     features = check_extractor(extractor).num_features
+    if num_samples < (least := getattr(extractor, "least_samples", 2)):
+        raise ValueError(
+            f"FID of {num_samples} samples with the {features} features of {check_extractor(extractor).extractor_name} "
+            f"is mostly bias: measure at least {least} samples."
+        )
     if num_samples < 2 * features:
         rank_zero_warn(
             f"FID of {num_samples} samples with {features} features is mostly bias; use at least {2 * features}."

@@ -214,7 +214,7 @@ def check_extractor(extractor: nn.Module) -> FeatureExtractor:
         raise ValueError(
             f"{type(extractor).__name__} is not a feature extractor, which has extract(uint8 images) -> "
             "(features, logits), num_features and extractor_name. Give a Classifier, for example "
-            "zoo.load_classifier('classifier.fashion_mnist'), or "
+            "zoo.load_classifier('classifier.fashion_mnist'), zoo.load_extractor('efficientnet_lite0') or "
             "lightning_modules.metrics.inception.Inception(weights_path=...)."
         )
     return extractor

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from datamodules.spec import DataSpec
 from lightning_modules.metrics.image import ScoreWithSpread, inception_score, moments
 from lightning_modules.metrics.protocol import check_extractor, check_image_spec, extract_images
+from lightning_modules.parts.files import cache_folder
 from lightning_modules.runtime.distributed import rank, world_size
 
 SPLITS = ("train", "val", "test")
@@ -161,9 +162,7 @@ def ship_statistics(extractor: nn.Module, datamodule: HoldsImages, split: str, f
 
 def statistics_cache() -> Path:
     """Returns ``$GENERATIVE_ZOO_CACHE/statistics``, or the same under the user's cache folder."""
-    if folder := os.environ.get("GENERATIVE_ZOO_CACHE"):
-        return Path(folder) / "statistics"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "generative-zoo" / "statistics"
+    return cache_folder("statistics")
 
 
 def statistics_file_name(extractor: nn.Module, spec: DataSpec, split: str) -> str:

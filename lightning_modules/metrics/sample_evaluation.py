@@ -12,9 +12,9 @@ from datamodules.spec import DataSpec
 from lightning_modules.metrics.feature_metrics import (
     IMAGE_METRICS,
     check_enough,
+    check_enough_for_fid,
     check_metrics,
     fid,
-    warn_if_few,
 )
 from lightning_modules.metrics.names import metric_name
 from lightning_modules.metrics.protocol import (
@@ -68,7 +68,7 @@ def evaluate_samples(
     check_image_spec(spec)
     check_extractor_fits(extractor, spec)
     if "fid" in metrics:
-        warn_if_few(extractor, num_samples)
+        check_enough_for_fid(extractor, num_samples)
     if statistics is None and any(IMAGE_METRICS[name].needs_real for name in metrics):
         statistics = real_statistics(extractor, spec, split)
     title = "samples" if progress else None

@@ -1,6 +1,7 @@
 """Files that are complete or absent, and errors that name them."""
 
 import errno
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -51,3 +52,19 @@ def replace_file(path: str | Path, content: bytes) -> None:
             os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def cache_folder(kind: str) -> Path:
+    """Returns ``$GENERATIVE_ZOO_CACHE/<kind>``, or the same under the user's cache folder; it may not exist."""
+    if folder := os.environ.get("GENERATIVE_ZOO_CACHE"):
+        return Path(folder) / kind
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "generative-zoo" / kind
+
+
+def file_sha256(path: Path) -> str:
+    """Returns the SHA-256 of a file, hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

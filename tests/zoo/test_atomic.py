@@ -29,7 +29,7 @@ def test_a_file_in_the_way_of_a_folder_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "step", ["to_bytes", "file_digest", "load_folder", "render_samples", "replace_file", "readme", "flush_folder"]
+    "step", ["to_bytes", "file_sha256", "load_folder", "render_samples", "replace_file", "readme", "flush_folder"]
 )
 @pytest.mark.parametrize("existing", [True, False])
 def test_failures_leave_no_trace(

@@ -226,8 +226,8 @@ def test_a_generative_model_of_the_same_data_is_no_extractor(shelf: Path, recipe
 
 def test_the_extractor_that_was_asked_for_goes_first(shelf: Path, recipes: Path) -> None:
     request = zoo.evaluation.Request(replace(zoo.card("b"), recipe="named"), zoo.load("b"))
-    assert zoo.card("z").path.name in str(request.classifier.statistics_dir)
-    assert zoo.card("a").path.name in str(replace(request, extractor="a").classifier.statistics_dir)
+    assert zoo.card("z").path.name in str(request.feature_extractor.statistics_dir)
+    assert zoo.card("a").path.name in str(replace(request, extractor="a").feature_extractor.statistics_dir)
 
 
 @pytest.mark.parametrize(
