@@ -4,7 +4,8 @@ import argparse
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NoReturn
 
-from zoo import commands, listing
+from zoo import commands, image_commands, listing
+from zoo.image_arguments import add_image_commands
 from zoo.paths import did_you_mean
 
 DESCRIPTION = "Pretrained generative models: list them, sample from them, measure them, train them again."
@@ -20,6 +21,9 @@ RUN = {
     "fine-tune": commands.fine_tune,
     "compare": commands.compare,
     "fetch": commands.fetch,
+    "stylize": image_commands.stylize,
+    "texture": image_commands.texture,
+    "restore": image_commands.restore,
 }
 DATA_HELP = "folder of the data, or file of a text (default: searched)"
 NAME_HELP = "name in the zoo, path of a checkpoint's folder, or id on the Hugging Face Hub (owner/repo)"
@@ -245,6 +249,7 @@ def build_parser() -> Parser:
     )
     fetching.add_argument("names", metavar="NAME", nargs="*", help="such as vgg16_hed, efficientnet_lite0 or vgg19")
     fetching.add_argument("--list", action="store_true", help="show what there is, and what is on this machine")
+    add_image_commands(command, positive, number, seed)
     return parser
 
 

@@ -88,6 +88,7 @@ class PixelOptimization(ImageOptimization):
         self.begun: Tensor
         self.register_buffer("begun", torch.tensor(-1))  # the last scale that has begun
         self._network: list[FeatureNetwork] = []  # in a list, so that it is no submodule and in no checkpoint
+        self._is_given = False
         self._prepared = -1
         self._lowest = float("inf")
 
@@ -117,7 +118,7 @@ class PixelOptimization(ImageOptimization):
 
     def use_features(self, network: FeatureNetwork) -> None:
         """Takes a network in place of the one that is loaded by name; a resumed run needs it, too."""
-        self._network = [network]
+        self._network, self._is_given = [network], True
         self._prepared = -1
 
     @property
@@ -205,8 +206,8 @@ class PixelOptimization(ImageOptimization):
         """
         super().on_load_checkpoint(checkpoint)
         former = checkpoint.get("features")
-        if not self._network:
-            self.features = former
+        if not self._is_given:
+            self.features, self._network = former, []
         elif former not in (None, self._network[0].name):
             raise ValueError(
                 f"The checkpoint was written with the features {former!r}, but {self._network[0].name!r} was given: "
@@ -232,8 +233,9 @@ class PixelOptimization(ImageOptimization):
         total = torch.stack(list(terms.values())).sum()
         self.manual_backward(LOSS_SCALE * total)
         self.check_finite({name: value.detach() for name, value in terms.items()})
-        if float(total) < self._lowest:  # the line search ends there, though it may look beyond
-            self._lowest = float(total)
+        loss = float(total.detach())
+        if loss < self._lowest:  # the line search ends there, though it may look beyond
+            self._lowest = loss
             self.log_losses(terms, equal_everywhere=True)
         return LOSS_SCALE * total.detach()
 

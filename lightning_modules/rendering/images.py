@@ -3,6 +3,7 @@
 import io
 import math
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 from torch import Tensor
@@ -42,6 +43,11 @@ def image_grid(
 
 def save_png(image: Image.Image, path: str | Path) -> None:
     """Writes an image as PNG, and creates missing folders."""
+    replace_file(path, image_bytes(image, "PNG"))
+
+
+def image_bytes(image: Image.Image, form: str, **settings: Any) -> bytes:
+    """Returns the content of a file of an image in a format of Pillow, with Pillow's settings for it."""
     content = io.BytesIO()
-    image.save(content, format="PNG")
-    replace_file(path, content.getvalue())
+    image.save(content, format=form, **settings)
+    return content.getvalue()

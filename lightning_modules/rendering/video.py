@@ -63,9 +63,9 @@ def animation(clips: Tensor, value_range: tuple[float, float], given: int = 0, t
     return gif(frames)
 
 
-def gif(frames: Sequence[Image.Image], milliseconds: int = MILLISECONDS) -> bytes:
-    """Returns a GIF that repeats the frames endlessly, enlarged, each shown for ``milliseconds``."""
-    large = [frame.resize((ZOOM * frame.width, ZOOM * frame.height), Image.Resampling.NEAREST) for frame in frames]
+def gif(frames: Sequence[Image.Image], milliseconds: int = MILLISECONDS, zoom: int = ZOOM) -> bytes:
+    """Returns a GIF that repeats the frames endlessly, enlarged ``zoom`` times, each shown for ``milliseconds``."""
+    large = [frame.resize((zoom * frame.width, zoom * frame.height), Image.Resampling.NEAREST) for frame in frames]
     content = BytesIO()
     large[0].save(content, "GIF", save_all=True, append_images=large[1:], duration=milliseconds, loop=0)
     return content.getvalue()

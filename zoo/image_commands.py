@@ -1,0 +1,208 @@
+"""``python -m zoo stylize``, ``texture`` and ``restore``: image files in, image files out."""
+
+from argparse import Namespace
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zoo.errors import UsageError, ZooError
+
+if TYPE_CHECKING:
+    from datamodules.images.single_image import SingleImage
+    from lightning_modules.image.image_optimization import ImageOptimization
+    from lightning_modules.image.pixel_optimization import PixelOptimization
+    from zoo.image_runs import Bounds, Outcome
+
+
+def stylize(arguments: Namespace) -> int:
+    """Gives an image the style of others, and writes it; returns the exit code."""
+    out = _out(arguments, f"{Path(arguments.content).stem}-stylized.png")
+    weights = arguments.style_weights
+    if weights is not None and len(weights) != len(arguments.styles):
+        raise UsageError(f"--style-weights has {len(weights)} weights for {len(arguments.styles)} styles.")
+    bounds = _bounds(arguments, "stylize")
+    from datamodules.images.single_image import SingleImage
+    from lightning_modules.image.style_transfer import StyleTransfer
+
+    style_size = arguments.style_size or arguments.size
+    data = _checked(SingleImage(arguments.content, arguments.size, styles=arguments.styles, style_size=style_size))
+    settings = {
+        "content_weight": arguments.content_weight,
+        "style_weight": arguments.style_weight,
+        "style_weights": weights,
+        "variation_weight": arguments.smooth,
+        "start": arguments.start,
+        "preserve_colour": arguments.keep_colours,
+        "content_layers": arguments.content_layers,
+        "style_layers": arguments.style_layers,
+    }
+    size = data.spec.shape[1], data.spec.shape[2]
+    module, steps = _planned(StyleTransfer, data, size, settings, arguments, bounds)
+    outcome = _fit(module, data, bounds, arguments, steps)
+    _write(module, data, out, outcome, arguments, f"features {module.network.name}")
+    return outcome.exit_code
+
+
+def texture(arguments: Namespace) -> int:
+    """Makes more of a texture, and writes it; returns the exit code."""
+    out = _out(arguments, f"{Path(arguments.image).stem}-texture.png")
+    bounds = _bounds(arguments, "texture")
+    from datamodules.images.single_image import SingleImage
+    from lightning_modules.image.texture_synthesis import TextureSynthesis
+
+    data = _checked(SingleImage(arguments.image, arguments.exemplar_size))
+    width, height = arguments.size
+    settings = {
+        "size": [height, width],
+        "seamless": arguments.seamless,
+        "variation_weight": arguments.smooth,
+        "layers": arguments.layers,
+    }
+    module, steps = _planned(TextureSynthesis, data, (height, width), settings, arguments, bounds)
+    outcome = _fit(module, data, bounds, arguments, steps)
+    facts = f"features {module.network.name}, Gram distance {_value(outcome.last, 'gram')}"
+    _write(module, data, out, outcome, arguments, facts, same_kind=False)
+    return outcome.exit_code
+
+
+def restore(arguments: Namespace) -> int:
+    """Removes noise, fills what a mask hides or enlarges an image, and writes it; returns the exit code."""
+    given = [name for name in ("mask", "noise", "scale") if getattr(arguments, name) is not None]
+    if len(given) != 1:
+        raise UsageError("Give one of --mask, --noise and --scale: it says what is to be restored.")
+    if arguments.invert_mask and arguments.mask is None:
+        raise UsageError("--invert-mask has no effect without --mask.")
+    out = _out(arguments, f"{Path(arguments.image).stem}-restored.png")
+    bounds = _bounds(arguments, "restore")
+    from datamodules.images.single_image import SingleImage
+    from lightning_modules.image.deep_image_prior import DeepImagePrior
+    from zoo.image_plans import hourglass_memory
+    from zoo.image_runs import check_memory, device_of, seeded
+
+    scale, noise = arguments.scale or 1, arguments.noise or 0.0
+    if not 0 <= noise <= 255:
+        raise UsageError(f"--noise {noise} must lie in 0..255: it is a standard deviation in grey values.")
+    if scale < 1 or (arguments.scale == 1):
+        raise UsageError(f"--scale {scale} must be at least 2: it is the factor by which the image is enlarged.")
+    damage: dict[str, Any] = {"mask": arguments.mask, "invert_mask": arguments.invert_mask}
+    if arguments.degrade:
+        damage |= {"noise": noise, "scale": scale}
+    data = _checked(SingleImage(arguments.image, arguments.size, seed=arguments.seed, **damage))
+    size = scale * data.spec.shape[1], scale * data.spec.shape[2]
+    settings = {"scale": scale, "width": arguments.width, "depth": arguments.depth, "patience": arguments.patience}
+    settings["input_noise"] = 1 / 20 if noise >= 50 else 1 / 30
+    if arguments.mask is not None:
+        settings["upsampling"] = "nearest"
+    settings["stop_early"] = arguments.noise is not None  # what is hidden is filled in better, the longer the fit
+    seeded(arguments.seed)
+    needed = hourglass_memory(arguments.width, arguments.depth, size, 100 if settings["stop_early"] else 0)
+    smaller = max(64, max(size) // (2 * scale))
+    remedy = f"a smaller --width ({max(8, arguments.width // 2)}) or --size ({smaller}) takes less"
+    check_memory(needed, device_of(arguments.device), size, remedy)
+    module = DeepImagePrior.for_data(data.spec, **settings)
+    outcome = _fit(module, data, bounds, arguments, arguments.steps or (3000 if noise else 2000))
+    facts = [f"{name} {_value(outcome.last, name)} dB" for name in ("psnr", "psnr_hidden") if name in outcome.last]
+    if module.stopping is not None:
+        print(module.stopping.report())
+    _write(module, data, out, outcome, arguments, ", ".join(facts if arguments.degrade else []))
+    return outcome.exit_code
+
+
+def _out(arguments: Namespace, default: str) -> Path:
+    from zoo.image_files import check_image_out
+
+    out = Path(arguments.out or default)
+    check_image_out(out)
+    if arguments.gif is not None:
+        check_image_out(Path(arguments.gif), (".gif",))
+    return out
+
+
+def _bounds(arguments: Namespace, description: str) -> "Bounds":
+    if not arguments.minutes > 0:
+        raise UsageError(f"--minutes {arguments.minutes} must be above 0.")
+    from zoo.image_runs import Bounds
+
+    return Bounds(description, 60 * arguments.minutes)
+
+
+def _checked(data: "SingleImage") -> "SingleImage":
+    """Reads all files, so that one that is no image is known before the work starts."""
+    try:
+        data.setup("fit")
+        data.style_images()
+    except ValueError as error:
+        raise ZooError(str(error)) from error
+    return data
+
+
+def _planned(
+    method: "type[PixelOptimization]",
+    data: "SingleImage",
+    size: tuple[int, int],
+    settings: Mapping[str, Any],
+    arguments: Namespace,
+    bounds: "Bounds",
+) -> "tuple[Any, int]":
+    """Builds a module whose scales and tiles fit into the time and the memory; returns it and the number of steps."""
+    import time
+
+    from zoo.features import load_features
+    from zoo.image_plans import Costs
+    from zoo.image_runs import device_of, seeded
+
+    seeded(arguments.seed)
+    shared = {"features": arguments.features, "optimizer": arguments.optimizer, "num_scales": arguments.scales}
+    if arguments.optimizer == "adam":
+        shared["lr"] = 0.02
+    probe = method.for_data(data.spec, **settings, **shared)  # refuses what does not fit, before anything is fetched
+    network = load_features(arguments.features)
+    device = device_of(arguments.device)
+    probe.use_features(network)
+    layers = [*probe.statistics.gram_layers, *probe.statistics.content_layers]
+    costs = Costs(network, layers, device)
+    history = probe.optimizer_settings["history_size"]
+    tile = arguments.tile or costs.tile(size, history, device)
+    left = bounds.seconds - (time.monotonic() - bounds.begin)
+    plan = costs.plan(size, arguments.scales, arguments.steps, tile, left)
+    module = method.for_data(data.spec, **settings, **shared, tile=plan.tile, coarse_steps=plan.coarse_steps)
+    module.use_features(network)
+    return module, plan.steps
+
+
+def _fit(
+    module: "ImageOptimization", data: "SingleImage", bounds: "Bounds", arguments: Namespace, steps: int
+) -> "Outcome":
+    from zoo.image_runs import fit
+
+    gif_to = None if arguments.gif is None else Path(arguments.gif)
+    outcome = fit(module, data, bounds, steps=steps, device=arguments.device, gif_to=gif_to)
+    if not outcome.steps:
+        raise ZooError("The run was stopped before its first step ended: nothing was written.")
+    return outcome
+
+
+def _write(
+    module: "ImageOptimization",
+    data: "SingleImage",
+    out: Path,
+    outcome: "Outcome",
+    arguments: Namespace,
+    facts: str,
+    same_kind: bool = True,
+) -> None:
+    from zoo.image_files import as_picture, write_picture
+    from zoo.image_runs import clock
+
+    picture = as_picture(module.image(), data.photograph if same_kind else None)
+    write_picture(picture, out)
+    ended = {"steps": "", "time": ", ended by --minutes", "early stopping": ", ended by early stopping"}
+    why = ended.get(outcome.stopped_by, f", ended by {outcome.stopped_by}")
+    shown = f"{picture.width} x {picture.height}, {outcome.steps} steps in {clock(outcome.seconds)}{why}"
+    print(f"Wrote {out}: {shown}{', ' if facts else ''}{facts}")
+    if arguments.gif is not None:
+        print(f"Wrote {arguments.gif}")
+
+
+def _value(values: Mapping[str, float], name: str) -> str:
+    return f"{values[name]:.4g}" if name in values else "unknown"
