@@ -14,6 +14,7 @@ from lightning_modules.callbacks.image_metrics import (
     KernelInceptionDistance,
     PrecisionRecall,
 )
+from lightning_modules.callbacks.image_progress import OptimizedImage
 from lightning_modules.callbacks.point_metrics import ModeCoverage
 from lightning_modules.callbacks.samples import LatentInterpolation, SampleGrid
 from lightning_modules.callbacks.sequence_metrics import ExposureBias
@@ -34,6 +35,7 @@ __all__ = [
     "KernelInceptionDistance",
     "LatentInterpolation",
     "ModeCoverage",
+    "OptimizedImage",
     "PrecisionRecall",
     "RandomStates",
     "SampleGrid",

@@ -1,4 +1,4 @@
-"""Reduces images as Pillow does with Lanczos' filter, in a form that gradients flow through."""
+"""Reduces images as Pillow does with Lanczos' filter, by matrices that gradients flow through."""
 
 import math
 
@@ -27,18 +27,6 @@ def lanczos_matrix(length: int, factor: int) -> Tensor:
     distances = (torch.arange(length, dtype=torch.float64) + 0.5 - centres[:, None]) / factor
     weights = torch.where(distances.abs() < LOBES, torch.sinc(distances) * torch.sinc(distances / LOBES), 0.0)
     return (weights / weights.sum(1, keepdim=True)).float()
-
-
-def reduce(x: Tensor, factor: int) -> Tensor:
-    """Reduces images (N, C, H, W) to (N, C, H / factor, W / factor).
-
-    Raises:
-        ValueError: If height or width is not a multiple of ``factor``.
-    """
-    if factor == 1:
-        return x
-    rows, columns = (lanczos_matrix(length, factor).to(x) for length in x.shape[2:])
-    return rows @ x @ columns.T
 
 
 def coarser(size: tuple[int, int], halvings: int) -> tuple[int, int]:

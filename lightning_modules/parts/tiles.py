@@ -4,6 +4,7 @@ A sum over positions of features, such as a Gram matrix, is the sum of those of 
 again for its gradient, so that the memory is that of one tile, whatever the size of the image.
 """
 
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -12,7 +13,7 @@ from torch import Tensor
 OVERLAP = 96
 """Pixels that a tile sees beyond its own: VGG-19's receptive field reaches 78 at Gatys' deepest layer, conv5_1."""
 ALIGNMENT = 32
-"""Tiles begin at multiples of this number, of which the strides of networks are divisors."""
+"""Tiles begin at multiples of this number, of which the strides of networks, powers of two, are divisors."""
 
 
 class Span(NamedTuple):
@@ -32,7 +33,8 @@ class Span(NamedTuple):
 
     def own(self, num: int) -> slice:
         """Returns which of ``num`` features along this side belong to the tile's own part."""
-        stride = max(1, round((self.high - self.low) / num))
+        # Strides are powers of two; the quotient is none where a network drops an incomplete cell, or pads it.
+        stride = 2 ** max(0, round(math.log2((self.high - self.low) / num)))
         stop = None if self.stop == self.high else (self.stop - self.low) // stride
         return slice((self.start - self.low) // stride, stop)
 
