@@ -41,7 +41,7 @@ def test_steps_are_the_iterations_of_torch() -> None:
         optimizer.step(ours.closure)
     assert torch.equal(ours.x, theirs.x)
     assert ours.evaluations <= theirs.evaluations + 2
-    assert ours.value().item() < 1.0
+    assert ours.value().item() < Valley().value().item() / 50
 
 
 def test_a_resumed_optimizer_goes_on_bit_for_bit() -> None:
