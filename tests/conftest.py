@@ -99,6 +99,19 @@ def fashion_mnist(real_files: "Callable[[PublicDataset], list[Path]]") -> None:
     real_files(FASHION_MNIST)
 
 
+@pytest.fixture(scope="session")
+def pretrained_weights() -> "Callable[[str], Path]":
+    """Finds the weights of a pretrained network by name, or skips and says how to fetch them."""
+    from lightning_modules.pretrained.named_features import find_weights
+
+    def found(name: str) -> Path:
+        if (path := find_weights(name)) is None:
+            pytest.skip(f"The weights of {name} are not on this machine: python -m zoo fetch {name}")
+        return path
+
+    return found
+
+
 @pytest.fixture
 def on_disk(monkeypatch: pytest.MonkeyPatch) -> "Callable[[LightningDataModule], None]":
     """Skips what needs the files of a datamodule where they are not; nothing is fetched for a test."""

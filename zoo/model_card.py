@@ -93,7 +93,8 @@ def _front_matter(card: Card) -> dict[str, object]:
 def published_type(metric: str) -> str:
     """Returns the type under which a metric is published, so that it is never taken for one with Inception.
 
-    ``"test/fid-fashion_mnist-10k"`` is ``"fid_fashion_mnist_classifier"``; only with Inception it is ``"fid"``.
+    ``"test/fid-fashion_mnist-10k"`` is ``"fid_fashion_mnist_classifier"`` and ``"test/fid-efficientnet_lite0-10k"``
+    ``"fid_efficientnet_lite0"``; only with Inception it is ``"fid"``.
     """
     name, *protocol = metric.rpartition("/")[2].split("-")
     if protocol and re.fullmatch(r"\d+k?", protocol[-1]):
@@ -101,7 +102,9 @@ def published_type(metric: str) -> str:
     extractor = "-".join(protocol).removesuffix("_binarized")
     if not OF_FEATURES.fullmatch(name) or extractor in ("", "inception"):
         return name
-    return f"{name}_{extractor}_classifier"
+    from zoo.features import EXTRACTORS
+
+    return f"{name}_{extractor}" if extractor in EXTRACTORS else f"{name}_{extractor}_classifier"
 
 
 def _about(card: Card) -> str:
@@ -213,13 +216,16 @@ def _metrics(card: Card) -> str:
 
 
 def _over_real(card: Card) -> Iterator[str]:
-    """Yields what a reader must know of FID with a classifier, if it was measured."""
-    if not any(published_type(name).startswith("fid_") and FID.fullmatch(name) for name in card.metrics):
+    """Yields what a reader must know of FID with another extractor than Inception, if it was measured."""
+    types = [published_type(name) for name in card.metrics if FID.fullmatch(name)]
+    if not (other := [kind for kind in types if kind.startswith("fid_")]):
         return
+    of_such_images = any(kind.endswith("_classifier") for kind in other)
     ratios = [(found[1], value) for name, value in card.metrics.items() if (found := OVER_REAL.fullmatch(name))]
     values = ", ".join(f"{value:.3g} ({protocol})" for protocol, value in ratios)
     yield (
-        "FID has features of a classifier of such images, not of Inception: compare it with FIDs of the same "
+        f"FID has features of a classifier{' of such images' if of_such_images else ''}, not of Inception: compare it "
+        "with FIDs of the same "
         "classifier and number of samples only. Divided by the FID of as many training images, which is 1 for a "
         f"perfect model, it is {values or 'not known yet: `python -m zoo evaluate` measures it'}."
     )

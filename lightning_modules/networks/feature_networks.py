@@ -153,7 +153,8 @@ class WrappedFeatures(FeatureNetwork):
         probe_side: Side in pixels of the image by which the layers are found.
 
     Raises:
-        ValueError: If a module is unknown or does not return one image of features, or there is none.
+        ValueError: If a module is unknown or does not return one image of features, or there is none; if the network
+            does not take such images; or if mean and std are not one or three numbers each, std above 0.
     """
 
     mean: Tensor
@@ -168,6 +169,8 @@ class WrappedFeatures(FeatureNetwork):
         std: Sequence[float] = (0.5, 0.5, 0.5),
         probe_side: int = PROBE_SIDE,
     ) -> None:
+        if not len(mean) == len(std) in (1, 3) or min(std) <= 0:
+            raise ValueError(f"mean={list(mean)} and std={list(std)} must be one or three numbers each, std above 0.")
         name = name or type(network).__name__
         network = copy.deepcopy(network).eval()
         for module in network.modules():

@@ -10,6 +10,7 @@ A file is looked for in the folder that ``GENERATIVE_ZOO_DATA`` names, and then 
 
 import importlib.util
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -109,7 +110,7 @@ def find_packaged(weights: PackagedWeights) -> Path | None:
         if file_sha256(path) != weights.member_sha256:
             raise WeightsError(
                 f"{path} is damaged: its SHA-256 is not that of the published file. Delete it and run: "
-                f"python -m zoo fetch {weights.name}"
+                + shlex.join(["python", "-m", "zoo", "fetch", weights.name])
             )
         return path
     return None

@@ -94,6 +94,9 @@ def test_unknown_layers_and_other_inputs_are_refused_with_the_valid_ones(images:
         wrap_features(Plain(), ["conv9"])
     with pytest.raises(ValueError, match="Plain does not take images"):
         wrap_features(Plain(channels=5))
+    for wrong in ({"mean": (0.5, 0.5)}, {"std": (1.0, 0.0, 1.0)}):
+        with pytest.raises(ValueError, match="must be one or three numbers each, std above 0"):
+            wrap_features(Plain(), **wrong)
     with pytest.raises(ValueError, match="no module that returns features"):
         wrap_features(nn.Sequential(nn.Flatten(), nn.ReLU()))
 

@@ -253,7 +253,7 @@ def test_no_config_chooses_the_classifier(
     config["data_spec"]["name"], config["recipe"] = data, recipe
     Path("tiny/config.json").write_text(json.dumps(config))
     monkeypatch.setattr(
-        zoo.evaluation_request, "load_classifier", lambda *_, **__: pytest.fail("a classifier was loaded")
+        zoo.evaluation_request, "load_extractor", lambda *_, **__: pytest.fail("a classifier was loaded")
     )
     assert "--extractor" in fails(["evaluate", "tiny"], capsys)
 

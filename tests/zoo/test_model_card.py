@@ -116,6 +116,7 @@ def test_a_classifier_is_loaded_as_one(classified: Path) -> None:
         ("val/fid-fashion_mnist_binarized-2500", "fid_fashion_mnist_classifier"),
         ("test/kid_std-my-own-pictures-1k", "kid_std_my-own-pictures_classifier"),
         ("test/fid_over_real-fashion_mnist-10k", "fid_over_real_fashion_mnist_classifier"),
+        ("test/fid-efficientnet_lite0-10k", "fid_efficientnet_lite0"),
         ("test/fid_of_training_pictures-x-2k", "fid_of_training_pictures_x_classifier"),
         ("test/inception_score_of_real_pictures-x", "inception_score_of_real_pictures_x_classifier"),
         ("test/fid-inception-10k", "fid"),

@@ -31,6 +31,11 @@ WRONG: dict[str, tuple[Callable[..., Any], dict[str, tuple[Any, ...]]]] = {
         },
     ),
     "load_classifier": (zoo.load_classifier, {"name": (5, None)}),
+    "load_extractor": (
+        lambda **given: zoo.load_extractor(**({"name": "efficientnet_lite0"} | given)),
+        {"name": (5, None), "device": (None, 0.5)},
+    ),
+    "load_features": (zoo.load_features, {"name": (5, ["vgg19"], b"x")}),
     "save": (
         lambda **given: zoo.save(**({"module": TinyGAN(), "folder": "saved"} | given)),
         {
