@@ -30,6 +30,7 @@ from lightning_modules.density.mixture import GaussianMixture as GaussianMixture
 from lightning_modules.density.nce import NCE as NCE
 from lightning_modules.energy.ebm import EBM as EBM
 from lightning_modules.energy.rbm import RBM as RBM
+from lightning_modules.flow.flow_matching import FlowMatching as FlowMatching
 from lightning_modules.latent.iwae import IWAE as IWAE
 from lightning_modules.latent.vae import VAE as VAE
 from lightning_modules.metrics.classifier import Classifier as Classifier
@@ -39,6 +40,7 @@ FAMILIES: dict[str, tuple[type[ZooModule], ...]] = {
     "energy": (RBM, EBM),
     "autoregressive": (PixelCNNPlusPlus, TeacherForcing, ScheduledSampling, ProfessorForcing, MixtureDensityRNN),
     "latent": (VAE, IWAE),
+    "flow": (FlowMatching,),
     "contrastive": (NCE,),
     "adversarial": (
         MinimaxGAN,

@@ -15,7 +15,7 @@ from lightning_modules import METHODS
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("datamodules", "lightning_modules", "zoo")
-FAMILIES = {"adversarial", "autoregressive", "density", "energy", "latent"}
+FAMILIES = {"adversarial", "autoregressive", "density", "energy", "flow", "latent"}
 LAYERS = {"parts", "networks", "runtime", "base", "metrics", "likelihood"}
 MAY_IMPORT: dict[str, set[str]] = {
     "parts": set(),
