@@ -10,8 +10,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-
-from lightning_modules.networks.mlp import hidden_layers
+from torch.nn import functional as F
 
 NUM_FREQUENCIES = 32
 HIGHEST_FREQUENCY = {"mlp": 10.0, "unet": 1000.0}
@@ -56,6 +55,9 @@ class TimeAndCondition(nn.Module):
 class MLP(nn.Module):
     """Three hidden layers of 4 * width units, for points and for images flattened to vectors.
 
+    The vector of time and condition is added to the first layer, and scales and shifts the others: beside two
+    coordinates in one input, it would drown them.
+
     Args:
         shape: Shape of an example.
         width: A quarter of the units of a layer.
@@ -65,15 +67,22 @@ class MLP(nn.Module):
 
     def __init__(self, shape: Sequence[int], width: int, num_classes: int | None, droppable: bool) -> None:
         super().__init__()
-        size = math.prod(shape)
-        self.embedding = TimeAndCondition(2 * width, HIGHEST_FREQUENCY["mlp"], num_classes, droppable)
-        self.hidden = hidden_layers(size + 2 * width, width, nn.SiLU())
-        self.output = nn.Linear(4 * width, size)
+        size, units = math.prod(shape), 4 * width
+        self.embedding = TimeAndCondition(units, HIGHEST_FREQUENCY["mlp"], num_classes, droppable)
+        self.input, self.output = nn.Linear(size, units), nn.Linear(units, size)
+        self.hidden = nn.ModuleList(nn.Linear(units, units) for _ in range(2))
+        self.scale_shift = nn.ModuleList(nn.Linear(units, 2 * units) for _ in range(2))
         nn.init.zeros_(self.output.weight)
+        nn.init.zeros_(self.output.bias)
 
     def forward(
         self, x: Tensor, time: Tensor, condition: Tensor | None = None, dropped: Tensor | None = None
     ) -> Tensor:
         """Maps examples, times (N,), class labels and dropped ones (bool (N,)) to velocities (N, *shape)."""
         vector = self.embedding(time, condition, dropped)
-        return self.output(self.hidden(torch.cat([x.flatten(1), vector], 1))).view_as(x)
+        h = F.silu(self.input(x.flatten(1)) + vector)
+        vector = F.silu(vector)
+        for layer, scale_shift in zip(self.hidden, self.scale_shift, strict=True):
+            scale, shift = scale_shift(vector).chunk(2, dim=1)
+            h = F.silu(layer(h) * (1 + scale) + shift)
+        return self.output(h).view_as(x)
