@@ -33,6 +33,7 @@ from lightning_modules.density.mixture import GaussianMixture as GaussianMixture
 from lightning_modules.density.nce import NCE as NCE
 from lightning_modules.energy.ebm import EBM as EBM
 from lightning_modules.energy.rbm import RBM as RBM
+from lightning_modules.flow.flow_matching import FlowMatching as FlowMatching
 from lightning_modules.image.deep_image_prior import DeepImagePrior as DeepImagePrior
 from lightning_modules.image.image_optimization import ImageOptimization as ImageOptimization
 from lightning_modules.image.style_transfer import StyleTransfer as StyleTransfer
@@ -46,6 +47,7 @@ FAMILIES: dict[str, tuple[type[ZooModule], ...]] = {
     "energy": (RBM, EBM),
     "autoregressive": (PixelCNNPlusPlus, TeacherForcing, ScheduledSampling, ProfessorForcing, MixtureDensityRNN),
     "latent": (VAE, IWAE),
+    "flow": (FlowMatching,),
     "contrastive": (NCE,),
     "adversarial": (
         MinimaxGAN,

@@ -15,7 +15,7 @@ from lightning_modules import FAMILIES as METHODS_BY_FAMILY
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("datamodules", "lightning_modules", "zoo")
-FAMILIES = {"adversarial", "autoregressive", "density", "energy", "image", "latent"}
+FAMILIES = {"adversarial", "autoregressive", "density", "energy", "flow", "image", "latent"}
 LAYERS = {"parts", "networks", "pretrained", "runtime", "base", "metrics", "likelihood"}
 MAY_IMPORT: dict[str, set[str]] = {
     "parts": set(),

@@ -55,7 +55,8 @@ def sample(arguments: Namespace) -> None:
     paths = targets(shown, rendered_as(module), arguments.out, _file_name(shown))
     for path in paths:
         check_out(path)
-    settings = {name: getattr(arguments, name) for name in ("length", "temperature", "top_k", "top_p")}
+    names = ("length", "temperature", "steps", "guidance", "top_k", "top_p")
+    settings = {name: getattr(arguments, name) for name in names}
     rendering = sampled(
         shown,
         module,

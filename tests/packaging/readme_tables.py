@@ -28,6 +28,7 @@ HEADINGS = {
     "energy": "Energies and partition functions",
     "autoregressive": "Autoregressive and recurrent models",
     "latent": "Latent variables",
+    "flow": "Flows",
     "contrastive": "Noise-contrastive estimation",
     "adversarial": "Adversarial networks",
     "image": "Without a density, fitted to one image",
@@ -45,6 +46,7 @@ EQUATIONS = {
     "MixtureDensityRNN": r"$q(x_t \mid x_{\lt t}) = \sum_k \pi_k\, \mathcal N(x_t; \mu_k, \Sigma_k)$",
     "VAE": r"$\mathbb E_q \log p(x \mid z) - D_{KL}(q(z \mid x) \Vert p(z))$ (1.31-1.33)",
     "IWAE": r"$\mathbb E \log \frac 1k \sum_i p(x, z_i) / q(z_i \mid x)$",
+    "FlowMatching": r"$\mathbb E \Vert v(x_t, t) - (x_1 - x_0) \Vert^2$, $x_t = (1 - t) x_0 + t x_1$",
     "NCE": r"$\hat p(x) = \frac{D(x)}{1 - D(x)}\, q(x)$ (1.34-1.36)",
     "MinimaxGAN": r"$\min_G \max_D \mathbb E \log D(x) + \mathbb E \log(1 - D(G(z)))$ (1.38)",
     "NonSaturatingGAN": r"$\max_G \mathbb E \log D(G(z))$ (1.39)",
@@ -76,6 +78,7 @@ KINDS = {"exact": "exact", "exact_windows_256": "exact, windows of 256", "exact_
     "grid": "by quadrature",
     "ais": "AIS estimate",
     "estimate_nce": "NCE's estimate",
+    "estimate_ode-1k": "estimate from 1 000 images",
 }
 
 

@@ -11,9 +11,9 @@ from PIL import Image, ImageSequence
 from torch import Tensor
 
 import zoo
-from datamodules import decode
+from datamodules import Ring, decode
 from datamodules.sequences.vocabulary import encode
-from lightning_modules import TeacherForcing
+from lightning_modules import FlowMatching, TeacherForcing
 from lightning_modules.rendering.renderers import BETWEEN_TEXTS
 from tests.zoo.running import fails
 from tests.zoo.sequence_checkpoints import LETTERS, SPECS
@@ -115,6 +115,8 @@ def test_controls_of_the_terminal_are_not_printed(saved: Path, capsys: pytest.Ca
         ("ring", ["--top-k", "3"], ["ring", "WGANGP", "top-k"]),
         ("ring", ["--top-p", "0.5"], ["WGANGP", "top-p"]),
         ("ring", ["--length", "3"], ["WGANGP", "length"]),
+        ("ring", ["--steps", "3"], ["ring", "WGANGP", "steps"]),
+        ("ring", ["--guidance", "2"], ["ring", "WGANGP", "guidance"]),
         ("ring", ["--prefix", ""], ["WGANGP", "ring8", "--prefix"]),
         ("text", ["--prime", "3"], ["'letters'"]),
     ],
@@ -126,6 +128,21 @@ def test_what_a_method_cannot_do_is_said_in_one_line(
     for fact in facts:
         assert fact in error
     assert not [*Path().iterdir()], "nothing is written"
+
+
+def test_a_flow_takes_steps_and_guidance(capsys: pytest.CaptureFixture[str]) -> None:
+    data = Ring(num_modes=3, batch_size=8, train_size=8, val_size=8, test_size=8)
+    flow = FlowMatching.for_data(data.spec, width=2, num_classes=3)
+    for parameter in flow.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    zoo.save(flow, "flow", samples=False)
+    pictures = []
+    for number, more in enumerate(([], ["--steps", "1"], ["--guidance", "3"], ["--steps", "10", "--guidance", "1"])):
+        assert main(["sample", "flow", "--labels", "0,1", "--out", f"{number}.png", *more]) == 0
+        pictures.append(Path(f"{number}.png").read_bytes())
+    assert pictures[0] == pictures[3]
+    assert len(set(pictures)) == 3
+    assert "guidance=-1.0" in fails(["sample", "flow", "--guidance", "-1", "--out", "x.png"], capsys)
 
 
 def test_a_classifier_does_not_sample(classified: Path, capsys: pytest.CaptureFixture[str]) -> None:

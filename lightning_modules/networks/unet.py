@@ -1,0 +1,156 @@
+"""A U-Net of velocities of square images, on patches of 2x2 pixels.
+
+Each patch is one position with 4 C channels, so that the network works at half resolution: a quarter of the arithmetic.
+Residual blocks with group normalisation halve the side down to 4 to 8 positions, where all positions attend to each
+other, and double it again, each with the features of the same resolution on the way down. The last convolution of each
+block, and that of the network, start at zero: in the beginning blocks are identities and velocities 0.
+
+U-Net: Convolutional Networks for Biomedical Image Segmentation (Ronneberger et al., 2015),
+https://arxiv.org/abs/1505.04597
+Denoising Diffusion Probabilistic Models (Ho et al., 2020), https://arxiv.org/abs/2006.11239, appendix B
+Variational Diffusion Models (Kingma et al., 2021), https://arxiv.org/abs/2107.00630 (Fourier features of the input)
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lightning_modules.networks.blocks import base_resolution
+from lightning_modules.networks.velocity import HIGHEST_FREQUENCY, TimeAndCondition
+
+PATCH = 2
+LARGEST_ATTENDED = 8
+"""Side of the largest map of positions that attend to each other."""
+CHANNELS_PER_HEAD = 32
+CHANNELS_PER_GROUP = 16
+GREY_FREQUENCIES = (2**7 * math.pi, 2**8 * math.pi)
+"""Radians per unit of [-1, 1] with periods of two and of one of 256 grey values."""
+
+
+def group_norm(channels: int) -> nn.GroupNorm:
+    """Returns a normalisation over groups of about 16 channels, of equal size."""
+    most = max(1, channels // CHANNELS_PER_GROUP)
+    return nn.GroupNorm(max(num for num in range(1, most + 1) if channels % num == 0), channels)
+
+
+def starting_at_zero(convolution: nn.Conv2d) -> nn.Conv2d:
+    """Returns a convolution with all weights and biases set to zero."""
+    for parameter in convolution.parameters():
+        nn.init.zeros_(parameter)
+    return convolution
+
+
+class Block(nn.Module):
+    """Residual block whose second normalisation is scaled and shifted by the vector of time and condition."""
+
+    def __init__(self, channels_in: int, channels_out: int, vector_size: int) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = group_norm(channels_in), group_norm(channels_out)
+        self.conv1 = nn.Conv2d(channels_in, channels_out, 3, padding=1)
+        self.conv2 = starting_at_zero(nn.Conv2d(channels_out, channels_out, 3, padding=1))
+        self.scale_shift = nn.Linear(vector_size, 2 * channels_out)
+        self.shortcut = nn.Identity() if channels_in == channels_out else nn.Conv2d(channels_in, channels_out, 1)
+
+    def forward(self, x: Tensor, vector: Tensor) -> Tensor:
+        """Maps x (N, channels_in, H, W) and vectors (N, vector_size) to (N, channels_out, H, W)."""
+        h = self.conv1(F.silu(self.norm1(x)))
+        scale, shift = self.scale_shift(vector)[:, :, None, None].chunk(2, dim=1)
+        h = self.conv2(F.silu(self.norm2(h) * (1 + scale) + shift))
+        return self.shortcut(x) + h
+
+
+class Attention(nn.Module):
+    """Self-attention between all positions, added to its input.
+
+    It is written out, because torch's fused attention has no second derivative, which gradients of log p need.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.heads = math.gcd(channels, max(1, channels // CHANNELS_PER_HEAD))
+        self.norm = group_norm(channels)
+        self.queries_keys_values = nn.Conv2d(channels, 3 * channels, 1, bias=False)
+        self.output = starting_at_zero(nn.Conv2d(channels, channels, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (N, channels, H, W) to the same shape."""
+        projected = self.queries_keys_values(self.norm(x)).flatten(2).unflatten(1, (3, self.heads, -1))
+        queries, keys, values = projected.unbind(1)  # each (N, heads, channels / heads, H W)
+        scores = queries.transpose(2, 3) @ keys / math.sqrt(queries.shape[2])
+        attended = values @ scores.softmax(3).transpose(2, 3)
+        return x + self.output(attended.reshape(x.shape))
+
+
+class UNet(nn.Module):
+    """Maps images (N, C, H, W), times and a condition to velocities of the same shape.
+
+    Args:
+        shape: (C, H, W) with H = W = 28, 32, 64, ...
+        width: Channels at half resolution; twice as many below.
+        depth: Blocks per resolution, on each way.
+        num_classes: Number of classes, or ``None``.
+        droppable: As in ``TimeAndCondition``.
+        fourier_features: Whether the network also sees sines and cosines of the pixels, with periods of one and two of
+            256 grey values: a likelihood depends on details that fine.
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        width: int,
+        depth: int,
+        num_classes: int | None,
+        droppable: bool,
+        fourier_features: bool,
+    ) -> None:
+        super().__init__()
+        base_resolution(shape)
+        levels, side = 1, shape[1] // PATCH
+        while side > LARGEST_ATTENDED:
+            levels, side = levels + 1, side // 2
+        channels = [width if level == 0 else 2 * width for level in range(levels)]
+        vector_size = 4 * width
+        self.frequencies = GREY_FREQUENCIES if fourier_features else ()
+        self.embedding = TimeAndCondition(vector_size, HIGHEST_FREQUENCY["unet"], num_classes, droppable)
+        self.input = nn.Conv2d(PATCH**2 * shape[0] * (1 + 2 * len(self.frequencies)), width, 3, padding=1)
+        self.depth, self.down, self.up = depth, nn.ModuleList(), nn.ModuleList()
+        self.reduce, self.enlarge = nn.ModuleList(), nn.ModuleList()
+        last = width
+        for level, size in enumerate(channels):
+            self.down.extend(Block(a, size, vector_size) for a in [last] + (depth - 1) * [size])
+            if level < levels - 1:
+                self.reduce.append(nn.Conv2d(size, size, 3, stride=2, padding=1))
+            last = size
+        self.middle = nn.ModuleList([Block(last, last, vector_size), Block(last, last, vector_size)])
+        self.attention = Attention(last)
+        for level, size in reversed(list(enumerate(channels))):
+            self.up.extend(Block(a + size, size, vector_size) for a in [last] + (depth - 1) * [size])
+            if level > 0:
+                self.enlarge.append(nn.Conv2d(size, size, 3, padding=1))
+            last = size
+        self.norm = group_norm(width)
+        self.output = starting_at_zero(nn.Conv2d(width, PATCH**2 * shape[0], 3, padding=1))
+
+    def forward(
+        self, x: Tensor, time: Tensor, condition: Tensor | None = None, dropped: Tensor | None = None
+    ) -> Tensor:
+        """Maps images, times (N,), class labels and dropped ones (bool (N,)) to velocities (N, C, H, W)."""
+        vector = F.silu(self.embedding(time, condition, dropped))
+        waves = [wave(frequency * x) for frequency in self.frequencies for wave in (torch.sin, torch.cos)]
+        h = self.input(F.pixel_unshuffle(torch.cat([x, *waves], 1), PATCH))
+        kept = []
+        for number, block in enumerate(self.down, start=1):
+            h = block(h, vector)
+            kept.append(h)
+            if number % self.depth == 0 and number < len(self.down):
+                h = self.reduce[number // self.depth - 1](h)
+        before, after = self.middle
+        h = after(self.attention(before(h, vector)), vector)
+        for number, block in enumerate(self.up, start=1):
+            h = block(torch.cat([h, kept.pop()], 1), vector)
+            if number % self.depth == 0 and number < len(self.up):
+                h = self.enlarge[number // self.depth - 1](F.interpolate(h, scale_factor=2))
+        return F.pixel_shuffle(self.output(F.silu(self.norm(h))), PATCH)

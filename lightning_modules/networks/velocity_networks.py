@@ -1,0 +1,40 @@
+"""Networks of velocities by name; see ``velocity`` for their signature."""
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from lightning_modules.networks.unet import UNet
+from lightning_modules.networks.velocity import MLP
+
+ARCHITECTURES = ("unet", "mlp")
+
+
+def velocity_network(
+    architecture: str,
+    shape: Sequence[int],
+    width: int,
+    depth: int,
+    num_classes: int | None,
+    droppable: bool,
+    fourier_features: bool,
+) -> nn.Module:
+    """Builds a network of a velocity; arguments as in ``UNet``.
+
+    Raises:
+        ValueError: If a size is not positive, the architecture is unknown, or it does not fit the shape or the
+            Fourier features.
+    """
+    if architecture not in ARCHITECTURES:
+        raise ValueError(f"architecture={architecture!r} is not one of {', '.join(ARCHITECTURES)}.")
+    if width < 1 or depth < 1 or any(size < 1 for size in shape):
+        raise ValueError(f"width={width}, depth={depth} and shape={list(shape)} must hold sizes of at least 1.")
+    if architecture == "mlp":
+        if fourier_features:
+            raise ValueError("fourier_features=True needs architecture='unet', not 'mlp': they are of pixels.")
+        return MLP(shape, width, num_classes, droppable)
+    if len(shape) != 3:
+        raise ValueError(
+            f"architecture='unet' needs images (channels, height, width), not shape={list(shape)}; use 'mlp'."
+        )
+    return UNet(shape, width, depth, num_classes, droppable, fourier_features)
