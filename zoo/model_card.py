@@ -13,9 +13,9 @@ from datamodules.spec import BYTES, DataSpec
 from lightning_modules.rendering.renderers import SEQUENCES, renderer_for
 from zoo.cards import SAMPLES_FILE, WEIGHTS_FILE, Card
 from zoo.escaping import code_span, markdown, paragraphs, printable
+from zoo.licences import licence_of
 from zoo.paths import checkpoints_dir, command
 
-LICENCE = "apache-2.0"
 FURTHER_FILES = {
     "samples.txt": "[More samples](samples.txt).",
     "samples.mid": "As MIDI file: [samples.mid](samples.mid).",
@@ -54,7 +54,8 @@ def readme(card: Card, *, samples: Sequence[str] = (), quoted: str = "") -> str:
         "## Limitations",
         paragraphs(card.notes) or "None are recorded beyond those of the method and its data set.",
         "## Licence",
-        f"{LICENCE}. The digest in `config.json` detects damage; it is not a signature.",
+        *licence_of(card)[1],
+        f"{licence_of(card)[0]}. The digest in `config.json` detects damage; it is not a signature.",
     ]
     text = "\n\n".join(section for section in sections if section) + "\n"
     return printable(text, keep="\n\t")  # a text that a model has written may hold control characters
@@ -63,7 +64,7 @@ def readme(card: Card, *, samples: Sequence[str] = (), quoted: str = "") -> str:
 def _front_matter(card: Card) -> dict[str, object]:
     images = card.data_spec is not None and card.data_spec.get("kind") == "image"
     values: dict[str, object] = {
-        "license": LICENCE,
+        "license": licence_of(card)[0],
         "library_name": "generative-zoo",
         "tags": ["generative-zoo", "pytorch-lightning", card.method.lower()],
     }

@@ -75,7 +75,7 @@ def test_large_weights_are_left_out_and_said_to_be_in_a_checkout(tmp_path: Path)
     root = tmp_path / "checkout"
     for name in ("zoo", "lightning_modules", "datamodules"):
         shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "hatch_build.py", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "hatch_build.py", "README.md", "LICENSE", "NOTICE"):
         shutil.copy(ROOT / name, root)
     for name in ("wgan_gp.ring8", "nce.ring8"):
         shutil.copytree(ROOT / "checkpoints" / name, root / "checkpoints" / name)
