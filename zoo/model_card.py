@@ -142,12 +142,25 @@ def _use(card: Card) -> str:
             f"continued = module.continue_sequence(samples[:, :{given}], {length - given})\n"
         )
         options = f"--prime {given}"
+    elif spec is not None and spec.captions and card.hyperparameters.get("num_words") is not None:
+        sampling, options = _captioned(card, spec)
     raw = 'module = zoo.load("NAME", weights="raw")  # the last step instead of the average\n'
     raw = raw if card.averaged and not card.averaged_only else ""
     name, loader = _reference(card), "load_classifier" if card.method == "Classifier" else "load"
     code = f'{imports}\nmodule = zoo.{loader}("NAME")\n{sampling}{raw}'.replace("NAME", name).strip("\n")
     blocks = [_fenced("python", code)]
     return "\n\n".join([*blocks, _fenced("bash", f"{command('sample', name)} {options}")] if options else blocks)
+
+
+def _captioned(card: Card, spec: DataSpec) -> tuple[str, str]:
+    """Returns the call, and the options of the command, that sample for the first caption of training."""
+    caption, label = spec.captions[0], spec.caption_classes[:1]
+    if card.hyperparameters.get("num_classes") is None or not label:
+        return f"samples = module.sample(16, captions={json.dumps([caption])})\n", f"--caption {shlex.quote(caption)}"
+    return (
+        f"samples = module.sample(16, captions={json.dumps([caption])}, labels=[{label[0]}] * 16)\n",
+        f"--caption {shlex.quote(caption)} --labels {label[0]}",
+    )
 
 
 def _reference(card: Card) -> str:
