@@ -121,9 +121,11 @@ class ZooModule(CheckedModule, ABC):
                     f"{type(self).__name__} was built for {key}={as_json(value)}, but {spec.name} has "
                     f"{key}={as_json(getattr(spec, key))}."
                 )
-        if (words := self.num_words) is not None and words != (found := len(spec.vocabulary) * spec.is_captioned):
-            has = f"captions of {found} words" if found else "no captions, or not before its setup()"
-            raise ValueError(f"{type(self).__name__} was built for num_words={words}, but {spec.name} has {has}.")
+        if (words := self.num_words) is not None and spec.vocabulary and words != len(spec.vocabulary):
+            raise ValueError(
+                f"{type(self).__name__} was built for num_words={words}, but the captions of {spec.name} have "
+                f"{len(spec.vocabulary)} words."
+            )
         if self.value_range and spec.value_range and tuple(spec.value_range) != self.value_range:
             remedy = f"build the datamodule {'with' if self.value_range == (0.0, 1.0) else 'without'} binarize"
             if tuple(spec.value_range) == (0.0, 1.0) and not spec.is_binarized:
@@ -153,6 +155,10 @@ class ZooModule(CheckedModule, ABC):
         if spec is not None:
             self.check_data(spec)
             self.data_spec = spec
+            if self.num_words is not None and not spec.is_captioned:  # some data know their words after their setup
+                raise ValueError(
+                    f"{type(self).__name__} was built for num_words={self.num_words}, but {spec.name} has no captions."
+                )
         if stage != "predict":
             refuse_half_precision(self.trainer, self, self.half_precision_problem())
         if stage != "fit":
