@@ -2,8 +2,9 @@
 
 Batches of images and of points have the fields ``x`` and ``labels``, and unpack as ``x, labels = batch``. Images are
 float32 (N, C, H, W) in ``spec.value_range``, which is [-1, 1] unless they are binarized. Points are float32 (N, 2).
-Labels are int64 (N,), all 0 where there are no classes. Batches of a damaged image have further fields; see
-``SingleImage``.
+Labels are int64 (N,), all 0 where there are no classes. Batches of images with captions have a third field, ``tokens``,
+int64 (N, S): the words of each caption, padded with 0; ``spec.tokens(caption)`` makes them. Batches of a damaged image
+have further fields; see ``SingleImage``.
 
 Batches of sequences have the fields ``x`` and ``lengths``. ``lengths`` is int64 (N,): the first ``lengths[i]`` steps of
 ``x[i]`` are data, and the rest is padding, zeros up to the longest sequence of the batch. ``x`` is int64 tokens (N, T),
@@ -21,7 +22,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from datamodules.datamodule import ZooDataModule as ZooDataModule
+    from datamodules.images.captioned_folder import CaptionedFolder as CaptionedFolder
     from datamodules.images.celeba import CelebA as CelebA
+    from datamodules.images.emoji import Emoji as Emoji
     from datamodules.images.folder import ImageFolder as ImageFolder
     from datamodules.images.public_images import CIFAR10 as CIFAR10
     from datamodules.images.public_images import KMNIST as KMNIST
@@ -62,6 +65,8 @@ LOCATIONS = {
     "SVHN": "images.public_images",
     "CelebA": "images.celeba",
     "ImageFolder": "images.folder",
+    "CaptionedFolder": "images.captioned_folder",
+    "Emoji": "images.emoji",
     "SingleImage": "images.single_image",
     "StackedFashionMNIST": "images.stacked",
     "SyntheticImages": "images.synthetic",

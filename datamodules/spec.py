@@ -1,9 +1,11 @@
 """The description of a data set, and the form of its batches. Imports the standard library only."""
 
+import difflib
 import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -15,6 +17,12 @@ LARGEST_COUNT = 2**53
 """Largest size, and largest number of classes or examples, that a spec may be read with: floats hold it exactly."""
 KINDS = ("image", "points", "tokens", "piano_roll", "strokes", "video")
 """Kinds of data, ``DataSpec.kind``."""
+CAPTIONED = ("image", "points")
+"""Kinds of data whose examples may have captions."""
+PUNCTUATION = '.,:;!?()[]"\u201c\u201d'
+"""What is no part of a word of a caption where it stands at the word's end."""
+MOST_NAMED = 5
+"""Number of unknown words that a message names."""
 
 
 @dataclass(frozen=True)
@@ -35,11 +43,14 @@ class DataSpec:
             proportions.
         preprocessing: What was done to the public data, ``"binarized"``, ``"resized-64"``; part of
             the name under which reference statistics are cached. Empty for none.
-        vocabulary: The symbols of token sequences, in order of their index.
+        vocabulary: The symbols of token sequences, in order of their index; of examples with captions, the words of
+            these, in order of their index minus one.
         modes: Centres of the mixture that synthetic points are sampled from, one tuple per mode.
         mode_scale: Standard deviation of each of these modes.
         entropy_rate: Entropy of the source in nats per step, where it is known: no model's loss lies below it.
         scale: How many units of the public data make one unit of the examples, where data without bounds are scaled.
+        captions: The caption of each training example, or empty. A model of examples given captions samples among them.
+        caption_classes: The class of each of these training examples, or empty.
 
     Raises:
         ValueError: If a field contradicts another or lies outside its range.
@@ -58,6 +69,8 @@ class DataSpec:
     mode_scale: float | None = None
     entropy_rate: float | None = None
     scale: float | None = None
+    captions: tuple[str, ...] = ()
+    caption_classes: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -74,6 +87,13 @@ class DataSpec:
             value = getattr(self, field)
             if value is not None and not (math.isfinite(value) and value >= least):
                 raise ValueError(f"{field}={value} must be a finite number {'above' if least else 'of at least'} 0.")
+        if self.captions and not self.is_captioned:
+            raise ValueError(f"captions need a vocabulary of words, and examples that are {' or '.join(CAPTIONED)}.")
+        if classes := self.caption_classes:
+            if len(classes) != len(self.captions):
+                raise ValueError(f"caption_classes has {len(classes)} entries for {len(self.captions)} captions.")
+            if not 0 <= min(classes) <= max(classes) < (self.num_classes or 0):
+                raise ValueError(f"caption_classes must lie below num_classes={self.num_classes}.")
         if wrong := [mode for mode in self.modes if len(mode) != self.shape[0]]:
             raise ValueError(f"modes has the centre {wrong[0]}, where an example has shape={self.shape}.")
 
@@ -92,6 +112,32 @@ class DataSpec:
         """Whether the data are the tokens of a text, rather than the bits of square images, pixel by pixel."""
         square = math.isqrt(self.shape[0]) ** 2 == self.shape[0]
         return self.kind == "tokens" and not (self.vocabulary == ("0", "1") and self.is_binarized and square)
+
+    @property
+    def is_captioned(self) -> bool:
+        """Whether examples have captions, whose words are the vocabulary."""
+        return self.kind in CAPTIONED and bool(self.vocabulary)
+
+    def tokens(self, caption: str) -> list[int]:
+        """Returns the words of a caption as tokens, 1 to ``len(vocabulary)``; 0 is left for padding.
+
+        Raises:
+            ValueError: If the examples have no captions, the caption no words, or words that are not in the vocabulary;
+                the message names these and the nearest known ones.
+        """
+        if not self.is_captioned:
+            raise ValueError(f"The examples of {self.name} have no captions, so {caption!r:.80} has no tokens.")
+        places = _places(self.vocabulary)
+        words = words_of(caption)
+        if not words:
+            raise ValueError(f"The caption {caption!r:.80} has no words: describe what to show.")
+        if unknown := [word for word in dict.fromkeys(words) if word not in places]:
+            named = [_with_nearest(word, self.vocabulary) for word in unknown[:MOST_NAMED]]
+            more = f" and {len(unknown) - MOST_NAMED} more" if len(unknown) > MOST_NAMED else ""
+            raise ValueError(
+                f"The caption {caption!r:.200} has words that no caption of {self.name} has: {', '.join(named)}{more}."
+            )
+        return [places[word] for word in words]
 
     def text(self, tokens: Iterable[int]) -> str:
         """Returns the text of tokens; bytes that are not UTF-8 become U+FFFD.
@@ -130,6 +176,22 @@ class DataSpec:
             if not fits(value):
                 raise ValueError(f"{key} must be {wanted}, not {value!r:.80}.")
         return cls(**{key: _tupled(value) for key, value in values.items()})
+
+
+def words_of(caption: str) -> list[str]:
+    """Returns the words of a caption in lower case, without punctuation at their ends; a tone is one word."""
+    words = (word.strip(PUNCTUATION) for word in caption.lower().split())
+    return [word for word in words if word]
+
+
+@lru_cache(maxsize=8)
+def _places(vocabulary: tuple[str, ...]) -> dict[str, int]:
+    return {word: place for place, word in enumerate(vocabulary, start=1)}
+
+
+def _with_nearest(word: str, vocabulary: tuple[str, ...]) -> str:
+    nearest = difflib.get_close_matches(word, vocabulary)
+    return f"{word!r} (did you mean {' or '.join(map(repr, nearest))}?)" if nearest else repr(word)
 
 
 def _listed(value: Any) -> Any:
@@ -176,6 +238,8 @@ _FORMS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "mode_scale": ("a number or null", _is_optional(_is_number)),
     "entropy_rate": ("a number or null", _is_optional(_is_number)),
     "scale": ("a number or null", _is_optional(_is_number)),
+    "captions": ("a list of strings", _is_list(_is_text)),
+    "caption_classes": ("a list of whole numbers", _is_list(_is_count)),
 }
 """What each field may be in JSON: in words, and as a check."""
 
@@ -189,7 +253,8 @@ class Batch:
     Args:
         x: Examples, (N, ...).
         labels: Classes, int64 (N,), or ``None``.
-        tokens: Captions of the examples, int64 (N, S), or ``None``.
+        tokens: Captions of the examples, int64 (N, S), padded with 0 at their end, or ``None``; see
+            ``DataSpec.tokens``.
         lengths: Number of steps of each sequence before its padding, int64 (N,), or ``None``.
         continues: Whether each row continues the same row of the previous batch, bool (N,), or ``None``.
         mask: Which pixels of damaged images are known, (N, 1, H, W): 1 for known and 0 for hidden ones; or ``None``.

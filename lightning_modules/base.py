@@ -14,10 +14,10 @@ import torch
 from lightning.pytorch import Callback
 from torch import Generator, Tensor, nn
 
-from datamodules.spec import Batch, DataSpec
+from datamodules.spec import DataSpec
 from lightning_modules.parts.conditions import given_condition
 from lightning_modules.parts.noise import Noise
-from lightning_modules.parts.sampling import CHUNK, check_labels, evaluating
+from lightning_modules.parts.sampling import CHUNK, evaluating
 from lightning_modules.parts.schedules import Schedule
 from lightning_modules.runtime.checked_batches import CheckedModule
 from lightning_modules.runtime.checked_calls import ChecksCalls
@@ -25,6 +25,7 @@ from lightning_modules.runtime.checkpoint_checks import check_fits
 from lightning_modules.runtime.checkpoint_io import write_atomically
 from lightning_modules.runtime.distributed import broadcast_buffers, gather_objects, rank
 from lightning_modules.runtime.flags import refuse_half_precision, refuse_unsupported_flags, refuse_unsupported_strategy
+from lightning_modules.runtime.given_conditions import TakesConditions
 from lightning_modules.runtime.prediction import PredictsSamples
 from lightning_modules.runtime.random_states import RandomStates
 from lightning_modules.runtime.run_folder import PlainNames
@@ -120,6 +121,11 @@ class ZooModule(CheckedModule, ABC):
                     f"{type(self).__name__} was built for {key}={as_json(value)}, but {spec.name} has "
                     f"{key}={as_json(getattr(spec, key))}."
                 )
+        if (words := self.num_words) is not None and spec.vocabulary and words != len(spec.vocabulary):
+            raise ValueError(
+                f"{type(self).__name__} was built for num_words={words}, but the captions of {spec.name} have "
+                f"{len(spec.vocabulary)} words."
+            )
         if self.value_range and spec.value_range and tuple(spec.value_range) != self.value_range:
             remedy = f"build the datamodule {'with' if self.value_range == (0.0, 1.0) else 'without'} binarize"
             if tuple(spec.value_range) == (0.0, 1.0) and not spec.is_binarized:
@@ -149,6 +155,10 @@ class ZooModule(CheckedModule, ABC):
         if spec is not None:
             self.check_data(spec)
             self.data_spec = spec
+            if self.num_words is not None and not spec.is_captioned:  # some data know their words after their setup
+                raise ValueError(
+                    f"{type(self).__name__} was built for num_words={self.num_words}, but {spec.name} has no captions."
+                )
         if stage != "predict":
             refuse_half_precision(self.trainer, self, self.half_precision_problem())
         if stage != "fit":
@@ -199,16 +209,17 @@ class ZooModule(CheckedModule, ABC):
         """Hook: restores what ``rank_state`` returned on this process."""
 
 
-class GenerativeModule(PredictsSamples, ZooModule, ChecksCalls):
+class GenerativeModule(PredictsSamples, TakesConditions, ZooModule, ChecksCalls):
     """Abstract: a model that new data can be sampled from, also by ``Trainer.predict``; see ``runtime.prediction``.
 
     Args:
         num_classes: Number of classes of a class-conditional model, or ``None``.
         lr_schedule: As in ``runtime.optimization``.
         clip_norm: As in ``runtime.optimization``.
+        num_words: Number of words of the captions that the model is conditional on, or ``None``.
 
     Raises:
-        ValueError: If ``num_classes`` is not positive.
+        ValueError: If ``num_classes`` or ``num_words`` is not positive.
     """
 
     num_evaluated: int = 10_000
@@ -216,9 +227,16 @@ class GenerativeModule(PredictsSamples, ZooModule, ChecksCalls):
     class_probabilities: Tensor | None
 
     def __init__(
-        self, num_classes: int | None = None, lr_schedule: Schedule | None = None, clip_norm: float | None = None
+        self,
+        num_classes: int | None = None,
+        lr_schedule: Schedule | None = None,
+        clip_norm: float | None = None,
+        num_words: int | None = None,
     ) -> None:
         super().__init__(num_classes, lr_schedule, clip_norm)
+        self.num_words = num_words
+        if num_words is not None and num_words < 1:
+            raise ValueError(f"num_words={num_words} must be at least 1, or null for a model without captions.")
         if num_classes is not None and num_classes < 1:
             raise ValueError(f"num_classes={num_classes} must be at least 1, or null for a model without classes.")
         uniform = None if num_classes is None else torch.full((num_classes,), 1 / num_classes)
@@ -248,10 +266,6 @@ class GenerativeModule(PredictsSamples, ZooModule, ChecksCalls):
             ValueError: If ``num_samples`` is not positive, or ``labels`` do not fit the model.
         """
 
-    def condition(self, batch: Batch) -> Tensor | None:
-        """Returns the condition in training: class labels int64 (N,), or ``None`` for an unconditional model."""
-        return batch.labels if self.num_classes is not None else None
-
     def decode_in_chunks(
         self,
         network: nn.Module,
@@ -264,7 +278,7 @@ class GenerativeModule(PredictsSamples, ZooModule, ChecksCalls):
         Args:
             network: Maps codes and the condition to outputs.
             z: The codes.
-            labels: Class labels, int64 (N,), for a class-conditional model.
+            labels: The condition, int64 (N, ...), for a conditional model.
             read: Maps outputs to examples.
 
         Raises:
@@ -273,16 +287,10 @@ class GenerativeModule(PredictsSamples, ZooModule, ChecksCalls):
         z = self.codes(z).to(self.device, next(network.parameters()).dtype)
         return self.in_chunks(lambda *pair: read(given_condition(network, *pair)), z, self.labels_for(len(z), labels))
 
-    def labels_for(self, num: int, labels: Tensor | None) -> Tensor | None:
-        """Returns a caller's labels of ``num`` examples on the module's device, or raises ValueError."""
-        if self.class_probabilities is None and labels is None:
-            return None
-        return check_labels(labels, num, self.class_probabilities)
-
     def in_chunks(
         self, function: Callable[[Tensor, Tensor | None], Tensor], inputs: Tensor, labels: Tensor | None
     ) -> Tensor:
-        """Returns a function of inputs (N, ...) and labels int64 (N,) or ``None``, in evaluation mode, by ``CHUNK``."""
+        """Returns a function of inputs (N, ...) and their condition or ``None``, in evaluation mode, by ``CHUNK``."""
         chunks = inputs.split(CHUNK)
         conditions: Sequence[Tensor | None] = [None] * len(chunks) if labels is None else labels.split(CHUNK)
         with evaluating(self):

@@ -37,6 +37,7 @@ class LikelihoodModule(GenerativeModule):
         num_classes: Number of classes of a class-conditional model, or ``None``.
         lr_schedule: Factor of the learning rate, a function of the batch.
         clip_norm: Largest norm of the gradient, or ``None``.
+        num_words: Number of words of the captions that the model is conditional on, or ``None``.
 
     Raises:
         ValueError: If ``num_tested`` is not positive.
@@ -51,8 +52,9 @@ class LikelihoodModule(GenerativeModule):
         num_classes: int | None = None,
         lr_schedule: Schedule | None = None,
         clip_norm: float | None = None,
+        num_words: int | None = None,
     ) -> None:
-        super().__init__(num_classes, lr_schedule, clip_norm)
+        super().__init__(num_classes, lr_schedule, clip_norm, num_words)
         if num_tested is not None and num_tested < 1:
             raise ValueError(f"num_tested={num_tested} must be at least 1, or null for all examples.")
         self.num_tested = num_tested

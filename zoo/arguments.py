@@ -135,6 +135,9 @@ def build_parser() -> Parser:
     sampling.add_argument("--num", type=positive, help="number of samples (default: depends on the kind of data)")
     sampling.add_argument("--seed", type=seed, default=0, help="seed of all random numbers (default: 0)")
     sampling.add_argument("--labels", type=labels, help="classes to sample in turn, such as 0,1,2")
+    sampling.add_argument(
+        "--caption", action="append", metavar="TEXT", help="what to show; repeat it for several, sampled in turn"
+    )
     beginning = sampling.add_mutually_exclusive_group()
     beginning.add_argument("--prefix", metavar="TEXT", help="text to continue")
     beginning.add_argument(

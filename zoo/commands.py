@@ -63,6 +63,7 @@ def sample(arguments: Namespace) -> None:
         num=arguments.num,
         seed=arguments.seed,
         labels=arguments.labels,
+        captions=arguments.caption or (),
         prefix=arguments.prefix,
         prime=arguments.prime,
         settings={name: value for name, value in settings.items() if value is not None},

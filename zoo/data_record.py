@@ -153,7 +153,7 @@ def _place(card: Card, kind: type[ZooDataModule], digest: Any, data_dir: str | N
     if data_dir is not None:
         return Path(data_dir).expanduser()
     path = None if digest is None else remembered(str(digest))
-    what = "the folder" if kind is ImageFolder else "the file"
+    what = "the folder" if issubclass(kind, ImageFolder) else "the file"
     if path is None:
         raise ZooError(
             f"{card.name} was trained on data of its maker's own, {card.data!r}, and this machine does not know where "

@@ -56,7 +56,8 @@ def reconstructions(request: Request) -> dict[str, float]:
     """Returns the squared error of reconstructions, a mean over the test examples and their dimensions."""
     module, total, count = request.module, 0.0, 0
     for batch in request.datamodule.test_dataloader():
-        labels = {} if module.num_classes is None else {"labels": batch.labels}
+        given = module.condition(batch)
+        labels = {} if given is None else {"labels": given}
         with torch.no_grad():
             error = module.reconstruct(batch.x, **labels).double().cpu() - batch.x.double()
         total, count = total + error.square().sum().item(), count + error.numel()

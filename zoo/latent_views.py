@@ -28,9 +28,8 @@ HELD_OUT_ROWS = 4
 
 def inversion(request: Request) -> Image:
     """Renders held-out images, each with the nearest that the generator makes of any code to the right of it."""
-    labels = request.labels if request.module.num_classes is not None else None
-    found = invert(request.module, request.real, labels=labels, generator=request.generator)
-    made = request.module.decode(found.codes, labels=labels).cpu()
+    found = invert(request.module, request.real, labels=request.labels, generator=request.generator)
+    made = request.module.decode(found.codes, labels=request.labels).cpu()
     pairs = torch.stack([request.real, made], 1).flatten(0, 1)
     return image_grid(pairs, request.value_range, columns=min(2 * request.num, 2 * PAIRS_IN_A_ROW))
 

@@ -13,9 +13,9 @@ from datamodules.spec import BYTES, DataSpec
 from lightning_modules.rendering.renderers import SEQUENCES, renderer_for
 from zoo.cards import SAMPLES_FILE, WEIGHTS_FILE, Card
 from zoo.escaping import code_span, markdown, paragraphs, printable
+from zoo.licences import licence_of
 from zoo.paths import checkpoints_dir, command
 
-LICENCE = "apache-2.0"
 FURTHER_FILES = {
     "samples.txt": "[More samples](samples.txt).",
     "samples.mid": "As MIDI file: [samples.mid](samples.mid).",
@@ -54,7 +54,8 @@ def readme(card: Card, *, samples: Sequence[str] = (), quoted: str = "") -> str:
         "## Limitations",
         paragraphs(card.notes) or "None are recorded beyond those of the method and its data set.",
         "## Licence",
-        f"{LICENCE}. The digest in `config.json` detects damage; it is not a signature.",
+        *licence_of(card)[1],
+        f"{licence_of(card)[0]}. The digest in `config.json` detects damage; it is not a signature.",
     ]
     text = "\n\n".join(section for section in sections if section) + "\n"
     return printable(text, keep="\n\t")  # a text that a model has written may hold control characters
@@ -63,7 +64,7 @@ def readme(card: Card, *, samples: Sequence[str] = (), quoted: str = "") -> str:
 def _front_matter(card: Card) -> dict[str, object]:
     images = card.data_spec is not None and card.data_spec.get("kind") == "image"
     values: dict[str, object] = {
-        "license": LICENCE,
+        "license": licence_of(card)[0],
         "library_name": "generative-zoo",
         "tags": ["generative-zoo", "pytorch-lightning", card.method.lower()],
     }
@@ -144,12 +145,25 @@ def _use(card: Card) -> str:
             f"continued = module.continue_sequence(samples[:, :{given}], {length - given})\n"
         )
         options = f"--prime {given}"
+    elif spec is not None and spec.captions and card.hyperparameters.get("num_words") is not None:
+        sampling, options = _captioned(card, spec)
     raw = 'module = zoo.load("NAME", weights="raw")  # the last step instead of the average\n'
     raw = raw if card.averaged and not card.averaged_only else ""
     name, loader = _reference(card), "load_classifier" if card.method == "Classifier" else "load"
     code = f'{imports}\nmodule = zoo.{loader}("NAME")\n{sampling}{raw}'.replace("NAME", name).strip("\n")
     blocks = [_fenced("python", code)]
     return "\n\n".join([*blocks, _fenced("bash", f"{command('sample', name)} {options}")] if options else blocks)
+
+
+def _captioned(card: Card, spec: DataSpec) -> tuple[str, str]:
+    """Returns the call, and the options of the command, that sample for the first caption of training."""
+    caption, label = spec.captions[0], spec.caption_classes[:1]
+    if card.hyperparameters.get("num_classes") is None or not label:
+        return f"samples = module.sample(16, captions={json.dumps([caption])})\n", f"--caption {shlex.quote(caption)}"
+    return (
+        f"samples = module.sample(16, captions={json.dumps([caption])}, labels=[{label[0]}] * 16)\n",
+        f"--caption {shlex.quote(caption)} --labels {label[0]}",
+    )
 
 
 def _reference(card: Card) -> str:

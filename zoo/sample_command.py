@@ -11,6 +11,7 @@ from torch import Generator
 from datamodules.sequences.vocabulary import encode
 from lightning_modules.parts.files import replace_file
 from lightning_modules.rendering.modules import (
+    MAX_CLASS_COLUMNS,
     render_continuations,
     render_held_out_continuations,
     render_samples,
@@ -29,6 +30,7 @@ def sampled(
     num: int | None = None,
     seed: int = 0,
     labels: Sequence[int] | None = None,
+    captions: Sequence[str] = (),
     prefix: str | None = None,
     prime: int | None = None,
     settings: Mapping[str, Any] | None = None,
@@ -42,6 +44,7 @@ def sampled(
         num: Number of samples; by default that of the renderer.
         seed: Seed of all random numbers.
         labels: Class labels, used in turn.
+        captions: Captions, used in turn.
         prefix: Text to continue.
         prime: Number of first steps of held-out examples to continue.
         settings: Further arguments of the method's ``sample`` or ``continue_sequence``, such as ``temperature``.
@@ -60,10 +63,18 @@ def sampled(
             _check_text(card, module)
         _check_arguments(card, module.sample, settings)
         chosen = None
+        if captions:
+            if getattr(module, "num_words", None) is None:
+                raise ZooError(f"{card.name} is a {card.method} without captions: leave out --caption.")
+            settings = {**settings, "captions": captions}
+            num = num or max(renderer.num, len(captions))
         if labels is not None:
             num = num or renderer.num
             chosen = torch.tensor([labels[i % len(labels)] for i in range(num)])
-        return render_samples(module, num, generator, chosen, **settings)
+        columns = len(captions) if 1 < len(captions) <= MAX_CLASS_COLUMNS else None
+        return render_samples(module, num, generator, chosen, columns=columns, **settings)
+    if captions:
+        raise ZooError("--caption describes samples; it has no effect with --prefix or --prime.")
     if not hasattr(module, "continue_sequence"):
         raise ZooError(f"{card.name} is a {card.method}, which does not continue sequences.")
     if labels is not None:

@@ -17,7 +17,7 @@ class Request:
         num: Number of rows (or images) of the view.
         generator: Source of all random numbers.
         real: Held-out images (num, C, H, W); empty for views that need none.
-        labels: Their classes, int64 (num,), or ``None``.
+        labels: Their condition, classes int64 (num,) or captions, or ``None`` for a model without one.
         sequences: Held-out sequences (T, ...), instead of images.
         training: All training images, uint8 (T, C, H, W); empty for views that need none.
         extractor: A feature extractor of such images, or ``None``.

@@ -44,7 +44,8 @@ def interpolation(request: Request) -> Image:
     """Renders rows of decoded codes on an arc between two samples of the prior."""
     start, end = (request.module.sample_latent(request.num, generator=request.generator) for _ in range(2))
     codes = spherical_interpolation(start, end, STEPS).flatten(0, 1)
-    return image_grid(decoded(request, codes, STEPS), request.value_range, columns=STEPS)
+    images = decoded(request, codes, in_turn(request, request.num), STEPS)
+    return image_grid(images, request.value_range, columns=STEPS)
 
 
 def circles(request: Request) -> list[Image]:
@@ -55,15 +56,25 @@ def circles(request: Request) -> list[Image]:
     start, end = (request.module.sample_latent(request.num, generator=request.generator) for _ in range(2))
     columns = request.module.num_classes or math.ceil(math.sqrt(2 * request.num))
     angles = 2 * math.pi * torch.arange(FRAMES) / FRAMES
-    frames = (decoded(request, t.cos() * start + t.sin() * end) for t in angles)
+    labels = in_turn(request, request.num)
+    frames = (decoded(request, t.cos() * start + t.sin() * end, labels) for t in angles)
     return [image_grid(frame, request.value_range, min(columns, request.num)) for frame in frames]
 
 
-def decoded(request: Request, codes: Tensor, repeated: int = 1) -> Tensor:
-    """Decodes codes; a class-conditional model gets the classes in turn, each ``repeated`` times."""
+def in_turn(request: Request, num: int) -> Tensor | None:
+    """Returns a condition of ``num`` codes: the classes in turn, and captions among those of training."""
     classes = request.module.num_classes
-    labels = {} if classes is None else {"labels": (torch.arange(len(codes)) // repeated) % classes}
-    images: Tensor = request.module.decode(codes, **labels).cpu()
+    labels = None if classes is None else torch.arange(num) % classes
+    if getattr(request.module, "num_words", None) is None:
+        return labels
+    condition: Tensor = request.module.choose_condition(num, labels, None, request.generator)
+    return condition
+
+
+def decoded(request: Request, codes: Tensor, labels: Tensor | None, repeated: int = 1) -> Tensor:
+    """Decodes codes, ``repeated`` in a row with each condition."""
+    given = {} if labels is None else {"labels": labels.repeat_interleave(repeated, 0)}
+    images: Tensor = request.module.decode(codes, **given).cpu()
     return images
 
 
@@ -120,7 +131,7 @@ def with_held_out(request: Request, card: Card, data_dir: str | None = None) -> 
     spec = request.module.data_spec
     if spec.kind not in SEQUENCES:
         batch = held_out_batch(card, request.num, data_dir)
-        return replace(request, real=batch.x, labels=batch.labels)
+        return replace(request, real=batch.x, labels=request.module.condition(batch))
     given = rendered_as(request.module).given(spec)
     return replace(request, sequences=held_out_sequences(card, request.num, given, data_dir))
 

@@ -1,5 +1,7 @@
 """Any folder of images as a datamodule."""
 
+import hashlib
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -7,6 +9,7 @@ from typing import IO
 
 import torch
 
+from datamodules.captions import CaptionedSource, caption_tokens, words_in
 from datamodules.images.folder_files import classes_of, list_images
 from datamodules.images.image_base import ImageDataModule
 from datamodules.images.pixels import Pixels
@@ -94,21 +97,24 @@ class ImageFolder(ImageDataModule):
         return Path(self.hparams["data_dir"]).expanduser()
 
     def describe(self) -> None:
-        """Lists the folder, whose sub-folders are the classes.
+        """Lists the folder, whose sub-folders are the classes, and reads its captions if it has them.
 
         Raises:
-            ValueError: If there is no such folder, or no image in it.
+            ValueError: If there is no such folder, or no image in it, or captions cannot be used.
         """
         if class_names := self._listed[2]:
             self.spec = replace(self.spec, num_classes=len(class_names), class_names=class_names)
+        if self._captions:
+            self.spec = replace(self.spec, vocabulary=words_in(self._captions))
 
     def digest(self) -> str:
-        """Returns the sha256 of the names, sizes and first 64 KiB of all images.
+        """Returns the sha256 of the names, sizes and first 64 KiB of all images, and of their captions.
 
         Raises:
             ValueError: If there is no such folder, or no image in it.
         """
-        return digest_of_files(self.folder, self._listed[0])
+        images = digest_of_files(self.folder, self._listed[0])
+        return hashlib.sha256("\n".join([images, *self._captions]).encode()).hexdigest() if self._captions else images
 
     def read(self) -> dict[str, Source]:
         """Lists the folder, splits it and, if ``in_memory``, decodes it.
@@ -137,10 +143,24 @@ class ImageFolder(ImageDataModule):
             split: FileSource([str(paths[i]) for i in indices.tolist()], labels[indices], shape, open_binary, hint=HINT)
             for split, indices in zip(("val", "test", "train"), parts, strict=True)
         }
+        found: dict[str, Source] = {**sources}
         if self.in_memory:
-            return decoded(sources, self.spec.name)
-        check_headers(sources, self.spec.name)
-        return {**sources}
+            found = decoded(sources, self.spec.name)
+        else:
+            check_headers(sources, self.spec.name)
+        if self._captions:
+            for split, indices in zip(("val", "test", "train"), parts, strict=True):
+                captions = [self._captions[index] for index in indices.tolist()]
+                found[split] = CaptionedSource(found[split], captions, caption_tokens(captions, self.spec))
+        return found
+
+    def captions_of(self, paths: Sequence[Path]) -> list[str]:
+        """Hook: returns the caption of each image, or none for images without captions."""
+        return []
+
+    @cached_property
+    def _captions(self) -> list[str]:
+        return self.captions_of(self._listed[0])
 
     def check_files(self) -> None:
         """Decodes all images, which takes about as long as an epoch without training, and keeps none.

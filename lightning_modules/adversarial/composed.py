@@ -5,8 +5,9 @@ from functools import partial
 from typing import Any
 
 from datamodules.spec import DataSpec
-from lightning_modules.adversarial.loop import AdversarialModule, unchanged
+from lightning_modules.adversarial.loop import AdversarialModule
 from lightning_modules.adversarial.players import augmentation, common, players, two_adams
+from lightning_modules.parts.augmentation import unchanged
 from lightning_modules.parts.checks import check_counts, check_positive
 from lightning_modules.parts.clamping import JacobianClamping
 from lightning_modules.parts.constraints import clip_weights, spectrally_normalized, unconstrained
@@ -30,6 +31,7 @@ class ComposedGAN(AdversarialModule):
         width: Channels of the networks at full resolution; see each architecture.
         discriminator_width: Width of the discriminator instead of ``width``, or ``None``.
         num_classes: Number of classes for a class-conditional game, or ``None``.
+        num_words: Number of words of the captions for a game conditional on these, or ``None``.
         game: Name of the losses of both players.
         penalties: Name of a penalty to its weight, ``{"gradient_penalty": 10.0, "r1": 1.0}``.
         lazy_every: Batches per computation of the penalties on the discriminator, whose weights are multiplied by it.
@@ -70,6 +72,7 @@ class ComposedGAN(AdversarialModule):
         width: int = 32,
         discriminator_width: int | None = None,
         num_classes: int | None = None,
+        num_words: int | None = None,
         game: str = "non_saturating",
         penalties: Mapping[str, float] | None = None,
         lazy_every: int = 1,
@@ -104,7 +107,14 @@ class ComposedGAN(AdversarialModule):
         check_has_effect("jacobian_clamping", jacobian_clamping, {**bounds, **clamp})
         clamping = JacobianClamping(lambda_min, lambda_max, clamp_epsilon, clamp_fraction)
         networks = players(
-            architecture, shape, latent_dim, width, num_classes, discriminator_width, batch_norm=batch_norm
+            architecture,
+            shape,
+            latent_dim,
+            width,
+            num_classes,
+            discriminator_width,
+            num_words=num_words,
+            batch_norm=batch_norm,
         )
         if spectral_norm:
             spectrally_normalized(networks["discriminator"])

@@ -27,6 +27,7 @@ class MinimaxGAN(AdversarialModule):
         width: Channels of the networks at full resolution; see each architecture.
         discriminator_width: Width of the discriminator instead of ``width``, or ``None``.
         num_classes: Number of classes for a class-conditional game, or ``None``.
+        num_words: Number of words of the captions for a game conditional on these, or ``None``.
         batch_norm: Batch normalisation in the discriminator (dcgan only).
         critic_steps: Discriminator steps per generator step.
         lr: Learning rate of both players.
@@ -46,6 +47,7 @@ class MinimaxGAN(AdversarialModule):
         width: int = 32,
         discriminator_width: int | None = None,
         num_classes: int | None = None,
+        num_words: int | None = None,
         batch_norm: bool = False,
         critic_steps: int = 1,
         lr: float = 2e-4,
@@ -59,7 +61,16 @@ class MinimaxGAN(AdversarialModule):
         super().__init__(
             game=MINIMAX,
             **common(critic_steps, decay_steps, clip_norm, accumulate_batches, compile),
-            **players(architecture, shape, latent_dim, width, num_classes, discriminator_width, batch_norm=batch_norm),
+            **players(
+                architecture,
+                shape,
+                latent_dim,
+                width,
+                num_classes,
+                discriminator_width,
+                num_words=num_words,
+                batch_norm=batch_norm,
+            ),
             **two_adams(lr, betas, discriminator_lr),
         )
         self.save_hyperparameters()
@@ -75,6 +86,7 @@ class NonSaturatingGAN(AdversarialModule):
         width: Channels of the networks at full resolution; see each architecture.
         discriminator_width: Width of the discriminator instead of ``width``, or ``None``.
         num_classes: Number of classes for a class-conditional game, or ``None``.
+        num_words: Number of words of the captions for a game conditional on these, or ``None``.
         batch_norm: Batch normalisation in the discriminator (dcgan only).
         critic_steps: Discriminator steps per generator step.
         lr: Learning rate of both players.
@@ -94,6 +106,7 @@ class NonSaturatingGAN(AdversarialModule):
         width: int = 32,
         discriminator_width: int | None = None,
         num_classes: int | None = None,
+        num_words: int | None = None,
         batch_norm: bool = False,
         critic_steps: int = 1,
         lr: float = 2e-4,
@@ -107,7 +120,16 @@ class NonSaturatingGAN(AdversarialModule):
         super().__init__(
             game=NON_SATURATING,
             **common(critic_steps, decay_steps, clip_norm, accumulate_batches, compile),
-            **players(architecture, shape, latent_dim, width, num_classes, discriminator_width, batch_norm=batch_norm),
+            **players(
+                architecture,
+                shape,
+                latent_dim,
+                width,
+                num_classes,
+                discriminator_width,
+                num_words=num_words,
+                batch_norm=batch_norm,
+            ),
             **two_adams(lr, betas, discriminator_lr),
         )
         self.save_hyperparameters()

@@ -30,6 +30,7 @@ class InstanceNoiseGAN(AdversarialModule):
         width: Channels of the networks at full resolution; see each architecture.
         discriminator_width: Width of the discriminator instead of ``width``, or ``None``.
         num_classes: Number of classes for a class-conditional game, or ``None``.
+        num_words: Number of words of the captions for a game conditional on these, or ``None``.
         instance_noise: Standard deviation of the noise on inputs of the discriminator, at the start.
         noise_steps: Batches after which the noise has fallen linearly to zero, or ``None`` for constant noise.
         batch_norm: Batch normalisation in the discriminator (dcgan only).
@@ -51,6 +52,7 @@ class InstanceNoiseGAN(AdversarialModule):
         width: int = 32,
         discriminator_width: int | None = None,
         num_classes: int | None = None,
+        num_words: int | None = None,
         instance_noise: float = 0.1,
         noise_steps: int | None = None,
         batch_norm: bool = False,
@@ -68,7 +70,16 @@ class InstanceNoiseGAN(AdversarialModule):
             game=NON_SATURATING,
             corrupt=InstanceNoise(changing(instance_noise, 0.0, noise_steps, name="noise_steps")),
             **common(critic_steps, decay_steps, clip_norm, accumulate_batches, compile),
-            **players(architecture, shape, latent_dim, width, num_classes, discriminator_width, batch_norm=batch_norm),
+            **players(
+                architecture,
+                shape,
+                latent_dim,
+                width,
+                num_classes,
+                discriminator_width,
+                num_words=num_words,
+                batch_norm=batch_norm,
+            ),
             **two_adams(lr, betas, discriminator_lr),
         )
         self.save_hyperparameters()

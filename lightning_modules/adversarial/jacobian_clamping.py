@@ -31,6 +31,7 @@ class JacobianClampingGAN(AdversarialModule):
         width: Channels of the networks at full resolution; see each architecture.
         discriminator_width: Width of the discriminator instead of ``width``, or ``None``.
         num_classes: Number of classes for a class-conditional game, or ``None``.
+        num_words: Number of words of the captions for a game conditional on these, or ``None``.
         jacobian_clamping: Weight of the penalty on changes of the generator outside of the two bounds.
         lambda_min: Least change of the generator's output per unit of the code that is not penalised.
         lambda_max: Largest change of the generator's output per unit of the code that is not penalised.
@@ -55,6 +56,7 @@ class JacobianClampingGAN(AdversarialModule):
         width: int = 32,
         discriminator_width: int | None = None,
         num_classes: int | None = None,
+        num_words: int | None = None,
         jacobian_clamping: float = 1.0,
         lambda_min: float = 1.0,
         lambda_max: float = 20.0,
@@ -76,7 +78,16 @@ class JacobianClampingGAN(AdversarialModule):
             game=NON_SATURATING,
             generator_penalties={"jacobian_clamping": (jacobian_clamping, clamping)},
             **common(critic_steps, decay_steps, clip_norm, accumulate_batches, compile),
-            **players(architecture, shape, latent_dim, width, num_classes, discriminator_width, batch_norm=batch_norm),
+            **players(
+                architecture,
+                shape,
+                latent_dim,
+                width,
+                num_classes,
+                discriminator_width,
+                num_words=num_words,
+                batch_norm=batch_norm,
+            ),
             **two_adams(lr, betas, discriminator_lr),
         )
         self.save_hyperparameters()

@@ -26,6 +26,7 @@ class LSGAN(AdversarialModule):
         width: Channels of the networks at full resolution; see each architecture.
         discriminator_width: Width of the discriminator instead of ``width``, or ``None``.
         num_classes: Number of classes for a class-conditional game, or ``None``.
+        num_words: Number of words of the captions for a game conditional on these, or ``None``.
         batch_norm: Batch normalisation in the discriminator (dcgan only).
         critic_steps: Discriminator steps per generator step.
         lr: Learning rate of both players.
@@ -45,6 +46,7 @@ class LSGAN(AdversarialModule):
         width: int = 32,
         discriminator_width: int | None = None,
         num_classes: int | None = None,
+        num_words: int | None = None,
         batch_norm: bool = False,
         critic_steps: int = 1,
         lr: float = 2e-4,
@@ -58,7 +60,16 @@ class LSGAN(AdversarialModule):
         super().__init__(
             game=LEAST_SQUARES,
             **common(critic_steps, decay_steps, clip_norm, accumulate_batches, compile),
-            **players(architecture, shape, latent_dim, width, num_classes, discriminator_width, batch_norm=batch_norm),
+            **players(
+                architecture,
+                shape,
+                latent_dim,
+                width,
+                num_classes,
+                discriminator_width,
+                num_words=num_words,
+                batch_norm=batch_norm,
+            ),
             **two_adams(lr, betas, discriminator_lr),
         )
         self.save_hyperparameters()

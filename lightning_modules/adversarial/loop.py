@@ -16,29 +16,24 @@ from torch.nn.utils import parametrize
 from datamodules.spec import Batch, DataSpec
 from lightning_modules.adversarial.window import RealBatches, read_window, window_state
 from lightning_modules.base import GenerativeModule
+from lightning_modules.parts.augmentation import Augmentation, unchanged
 from lightning_modules.parts.conditions import Conditioned, check_takes_labels, conditioned, given_condition, logits_of
 from lightning_modules.parts.constraints import unconstrained
 from lightning_modules.parts.critic_schedules import CriticSchedule, EveryNth
 from lightning_modules.parts.double_backward import fast_double_backward
 from lightning_modules.parts.games import Game, in_full_precision
-from lightning_modules.parts.noise import Noise, draw_normal, fixed_normal, new_generator
+from lightning_modules.parts.noise import draw_normal, fixed_normal, new_generator
 from lightning_modules.parts.optimizers import BuildOptimizer
 from lightning_modules.parts.penalties import WeightedTerm, due_terms, own_terms, sharing, weighted_terms
-from lightning_modules.parts.sampling import aside, check_num_samples, choose_labels
+from lightning_modules.parts.sampling import aside, check_num_samples
 from lightning_modules.parts.schedules import Schedule
 from lightning_modules.runtime.flags import refuse_coarse_precision
+from lightning_modules.runtime.given_conditions import TextOrTokens
 from lightning_modules.runtime.loss_log import losses_are_read
 from lightning_modules.runtime.optimization import check_parameters
 
 Terms = dict[str, Tensor]
 Stage = Callable[["AdversarialModule", int], bool]
-Augmentation = Callable[[Tensor, int, Noise], Tensor]
-"""Maps examples and the number of earlier batches to augmented or corrupted examples; see ``parts.augmentation``."""
-
-
-def unchanged(x: Tensor, step: int, noise: Noise) -> Tensor:
-    """Default of ``augment`` and ``corrupt``: returns the examples unchanged."""
-    return x
 
 
 def single_stage(module: "AdversarialModule", step: int) -> bool:
@@ -50,13 +45,11 @@ class AdversarialModule(GenerativeModule):
     """Alternates critic and generator steps; one batch, or one window of accumulated batches, is one critic step.
 
     It can also be built directly, with any two networks. It then trains, samples and writes checkpoints, but the zoo
-    refuses it, because a file cannot describe how to rebuild it.
-
-    All functions of the batch get the number of earlier batches, so that a resumed run computes the same.
+    refuses it, because a file cannot describe how to rebuild it. Functions of the batch get the number of earlier ones.
 
     Args:
-        generator: Maps codes (N, latent_dim) and a condition, class labels int64 (N,) or ``None``, to examples
-            (N, *shape). Without classes it may take the codes alone, as an ``nn.Sequential`` does.
+        generator: Maps codes (N, latent_dim) and a condition, int64 (N, ...) as in ``runtime.given_conditions``, to
+            examples (N, *shape). Without a condition it may take the codes alone, as an ``nn.Sequential`` does.
         discriminator: Maps examples and a condition, or the examples alone, to logits (N,) or (N, 1).
         game: The losses of both players.
         latent_dim: Size of the code z ~ N(0, I).
@@ -74,6 +67,7 @@ class AdversarialModule(GenerativeModule):
             have; it returns whether the states of the optimizers are reset.
         schedule: After which critic steps the generator makes a step.
         num_classes: Number of classes of a class-conditional game, or ``None``.
+        num_words: Number of words of the captions that the game is conditional on, or ``None``.
         lr_schedule: Factor of both learning rates, a ``Schedule``.
         beta2: The second of Adam's decay rates as a function of the batch, or ``None`` to keep the optimizers' own.
         clip_norm: Largest norm of each player's gradient, or ``None``; not applied under 16-bit gradient scaling.
@@ -104,13 +98,14 @@ class AdversarialModule(GenerativeModule):
         stage: Stage = single_stage,
         schedule: CriticSchedule | None = None,
         num_classes: int | None = None,
+        num_words: int | None = None,
         lr_schedule: Schedule | None = None,
         beta2: Callable[[int], float] | None = None,
         clip_norm: float | None = None,
         accumulate_batches: int = 1,
         compile: bool = False,
     ) -> None:
-        super().__init__(num_classes, lr_schedule, clip_norm)
+        super().__init__(num_classes, lr_schedule, clip_norm, num_words)
         self.automatic_optimization = False
         if latent_dim < 1 or accumulate_batches < 1:
             raise ValueError(f"latent_dim={latent_dim} and accumulate_batches={accumulate_batches} must be at least 1.")
@@ -128,7 +123,7 @@ class AdversarialModule(GenerativeModule):
                 f"The penalty {', '.join(self.penalties)} is a mean over independent examples, but batch normalisation "
                 "in the discriminator makes them depend on each other; build it without (batch_norm=false)."
             )
-        check_takes_labels(num_classes, generator, discriminator)
+        check_takes_labels(num_classes, generator, discriminator, num_words=num_words)
         # Convolutions in channels_last are a tenth to a third faster; other layers are not affected.
         self.to(memory_format=torch.channels_last)
         if compile:
@@ -146,7 +141,7 @@ class AdversarialModule(GenerativeModule):
         refuse_coarse_precision(self.trainer, bool(self.penalties or self.generator_penalties))
 
     def forward(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
-        """Maps codes (N, latent_dim) and class labels (int64 (N,), or ``None``) to examples (N, *shape)."""
+        """Maps codes (N, latent_dim) and the condition (int64 (N, ...), or ``None``) to examples (N, *shape)."""
         return given_condition(self.generator, z, condition)
 
     def logits(self, x: Tensor, condition: Tensor | None) -> Tensor:
@@ -225,28 +220,27 @@ class AdversarialModule(GenerativeModule):
         """Compares examples with those of a generator whose shape is not a hyperparameter: one of the user's own."""
         if "shape" in self.hparams or self.prepare_real is not None or self.stage is not single_stage:
             return None
-        labels = None if self.num_classes is None else torch.zeros(2, dtype=torch.int64, device=self.device)
+        labels, own = self.condition(batch), list(batch.x.shape[1:])
         with aside(self, self.device):
+            labels = None if labels is None else labels[[0, 0]].to(self.device)
             codes = torch.zeros(2, self.latent_dim, device=self.device).to(self.dtype)
             made = list(conditioned(self.generator, labels, codes).shape[1:])
-            own = list(batch.x.shape[1:])
         return None if made == own else f"its generator makes examples of shape={made}, but a batch has {own}."
 
     def real_examples(self, batch: Batch, step: int) -> tuple[Tensor, Tensor | None]:
-        """Returns the real examples in channels_last, and their labels if the game is class-conditional."""
+        """Returns the real examples in channels_last, and their condition if the game has one."""
         real = batch.x if self.prepare_real is None else self.prepare_real(batch.x, step)
         if real.ndim == 4:
             real = real.contiguous(memory_format=torch.channels_last)
         return real, self.condition(batch)
 
     def draw_fakes(self, num: int, labels: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Generates examples for training, with gradients if they are enabled; also returns their codes and labels.
+        """Generates examples for training, with gradients if they are enabled; also returns their codes and condition.
 
-        Args:
-            num: Number of examples.
-            labels: Labels of the real examples in a relativistic game; ``None`` draws them by their frequency.
+        Their condition is that of the real examples in a relativistic game, and of captions; or classes are drawn.
         """
-        if labels is None and self.class_probabilities is not None:
+        shared = labels is not None and (self.game.relativistic or self.num_words is not None)
+        if self.class_probabilities is not None and not shared:
             labels = self.noise.categorical(self.class_probabilities, num)
         z = self.noise.normal(num, self.latent_dim, device=self.device)
         return self(z, labels), z, labels
@@ -258,7 +252,7 @@ class AdversarialModule(GenerativeModule):
     def discriminator_losses(self, real: Tensor, labels: Tensor | None, step: int) -> tuple[Terms, Terms]:
         """Returns the game's loss with the penalties on its own pass, and those with others, in float32."""
         with torch.no_grad():
-            fake, _, fake_labels = self.draw_fakes(len(real), labels if self.game.relativistic else None)
+            fake, _, fake_labels = self.draw_fakes(len(real), labels)
             dtype = next(self.discriminator.parameters()).dtype
             real, fake = self.seen(real, step).to(dtype), self.seen(fake, step).to(dtype)
         due, losses = due_terms(self.penalties, step), {}
@@ -290,7 +284,7 @@ class AdversarialModule(GenerativeModule):
     def generator_game(self, real: Tensor, labels: Tensor | None, step: int) -> tuple[Tensor, Tensor, Tensor, Any]:
         """Returns the generator's loss in the game on newly generated examples, these, and their codes and labels."""
         logits_real = None
-        fake, z, fake_labels = self.draw_fakes(len(real), labels if self.game.relativistic else None)
+        fake, z, fake_labels = self.draw_fakes(len(real), labels)
         with parametrize.cached():  # one power iteration for both, as in the discriminator's step
             if self.game.relativistic:
                 with torch.no_grad():
@@ -338,13 +332,19 @@ class AdversarialModule(GenerativeModule):
         """Maps codes (N, latent_dim) to examples (N, *shape) in evaluation mode.
 
         Raises:
-            ValueError: Unless there is one label per code for a class-conditional model, and none for another.
+            ValueError: Unless there is one label per code for a conditional model, and none for another.
         """
         return self.decode_in_chunks(self.generator, z, labels)
 
-    def sample(self, num_samples: int, *, labels: Tensor | None = None, generator: Generator | None = None) -> Tensor:
-        """Samples examples, shape (num_samples, *shape), images in [-1, 1]; arguments as in ``GenerativeModule``."""
-        num_samples = check_num_samples(num_samples)
-        generator = generator or new_generator()
-        labels = choose_labels(labels, num_samples, self.class_probabilities, generator)
+    def sample(
+        self,
+        num_samples: int,
+        *,
+        labels: Tensor | None = None,
+        captions: TextOrTokens | None = None,
+        generator: Generator | None = None,
+    ) -> Tensor:
+        """Samples examples, (num_samples, *shape), images in [-1, 1]; arguments as in ``choose_condition``."""
+        num_samples, generator = check_num_samples(num_samples), generator or new_generator()
+        labels = self.choose_condition(num_samples, labels, captions, generator)
         return self.decode(self.sample_latent(num_samples, generator=generator), labels=labels)

@@ -5,9 +5,9 @@ from typing import TypedDict
 
 from torch import nn
 
-from lightning_modules.adversarial.loop import Augmentation, unchanged
 from lightning_modules.networks import architecture as architecture_of
-from lightning_modules.parts.augmentation import DiffAugment
+from lightning_modules.networks.text_encoder import condition_of
+from lightning_modules.parts.augmentation import Augmentation, DiffAugment, unchanged
 from lightning_modules.parts.critic_schedules import Bursts, CriticSchedule, EveryNth
 from lightning_modules.parts.optimizers import BuildOptimizer, adam_with
 from lightning_modules.parts.schedules import Schedule, linear_decay
@@ -20,6 +20,7 @@ class Players(TypedDict):
     discriminator: nn.Module
     latent_dim: int
     num_classes: int | None
+    num_words: int | None
 
 
 class Optimizers(TypedDict):
@@ -37,6 +38,7 @@ def players(
     num_classes: int | None,
     discriminator_width: int | None = None,
     *,
+    num_words: int | None = None,
     batch_norm: bool = False,
 ) -> Players:
     """Builds both networks; ``discriminator_width`` is ``width`` unless given.
@@ -50,12 +52,14 @@ def players(
         raise ValueError(f"discriminator_width={discriminator_width} must be at least 1, or null for width={width}.")
     if num_classes is not None and num_classes < 2:
         raise ValueError(f"num_classes={num_classes} must be at least 2, or null for an unconditional model.")
+    condition = condition_of(num_classes, num_words)
     build = architecture_of(architecture, shape)
     return {
-        "generator": build.generator(shape, latent_dim, width, num_classes),
-        "discriminator": build.discriminator(shape, discriminator_width or width, num_classes, batch_norm),
+        "generator": build.generator(shape, latent_dim, width, condition),
+        "discriminator": build.discriminator(shape, discriminator_width or width, condition, batch_norm),
         "latent_dim": latent_dim,
         "num_classes": num_classes,
+        "num_words": num_words,
     }
 
 

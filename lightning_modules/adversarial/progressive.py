@@ -25,6 +25,7 @@ from datamodules.spec import DataSpec
 from lightning_modules.adversarial.loop import AdversarialModule
 from lightning_modules.adversarial.players import common, two_adams
 from lightning_modules.networks.growing import Discriminator, Generator, Grown
+from lightning_modules.networks.text_encoder import condition_of
 from lightning_modules.parts.checks import as_count, check_counts
 from lightning_modules.parts.games import Game, linear, wasserstein
 from lightning_modules.parts.growth import Growth
@@ -63,6 +64,7 @@ class ProgressiveGAN(AdversarialModule):
         latent_dim: Size of the code z.
         width: Channels of the networks at full resolution; see each architecture.
         num_classes: Number of classes for a class-conditional game, or ``None``.
+        num_words: Number of words of the captions for a game conditional on these, or ``None``.
         num_resolutions: Number of resolutions, each twice the one before; ``None`` begins with a side of 4 to 7.
         growth_steps: Batches until the last resolution is faded in, in equal phases that train one resolution or fade
             in the next. ``None`` takes half of the run, whose length must then be limited; 0 trains all layers from
@@ -90,6 +92,7 @@ class ProgressiveGAN(AdversarialModule):
         latent_dim: int = 64,
         width: int = 32,
         num_classes: int | None = None,
+        num_words: int | None = None,
         num_resolutions: int | None = None,
         growth_steps: int | None = None,
         penalty_weight: float = 10.0,
@@ -113,13 +116,15 @@ class ProgressiveGAN(AdversarialModule):
             raise ValueError(
                 f"penalty_weight={penalty_weight} and drift_weight={drift_weight} must be at least 0 and finite."
             )
-        generator = Generator(shape, latent_dim, width, num_classes, num_resolutions)
+        condition = condition_of(num_classes, num_words)
+        generator = Generator(shape, latent_dim, width, condition, num_resolutions)
         super().__init__(
             generator,
-            Discriminator(shape, width, num_classes, num_resolutions),
+            Discriminator(shape, width, condition, num_resolutions),
             Game(partial(wasserstein_with_drift, weight=drift_weight), linear),
             latent_dim=latent_dim,
             num_classes=num_classes,
+            num_words=num_words,
             penalties={"gradient_penalty": (penalty_weight, gradient_penalty)},
             prepare_real=partial(at_stage, generator),
             stage=grow,

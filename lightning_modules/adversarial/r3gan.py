@@ -34,6 +34,7 @@ class R3GAN(AdversarialModule):
         width: Channels of the networks at full resolution; see each architecture.
         discriminator_width: Width of the discriminator instead of ``width``, or ``None``.
         num_classes: Number of classes for a class-conditional game, or ``None``.
+        num_words: Number of words of the captions for a game conditional on these, or ``None``.
         gamma: Weight of the penalty at the start: the loss has gamma / 2 times the squared norms of gradients.
         gamma_end: gamma after ``schedule_steps`` batches.
         lazy_every: Batches per computation of the penalties on the discriminator, whose weights are multiplied by it.
@@ -63,6 +64,7 @@ class R3GAN(AdversarialModule):
         width: int = 32,
         discriminator_width: int | None = None,
         num_classes: int | None = None,
+        num_words: int | None = None,
         gamma: float = 0.05,
         gamma_end: float = 0.005,
         lazy_every: int = 1,
@@ -104,7 +106,7 @@ class R3GAN(AdversarialModule):
             **augmentation(augment, cosine(0.0, augment_end), shape),
             beta2=None if schedule_steps is None else cosine(betas[1], beta2_end),
             **settings,
-            **players(architecture, shape, latent_dim, width, num_classes, discriminator_width),
+            **players(architecture, shape, latent_dim, width, num_classes, discriminator_width, num_words=num_words),
             **optimizers,
         )
         self.save_hyperparameters()

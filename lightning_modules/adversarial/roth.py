@@ -33,6 +33,7 @@ class RothGAN(AdversarialModule):
         width: Channels of the networks at full resolution; see each architecture.
         discriminator_width: Width of the discriminator instead of ``width``, or ``None``.
         num_classes: Number of classes for a class-conditional game, or ``None``.
+        num_words: Number of words of the captions for a game conditional on these, or ``None``.
         gamma: Weight of the penalty at the start: the loss has gamma / 2 times the squared norms of gradients.
         gamma_steps: Batches after which gamma has fallen exponentially to 1 % of it, or ``None`` for a constant.
         critic_steps: Discriminator steps per generator step.
@@ -53,6 +54,7 @@ class RothGAN(AdversarialModule):
         width: int = 32,
         discriminator_width: int | None = None,
         num_classes: int | None = None,
+        num_words: int | None = None,
         gamma: float = 0.1,
         gamma_steps: int | None = None,
         critic_steps: int = 1,
@@ -70,7 +72,7 @@ class RothGAN(AdversarialModule):
             game=NON_SATURATING,
             penalties={"roth": WeightedTerm(weight, roth)},
             **common(critic_steps, decay_steps, clip_norm, accumulate_batches, compile),
-            **players(architecture, shape, latent_dim, width, num_classes, discriminator_width),
+            **players(architecture, shape, latent_dim, width, num_classes, discriminator_width, num_words=num_words),
             **two_adams(lr, betas, discriminator_lr),
         )
         self.save_hyperparameters()

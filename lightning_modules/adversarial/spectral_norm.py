@@ -29,6 +29,7 @@ class SNGAN(AdversarialModule):
         width: Channels of the networks at full resolution; see each architecture.
         discriminator_width: Width of the discriminator instead of ``width``, or ``None``.
         num_classes: Number of classes for a class-conditional game, or ``None``.
+        num_words: Number of words of the captions for a game conditional on these, or ``None``.
         game: Name of the losses of both players.
         critic_steps: Discriminator steps per generator step.
         lr: Learning rate of both players.
@@ -48,6 +49,7 @@ class SNGAN(AdversarialModule):
         width: int = 32,
         discriminator_width: int | None = None,
         num_classes: int | None = None,
+        num_words: int | None = None,
         game: str = "hinge",
         critic_steps: int = 1,
         lr: float = 2e-4,
@@ -60,7 +62,9 @@ class SNGAN(AdversarialModule):
     ) -> None:
         if game not in ("hinge", "non_saturating"):
             raise ValueError(f"game={game!r} is not one of hinge, non_saturating.")
-        networks = players(architecture, shape, latent_dim, width, num_classes, discriminator_width)
+        networks = players(
+            architecture, shape, latent_dim, width, num_classes, discriminator_width, num_words=num_words
+        )
         spectrally_normalized(networks["discriminator"])
         super().__init__(
             game=GAMES[game],

@@ -31,6 +31,7 @@ class WGAN(AdversarialModule):
         width: Channels of the networks at full resolution; see each architecture.
         discriminator_width: Width of the discriminator instead of ``width``, or ``None``.
         num_classes: Number of classes for a class-conditional game, or ``None``.
+        num_words: Number of words of the captions for a game conditional on these, or ``None``.
         batch_norm: Batch normalisation in the discriminator (dcgan only).
         critic_steps: Discriminator steps per generator step.
         bursts: 100 critic steps before each of the first 25 generator steps and before every 500th.
@@ -53,6 +54,7 @@ class WGAN(AdversarialModule):
         width: int = 32,
         discriminator_width: int | None = None,
         num_classes: int | None = None,
+        num_words: int | None = None,
         batch_norm: bool = False,
         critic_steps: int = 5,
         bursts: bool = False,
@@ -73,6 +75,15 @@ class WGAN(AdversarialModule):
             generator_optimizer=partial(fused_if_possible, torch.optim.RMSprop, lr=lr),
             discriminator_optimizer=partial(fused_if_possible, torch.optim.RMSprop, lr=critic_lr),
             **common(critic_steps, decay_steps, clip_norm, accumulate_batches, compile, bursts=bursts),
-            **players(architecture, shape, latent_dim, width, num_classes, discriminator_width, batch_norm=batch_norm),
+            **players(
+                architecture,
+                shape,
+                latent_dim,
+                width,
+                num_classes,
+                discriminator_width,
+                num_words=num_words,
+                batch_norm=batch_norm,
+            ),
         )
         self.save_hyperparameters()

@@ -26,6 +26,7 @@ class WGANGP(AdversarialModule):
         width: Channels of the networks at full resolution; see each architecture.
         discriminator_width: Width of the discriminator instead of ``width``, or ``None``.
         num_classes: Number of classes for a class-conditional game, or ``None``.
+        num_words: Number of words of the captions for a game conditional on these, or ``None``.
         penalty_weight: Weight lambda of the gradient penalty.
         critic_steps: Discriminator steps per generator step.
         lr: Learning rate of both players.
@@ -45,6 +46,7 @@ class WGANGP(AdversarialModule):
         width: int = 32,
         discriminator_width: int | None = None,
         num_classes: int | None = None,
+        num_words: int | None = None,
         penalty_weight: float = 10.0,
         critic_steps: int = 5,
         lr: float = 1e-4,
@@ -61,7 +63,7 @@ class WGANGP(AdversarialModule):
             game=WASSERSTEIN,
             penalties={"gradient_penalty": (penalty_weight, gradient_penalty)},
             **common(critic_steps, decay_steps, clip_norm, accumulate_batches, compile),
-            **players(architecture, shape, latent_dim, width, num_classes, discriminator_width),
+            **players(architecture, shape, latent_dim, width, num_classes, discriminator_width, num_words=num_words),
             **two_adams(lr, betas, discriminator_lr),
         )
         self.save_hyperparameters()

@@ -22,13 +22,15 @@ from lightning_modules.autoregressive.pixel_likelihoods import LIKELIHOODS, Pixe
 from lightning_modules.autoregressive.pixel_sampling import fill_pixels, known_pixels
 from lightning_modules.likelihood import LikelihoodModule
 from lightning_modules.networks.pixelcnn import PixelCNN
+from lightning_modules.networks.text_encoder import condition_of
 from lightning_modules.parts.checks import as_temperature
 from lightning_modules.parts.likelihoods import NUM_COMPONENTS
 from lightning_modules.parts.noise import new_generator
 from lightning_modules.parts.optimizers import adam_with
-from lightning_modules.parts.sampling import check_labels, check_num_samples, choose_labels, evaluating, measuring
+from lightning_modules.parts.sampling import check_num_samples, evaluating, measuring
 from lightning_modules.parts.schedules import warmup_and_cosine
 from lightning_modules.parts.support import checked, problem_with_numbers, problem_with_shape
+from lightning_modules.runtime.given_conditions import TextOrTokens
 
 
 class PixelCNNPlusPlus(LikelihoodModule):
@@ -46,6 +48,7 @@ class PixelCNNPlusPlus(LikelihoodModule):
         num_scales: Resolutions; each has half the side of the one before (28, 14, 7).
         num_components: Logistics in the mixture of a pixel.
         num_classes: Number of classes of p(x | y), or ``None`` for p(x).
+        num_words: Number of words of the captions y of p(x | y), or ``None``.
         dropout: Share of a block's hidden activations that are set to zero in training.
         lr: Peak learning rate of Adam.
         betas: Adam's decay rates.
@@ -70,6 +73,7 @@ class PixelCNNPlusPlus(LikelihoodModule):
         num_scales: int = 3,
         num_components: int = NUM_COMPONENTS,
         num_classes: int | None = None,
+        num_words: int | None = None,
         dropout: float = 0.0,
         lr: float = 4e-3,
         betas: Sequence[float] = (0.9, 0.99),
@@ -77,7 +81,7 @@ class PixelCNNPlusPlus(LikelihoodModule):
         decay_steps: int | None = None,
         clip_norm: float | None = 1.0,
     ) -> None:
-        super().__init__(None, num_classes, warmup_and_cosine(warmup_steps, decay_steps), clip_norm)
+        super().__init__(None, num_classes, warmup_and_cosine(warmup_steps, decay_steps), clip_norm, num_words)
         if likelihood not in LIKELIHOODS:
             raise ValueError(f"likelihood={likelihood!r} is not one of {', '.join(LIKELIHOODS)}.")
         if len(shape) != 3 or any(size < 1 for size in shape):
@@ -85,8 +89,8 @@ class PixelCNNPlusPlus(LikelihoodModule):
         self.likelihood: PixelLikelihood = LIKELIHOODS[likelihood](shape, num_components)
         self.save_hyperparameters()
         self.value_range, self.build_optimizer = self.likelihood.value_range, adam_with(lr, betas)
-        num_parameters = self.likelihood.num_parameters
-        self.network = PixelCNN(shape, num_parameters, width, depth, num_scales, num_classes, dropout)
+        num_parameters, condition = self.likelihood.num_parameters, condition_of(num_classes, num_words)
+        self.network = PixelCNN(shape, num_parameters, width, depth, num_scales, condition, dropout)
         self.likelihood.initialize(self.network.head.bias)
         self.to(memory_format=torch.channels_last)
 
@@ -138,10 +142,9 @@ class PixelCNNPlusPlus(LikelihoodModule):
             ValueError: If ``x`` is of another shape or off the grid, or labels are missing or do not fit.
         """
         x = self.examples(x)
-        if labels is not None or self.class_probabilities is not None:
-            labels = check_labels(labels, len(x), self.class_probabilities)
+        condition = self.labels_for(len(x), labels)
         with measuring(self):
-            return self.unchecked_log_prob(x, labels)
+            return self.unchecked_log_prob(x, condition)
 
     def unchecked_log_prob(self, x: Tensor, labels: Tensor | None) -> Tensor:
         """Returns what ``log_prob`` does, of images and labels that fit."""
@@ -168,6 +171,7 @@ class PixelCNNPlusPlus(LikelihoodModule):
         num_samples: int,
         *,
         labels: Tensor | None = None,
+        captions: TextOrTokens | None = None,
         generator: Generator | None = None,
         temperature: float = 1.0,
         mean: bool = False,
@@ -179,6 +183,7 @@ class PixelCNNPlusPlus(LikelihoodModule):
             num_samples: Number of samples, at least 1.
             labels: Class labels, int64 (num_samples,), for a class-conditional model; ``None`` draws them by their
                 frequency in training.
+            captions: Captions of a model of these, as in ``choose_condition``.
             generator: Source of all random numbers; ``None`` takes a fresh seed from the system.
             temperature: Divides the logits of weights and bits and multiplies the scales; below 1 samples are more
                 likely ones.
@@ -192,7 +197,7 @@ class PixelCNNPlusPlus(LikelihoodModule):
         """
         num_samples = check_num_samples(num_samples)
         generator = generator or new_generator()
-        labels = choose_labels(labels, num_samples, self.class_probabilities, generator)
+        labels = self.choose_condition(num_samples, labels, captions, generator)
         channels, height, width = self.hparams["shape"]
         x = torch.zeros(num_samples, channels, height, width, device=self.device)
         known = torch.zeros(height, width, dtype=torch.bool)
@@ -238,7 +243,7 @@ class PixelCNNPlusPlus(LikelihoodModule):
             given = x[:, :, known.to(x.device)]
             checked(given, self, lambda pixels: problem_with_numbers(pixels) or self.likelihood.problem(pixels))
         generator = generator or new_generator()
-        labels = choose_labels(labels, len(x), self.class_probabilities, generator)
+        labels = self.choose_condition(len(x), labels, None, generator)
         dtype = torch.promote_types(self.network.head.bias.dtype, torch.float32)
         return self.fill(x.to(self.device, dtype), known.cpu(), labels, generator, temperature, False, cached)
 

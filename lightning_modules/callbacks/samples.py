@@ -165,7 +165,8 @@ class LatentInterpolation(RenderingCallback):
     """Writes ``interpolation/step-<batches>.png``: each row interpolates between two codes.
 
     The images of a row change abruptly if the model has memorised its data, and gradually if it has learned a manifold.
-    Each row of a class-conditional model has one class, and successive rows have successive classes.
+    Each row of a class-conditional model has one class, and successive rows have successive classes; each row of a
+    model of captions has one of the training captions.
 
     Args:
         rows: Number of pairs of codes.
@@ -221,6 +222,9 @@ class LatentInterpolation(RenderingCallback):
         num_classes = getattr(module, "num_classes", None)
         labels = None
         if num_classes is not None:
-            labels = (torch.arange(self.rows, device=codes.device) % num_classes).repeat_interleave(self.steps)
+            labels = torch.arange(self.rows, device=codes.device) % num_classes
+        if getattr(module, "num_words", None) is not None:
+            labels = module.choose_condition(self.rows, labels, None, generator)  # type: ignore[operator]
+        labels = None if labels is None else labels.repeat_interleave(self.steps, 0)
         images = module.decode(codes, labels=labels)  # type: ignore[operator]
         return image_grid(images, value_range_of(trainer, module), self.steps)

@@ -28,8 +28,9 @@ from lightning_modules.parts.interpolation import spherical_interpolation
 from lightning_modules.parts.likelihoods import gaussian_kl, log_mean_exp
 from lightning_modules.parts.noise import draw_normal, fixed_normal, new_generator
 from lightning_modules.parts.optimizers import BuildOptimizer
-from lightning_modules.parts.sampling import check_num_samples, choose_labels, evaluating
+from lightning_modules.parts.sampling import check_num_samples, evaluating
 from lightning_modules.parts.schedules import Schedule
+from lightning_modules.runtime.given_conditions import TextOrTokens
 
 Objective = Callable[["LatentVariableModule", Tensor, Tensor | None], dict[str, Tensor]]
 PosteriorNoise = Callable[[int, int], Iterable[Tensor]]
@@ -49,7 +50,7 @@ class LatentVariableModule(LikelihoodModule):
     because a file cannot describe how to rebuild it.
 
     Args:
-        encoder: Maps examples (N, *shape) and a condition, class labels int64 (N,) or ``None``, to the concatenated
+        encoder: Maps examples (N, *shape) and a condition, int64 (N, ...) or ``None``, to the concatenated
             mean and log-scale of q(z|x), (N, 2 * latent_dim).
         decoder: Maps codes (N, latent_dim) and a condition to the observation's parameters.
         observation: p(x|z), given these parameters.
@@ -58,6 +59,7 @@ class LatentVariableModule(LikelihoodModule):
         optimizer: Builds the optimizer from all parameters.
         lr_schedule: Factor of the learning rate, a function of the batch.
         num_classes: Number of classes of a class-conditional model p(x|y), or ``None``.
+        num_words: Number of words of the captions of a model conditional on these, or ``None``.
         val_particles: Samples k of the tighter bound on validation data; 1 for the ELBO alone.
         test_particles: Samples k of the tighter bound on test data.
         num_tested: Number of examples to test on, the first of the split, or ``None`` for all.
@@ -77,11 +79,12 @@ class LatentVariableModule(LikelihoodModule):
         optimizer: BuildOptimizer,
         lr_schedule: Schedule | None = None,
         num_classes: int | None = None,
+        num_words: int | None = None,
         val_particles: int = 50,
         test_particles: int = 5000,
         num_tested: int | None = None,
     ) -> None:
-        super().__init__(num_tested, num_classes, lr_schedule)
+        super().__init__(num_tested, num_classes, lr_schedule, num_words=num_words)
         check_particles("val_particles", val_particles)
         check_particles("test_particles", test_particles)
         self.observation, self.encoder, self.decoder, self.shape = observation, encoder, decoder, observation.shape
@@ -128,7 +131,7 @@ class LatentVariableModule(LikelihoodModule):
     def log_likelihood(self, x: Tensor, labels: Tensor | None, z: Tensor) -> Tensor:
         """Returns log p(x|z) of x (N, *shape) under codes (N, k, latent_dim), nats, (N, k), with gradients."""
         particles = z.shape[1]
-        labels = None if labels is None else labels.repeat_interleave(particles)
+        labels = None if labels is None else labels.repeat_interleave(particles, 0)
         parameters = self.decoder(z.flatten(0, 1), labels)
         return self.observation.log_prob(parameters.unflatten(0, (len(x), particles)), x)
 
@@ -271,6 +274,7 @@ class LatentVariableModule(LikelihoodModule):
         num_samples: int,
         *,
         labels: Tensor | None = None,
+        captions: TextOrTokens | None = None,
         generator: Generator | None = None,
         mean: bool = False,
         temperature: float = 1.0,
@@ -281,6 +285,7 @@ class LatentVariableModule(LikelihoodModule):
             num_samples: Number of samples, at least 1.
             labels: Class labels, int64 (num_samples,), for a class-conditional model; ``None`` draws them by their
                 frequency in training.
+            captions: Captions of a model of these, as in ``choose_condition``.
             generator: Source of all random numbers; ``None`` takes a fresh seed from the system. The global random
                 state does not change.
             mean: Whether to return E[x|z] instead of samples from p(x|z).
@@ -292,7 +297,7 @@ class LatentVariableModule(LikelihoodModule):
         """
         num_samples, temperature = check_num_samples(num_samples), as_temperature(temperature)
         source = generator or new_generator()
-        labels = choose_labels(labels, num_samples, self.class_probabilities, source)
+        labels = self.choose_condition(num_samples, labels, captions, source)
         z = temperature * self.sample_latent(num_samples, generator=source)
         if mean:
             return self.decode(z, labels=labels)
@@ -335,5 +340,5 @@ class LatentVariableModule(LikelihoodModule):
     def decode_paths(self, codes: Tensor, labels: Tensor | None) -> Tensor:
         """Decodes codes (N, V, latent_dim) to (N, V, *shape)."""
         num, steps = codes.shape[:2]
-        labels = None if labels is None else torch.as_tensor(labels).repeat_interleave(steps)
+        labels = None if labels is None else torch.as_tensor(labels).repeat_interleave(steps, 0)
         return self.decode(codes.flatten(0, 1), labels=labels).unflatten(0, (num, steps))

@@ -13,6 +13,7 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from lightning_modules.networks.autoencoder import Sizes, autoencoder
+from lightning_modules.networks.text_encoder import condition_of
 from lightning_modules.parts.likelihoods import (
     discretized_logistic_mixture_log_prob,
     gaussian_log_prob,
@@ -200,6 +201,7 @@ class Autoencoder(TypedDict):
     observation: Observation
     latent_dim: int
     num_classes: int | None
+    num_words: int | None
 
 
 def observed_autoencoder(
@@ -213,6 +215,7 @@ def observed_autoencoder(
     num_classes: int | None,
     scale: str,
     num_components: int,
+    num_words: int | None = None,
 ) -> Autoencoder:
     """Builds encoder, decoder and observation model; arguments as in ``VAE``.
 
@@ -220,7 +223,7 @@ def observed_autoencoder(
         ValueError: If a number is out of range, a name unknown, or parts do not fit together.
     """
     observed = observation(likelihood, shape, scale, num_components)
-    sizes = Sizes(shape, latent_dim, hidden, depth, width, num_classes)
+    sizes = Sizes(shape, latent_dim, hidden, depth, width, condition_of(num_classes, num_words))
     encoder, decoder = autoencoder(architecture, sizes, observed.num_parameters)
     return {
         "encoder": encoder,
@@ -228,6 +231,7 @@ def observed_autoencoder(
         "observation": observed,
         "latent_dim": latent_dim,
         "num_classes": num_classes,
+        "num_words": num_words,
     }
 
 

@@ -71,6 +71,7 @@ class VAE(LatentVariableModule):
         depth: Hidden layers of the multi-layer perceptrons; 0 makes them linear (probabilistic PCA).
         width: Channels of the convolutions at half resolution.
         num_classes: Number of classes of a class-conditional model p(x|y), or ``None``.
+        num_words: Number of words of the captions of a model conditional on these, or ``None``.
         scale: Gaussian likelihood: one learned scale (``"global"``) or one per dimension (``"per_dimension"``).
         num_components: Discretised logistic likelihood: logistics in the mixture of a pixel.
         kl_warmup_steps: Batches over which the weight of the KL term rises linearly to 1; 0 for none.
@@ -96,6 +97,7 @@ class VAE(LatentVariableModule):
         depth: int = 2,
         width: int = 32,
         num_classes: int | None = None,
+        num_words: int | None = None,
         scale: str = "global",
         num_components: int = 1,
         kl_warmup_steps: int = 0,
@@ -108,7 +110,7 @@ class VAE(LatentVariableModule):
         sizes = (latent_dim, hidden, depth, width, num_classes)
         super().__init__(
             objective=NegativeELBO(kl_warmup_steps),
-            **observed_autoencoder(shape, likelihood, architecture, *sizes, scale, num_components),
+            **observed_autoencoder(shape, likelihood, architecture, *sizes, scale, num_components, num_words),
             **adam(lr, decay_steps),
             val_particles=val_particles,
             test_particles=test_particles,

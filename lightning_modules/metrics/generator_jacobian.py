@@ -28,7 +28,6 @@ from lightning_modules.metrics.protocol import block_generator, same_everywhere,
 from lightning_modules.parts.checks import as_count
 from lightning_modules.parts.conditions import given_condition
 from lightning_modules.parts.precision import in_float64
-from lightning_modules.parts.sampling import choose_labels
 
 NUM_CODES = 64
 ROWS = 1000
@@ -58,7 +57,7 @@ def generator_jacobian(module: Any, z: Tensor, *, labels: Tensor | None = None) 
         for rows in torch.arange(len(z)).split(max(1, ROWS // module.latent_dim)):
             # One row for every code and direction, so that one forward pass has all derivatives of some codes.
             codes = z[rows].repeat_interleave(module.latent_dim, 0)
-            condition = None if classes is None else classes[rows].repeat_interleave(module.latent_dim)
+            condition = None if classes is None else classes[rows].repeat_interleave(module.latent_dim, 0)
             with warnings.catch_warnings():  # of torch, which compiles its rules of forward differentiation here
                 warnings.filterwarnings("ignore", ".*torch.jit.script.* is deprecated")
                 dual = forward_ad.make_dual(codes, directions.repeat(len(rows), 1))
@@ -89,7 +88,7 @@ def jacobian_spectrum(
     """
     checked_generator(module, "jacobian_spectrum")
     num_codes = as_count("num_codes", num_codes)
-    labels = choose_labels(labels, num_codes, module.class_probabilities, generator)
+    labels = module.choose_condition(num_codes, labels, None, generator)
     jacobian = generator_jacobian(module, module.sample_latent(num_codes, generator=generator), labels=labels)
     rows = jacobian.flatten(2)
     if rows.shape[1] > rows.shape[2]:

@@ -1,7 +1,7 @@
 """Networks by name: all have the same signatures, so that every method works with every network.
 
 A generator maps codes (N, latent_dim) and a condition to examples (N, *shape); a discriminator maps examples and a
-condition to logits (N,). The condition is class labels, int64 (N,), or ``None`` for a network without classes.
+condition to logits (N,). The condition is classes int64 (N,), captions int64 (N, S), or ``None``; see ``text_encoder``.
 Generated images are outputs of a tanh, in [-1, 1].
 """
 
@@ -11,19 +11,20 @@ from typing import NamedTuple
 from torch import nn
 
 from lightning_modules.networks import dcgan, mlp, resnet, resnext
+from lightning_modules.networks.text_encoder import Condition
 
 
 class Architecture(NamedTuple):
     """The two players of one architecture.
 
     Args:
-        generator: ``(shape, latent_dim, width, num_classes) -> nn.Module``.
-        discriminator: ``(shape, width, num_classes, batch_norm) -> nn.Module``.
+        generator: ``(shape, latent_dim, width, condition) -> nn.Module``.
+        discriminator: ``(shape, width, condition, batch_norm) -> nn.Module``.
         takes_points: Whether it supports examples that are not images.
     """
 
-    generator: Callable[[Sequence[int], int, int, int | None], nn.Module]
-    discriminator: Callable[[Sequence[int], int, int | None, bool], nn.Module]
+    generator: Callable[[Sequence[int], int, int, Condition], nn.Module]
+    discriminator: Callable[[Sequence[int], int, Condition, bool], nn.Module]
     takes_points: bool
 
 

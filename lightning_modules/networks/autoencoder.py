@@ -3,7 +3,7 @@
 An encoder maps examples (N, *shape) and a condition to the mean and the logarithm of the scale of a Gaussian,
 concatenated to (N, 2 * latent_dim). A decoder maps codes (N, latent_dim) and a condition to ``num_parameters`` numbers
 for every position of an example: (N, num_parameters, H, W) for images and (N, num_parameters, D) for points. The
-condition is class labels, int64 (N,), or ``None`` for a network without classes.
+condition is classes int64 (N,), captions int64 (N, S), or ``None``; see ``text_encoder``.
 
 NOTE: No batch normalisation: a bound on log p of one example must not depend on the others in its batch.
 """
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_modules.networks.blocks import CodeWithLabel, base_resolution
+from lightning_modules.networks.text_encoder import Captions, Condition
 
 
 def hidden_layers(in_features: int, hidden: int, depth: int) -> nn.Sequential:
@@ -33,17 +34,17 @@ class MLPEncoder(nn.Module):
         latent_dim: Size of the code.
         hidden: Units per layer.
         depth: Hidden layers; 0 is a linear map.
-        num_classes: Number of classes, or ``None``.
+        condition: Number of classes, captions, or ``None``.
     """
 
-    def __init__(self, shape: Sequence[int], latent_dim: int, hidden: int, depth: int, num_classes: int | None) -> None:
+    def __init__(self, shape: Sequence[int], latent_dim: int, hidden: int, depth: int, condition: Condition) -> None:
         super().__init__()
-        self.code = CodeWithLabel(math.prod(shape), num_classes)
+        self.code = CodeWithLabel(math.prod(shape), condition)
         self.hidden = hidden_layers(self.code.out_features, hidden, depth)
         self.output = nn.Linear(hidden if depth else self.code.out_features, 2 * latent_dim)
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
-        """Maps examples and class labels (int64 (N,), or ``None``) to means and log-scales (N, 2 * latent_dim)."""
+        """Maps examples and the condition (int64 (N, ...), or ``None``) to means and log-scales (N, 2 * latent_dim)."""
         return self.output(self.hidden(self.code(x.flatten(1), condition)))
 
 
@@ -57,17 +58,17 @@ class MLPDecoder(nn.Module):
         latent_dim: int,
         hidden: int,
         depth: int,
-        num_classes: int | None,
+        condition: Condition,
     ) -> None:
         super().__init__()
         positions = tuple(shape[1:]) if len(shape) == 3 else tuple(shape)
-        self.code = CodeWithLabel(latent_dim, num_classes)
+        self.code = CodeWithLabel(latent_dim, condition)
         self.hidden = hidden_layers(self.code.out_features, hidden, depth)
         self.output = nn.Linear(hidden if depth else self.code.out_features, num_parameters * math.prod(positions))
         self.unflatten = nn.Unflatten(1, (num_parameters, *positions))
 
     def forward(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
-        """Maps codes and class labels (int64 (N,), or ``None``) to parameters (N, num_parameters, ...)."""
+        """Maps codes and the condition (int64 (N, ...), or ``None``) to parameters (N, num_parameters, ...)."""
         return self.unflatten(self.output(self.hidden(self.code(z, condition))))
 
 
@@ -79,10 +80,10 @@ class ConvEncoder(nn.Module):
         latent_dim: Size of the code.
         width: Channels after the first convolution; doubled with each further one, up to 8 * width.
         hidden: Units of the dense layer.
-        num_classes: Number of classes, or ``None``.
+        condition: Number of classes, captions, or ``None``.
     """
 
-    def __init__(self, shape: Sequence[int], latent_dim: int, width: int, hidden: int, num_classes: int | None) -> None:
+    def __init__(self, shape: Sequence[int], latent_dim: int, width: int, hidden: int, condition: Condition) -> None:
         super().__init__()
         side, halvings = base_resolution(shape)
         channels = [shape[0]] + [width * 2 ** min(power, 3) for power in range(halvings)]
@@ -91,12 +92,12 @@ class ConvEncoder(nn.Module):
             for narrow, wide in zip(channels, channels[1:], strict=False)
         ]
         self.features = nn.Sequential(*layers, nn.Flatten())
-        self.code = CodeWithLabel(channels[-1] * side * side, num_classes)
+        self.code = CodeWithLabel(channels[-1] * side * side, condition)
         self.hidden = hidden_layers(self.code.out_features, hidden, 1)
         self.output = nn.Linear(hidden, 2 * latent_dim)
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
-        """Maps examples and class labels (int64 (N,), or ``None``) to means and log-scales (N, 2 * latent_dim)."""
+        """Maps examples and the condition (int64 (N, ...), or ``None``) to means and log-scales (N, 2 * latent_dim)."""
         features = self.features(x.contiguous(memory_format=torch.channels_last))
         return self.output(self.hidden(self.code(features, condition)))
 
@@ -111,12 +112,12 @@ class ConvDecoder(nn.Module):
         latent_dim: int,
         width: int,
         hidden: int,
-        num_classes: int | None,
+        condition: Condition,
     ) -> None:
         super().__init__()
         side, doublings = base_resolution(shape)
         channels = [width * 2 ** min(power, 3) for power in range(doublings - 1, -1, -1)]
-        self.code = CodeWithLabel(latent_dim, num_classes)
+        self.code = CodeWithLabel(latent_dim, condition)
         self.project = nn.Sequential(
             hidden_layers(self.code.out_features, hidden, 1),
             nn.Linear(hidden, channels[0] * side * side),
@@ -133,7 +134,7 @@ class ConvDecoder(nn.Module):
         self.output = nn.Conv2d(channels[-1], num_parameters, 3, padding=1)
 
     def forward(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
-        """Maps codes and class labels (int64 (N,), or ``None``) to parameters (N, num_parameters, H, W)."""
+        """Maps codes and the condition (int64 (N, ...), or ``None``) to parameters (N, num_parameters, H, W)."""
         first = self.project(self.code(z, condition)).contiguous(memory_format=torch.channels_last)
         return self.output(self.upsample(first))
 
@@ -146,24 +147,24 @@ class Sizes(NamedTuple):
     hidden: int
     depth: int
     width: int
-    num_classes: int | None
+    condition: Condition
 
 
 def mlp(sizes: Sizes, num_parameters: int) -> tuple[nn.Module, nn.Module]:
     """Returns multi-layer perceptrons of ``depth`` layers of ``hidden`` units."""
-    shape, latent_dim, hidden, depth, _, num_classes = sizes
+    shape, latent_dim, hidden, depth, _, condition = sizes
     return (
-        MLPEncoder(shape, latent_dim, hidden, depth, num_classes),
-        MLPDecoder(shape, num_parameters, latent_dim, hidden, depth, num_classes),
+        MLPEncoder(shape, latent_dim, hidden, depth, condition),
+        MLPDecoder(shape, num_parameters, latent_dim, hidden, depth, condition),
     )
 
 
 def conv(sizes: Sizes, num_parameters: int) -> tuple[nn.Module, nn.Module]:
     """Returns convolutional networks of ``width`` channels with dense layers of ``hidden`` units."""
-    shape, latent_dim, hidden, _, width, num_classes = sizes
+    shape, latent_dim, hidden, _, width, condition = sizes
     return (
-        ConvEncoder(shape, latent_dim, width, hidden, num_classes),
-        ConvDecoder(shape, num_parameters, latent_dim, width, hidden, num_classes),
+        ConvEncoder(shape, latent_dim, width, hidden, condition),
+        ConvDecoder(shape, num_parameters, latent_dim, width, hidden, condition),
     )
 
 
@@ -188,6 +189,7 @@ def autoencoder(name: str, sizes: Sizes, num_parameters: int) -> tuple[nn.Module
             f"shape={list(sizes.shape)}, latent_dim={sizes.latent_dim}, hidden={sizes.hidden} and width={sizes.width} "
             f"must be at least 1, and depth={sizes.depth} at least 0."
         )
-    if sizes.num_classes is not None and sizes.num_classes < 2:
-        raise ValueError(f"num_classes={sizes.num_classes} must be at least 2, or null for an unconditional model.")
+    classes = sizes.condition.num_classes if isinstance(sizes.condition, Captions) else sizes.condition
+    if classes is not None and classes < 2:
+        raise ValueError(f"num_classes={classes} must be at least 2, or null for an unconditional model.")
     return AUTOENCODERS[name](sizes, num_parameters)

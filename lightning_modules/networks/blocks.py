@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from lightning_modules.networks.text_encoder import TEXT_FEATURES, Captions, Condition, embedding_of
+
 
 def base_resolution(shape: Sequence[int]) -> tuple[int, int]:
     """Returns (side of the smallest feature map, number of doublings) for square images.
@@ -28,39 +30,40 @@ def base_resolution(shape: Sequence[int]) -> tuple[int, int]:
 
 
 class CodeWithLabel(nn.Module):
-    """Appends a learned embedding of the class label to the code; without classes, returns the code.
+    """Appends a learned vector of the class label or the caption to the code; without these, returns the code.
 
     Args:
         latent_dim: Size of the code z.
-        num_classes: Number of classes, or ``None``.
-        embedding_dim: Size of the embedding: small, since the first layer's weights grow with it.
+        condition: Number of classes, captions, or ``None``.
+        embedding_dim: Size of the vector of a class: small, since the first layer's weights grow with it.
     """
 
-    def __init__(self, latent_dim: int, num_classes: int | None, embedding_dim: int = 16) -> None:
+    def __init__(self, latent_dim: int, condition: Condition, embedding_dim: int = 16) -> None:
         super().__init__()
-        self.embedding = None if num_classes is None else nn.Embedding(num_classes, embedding_dim)
-        self.out_features = latent_dim if num_classes is None else latent_dim + embedding_dim
+        size = TEXT_FEATURES if isinstance(condition, Captions) else embedding_dim
+        self.embedding = embedding_of(condition, size)
+        self.out_features = latent_dim if condition is None else latent_dim + size
 
     def forward(self, z: Tensor, condition: Tensor | None) -> Tensor:
-        """Maps z (N, latent_dim) and class labels (int64 (N,), or ``None``) to (N, out_features)."""
+        """Maps z (N, latent_dim) and the condition (int64 (N, ...), or ``None``) to (N, out_features)."""
         return z if self.embedding is None else torch.cat([z, self.embedding(condition)], dim=1)
 
 
 class ProjectionHead(nn.Module):
-    """Logit ``w . h + b`` plus, with classes, ``<embedding(y), h>`` (Miyato & Koyama, 2018, eq. 5).
+    """Logit ``w . h + b`` plus, with a condition y, ``<embedding(y), h>`` (Miyato & Koyama, 2018, eq. 5).
 
     Args:
         in_features: Size of the features h.
-        num_classes: Number of classes, or ``None``.
+        condition: Number of classes, captions, or ``None``.
     """
 
-    def __init__(self, in_features: int, num_classes: int | None) -> None:
+    def __init__(self, in_features: int, condition: Condition) -> None:
         super().__init__()
         self.linear = nn.Linear(in_features, 1)
-        self.embedding = None if num_classes is None else nn.Embedding(num_classes, in_features)
+        self.embedding = embedding_of(condition, in_features)
 
     def forward(self, h: Tensor, condition: Tensor | None) -> Tensor:
-        """Maps h (N, in_features) and class labels (int64 (N,), or ``None``) to logits (N,)."""
+        """Maps h (N, in_features) and the condition (int64 (N, ...), or ``None``) to logits (N,)."""
         logits = self.linear(h).squeeze(1)
         return logits if self.embedding is None else logits + (self.embedding(condition) * h).sum(1)
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from lightning_modules.networks.blocks import CodeWithLabel, ProjectionHead, base_resolution, initialize_normal
+from lightning_modules.networks.text_encoder import Condition
 
 
 class Generator(nn.Module):
@@ -20,14 +21,14 @@ class Generator(nn.Module):
         shape: (C, H, W) with H = W = 28, 32, 64, ...
         latent_dim: Size of the code z.
         width: Channels at full resolution; doubled with each halving, up to 8 * width.
-        num_classes: Number of classes, or ``None``.
+        condition: Number of classes, captions, or ``None``.
     """
 
-    def __init__(self, shape: Sequence[int], latent_dim: int, width: int, num_classes: int | None = None) -> None:
+    def __init__(self, shape: Sequence[int], latent_dim: int, width: int, condition: Condition = None) -> None:
         super().__init__()
         base, doublings = base_resolution(shape)
         channels = [width * 2 ** min(power, 3) for power in range(doublings, -1, -1)]
-        self.code = CodeWithLabel(latent_dim, num_classes)
+        self.code = CodeWithLabel(latent_dim, condition)
         self.project = nn.Sequential(
             nn.Linear(self.code.out_features, channels[0] * base * base, bias=False),
             nn.Unflatten(1, (channels[0], base, base)),
@@ -48,7 +49,7 @@ class Generator(nn.Module):
         initialize_normal(self)
 
     def forward(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
-        """Maps codes and class labels (int64 (N,), or ``None``) to images (N, C, H, W)."""
+        """Maps codes and the condition (int64 (N, ...), or ``None``) to images (N, C, H, W)."""
         return self.output(self.upsample(self.project(self.code(z, condition))))
 
 
@@ -58,14 +59,12 @@ class Discriminator(nn.Module):
     Args:
         shape: (C, H, W) with H = W = 28, 32, 64, ...
         width: Channels after the first convolution; doubled with each halving, up to 8 * width.
-        num_classes: Number of classes, or ``None``; they enter by projection.
+        condition: Number of classes, captions, or ``None``; they enter by projection.
         batch_norm: Batch normalisation after all but the first convolution, as in the paper. It makes the examples of
             a batch depend on each other, so it cannot be used with penalties on input gradients.
     """
 
-    def __init__(
-        self, shape: Sequence[int], width: int, num_classes: int | None = None, batch_norm: bool = False
-    ) -> None:
+    def __init__(self, shape: Sequence[int], width: int, condition: Condition = None, batch_norm: bool = False) -> None:
         super().__init__()
         side, halvings = base_resolution(shape)[0], base_resolution(shape)[1]
         channels = [shape[0]] + [width * 2 ** min(power, 3) for power in range(halvings)]
@@ -81,9 +80,9 @@ class Discriminator(nn.Module):
             layers += [nn.LeakyReLU(0.2)]
             channels, side = [*channels, 2 * channels[-1]], (side + 1) // 2
         self.features = nn.Sequential(*layers, nn.Flatten())
-        self.head = ProjectionHead(channels[-1] * side * side, num_classes)
+        self.head = ProjectionHead(channels[-1] * side * side, condition)
         initialize_normal(self)
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
-        """Maps images and class labels (int64 (N,), or ``None``) to logits (N,)."""
+        """Maps images and the condition (int64 (N, ...), or ``None``) to logits (N,)."""
         return self.head(self.features(x), condition)

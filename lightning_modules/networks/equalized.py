@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lightning_modules.networks.text_encoder import Condition, embedding_of
+
 HE = math.sqrt(2)
 """Gain of a layer before a leaky ReLU."""
 
@@ -85,13 +87,13 @@ class MinibatchStd(nn.Module):
 class EqualizedHead(nn.Module):
     """Projection head, as ``ProjectionHead``, whose weights and embeddings are scaled at run time."""
 
-    def __init__(self, in_features: int, num_classes: int | None) -> None:
+    def __init__(self, in_features: int, condition: Condition) -> None:
         super().__init__()
         self.linear = EqualizedLinear(in_features, 1, gain=1)
-        self.embedding = None if num_classes is None else nn.Embedding(num_classes, in_features)
+        self.embedding = embedding_of(condition, in_features)
 
     def forward(self, h: Tensor, condition: Tensor | None) -> Tensor:
-        """Maps h (N, in_features) and class labels (int64 (N,), or ``None``) to logits (N,)."""
+        """Maps h (N, in_features) and the condition (int64 (N, ...), or ``None``) to logits (N,)."""
         logits = self.linear(h).squeeze(1)
         if self.embedding is None:
             return logits

@@ -26,6 +26,7 @@ from lightning_modules.networks.equalized import (
     MinibatchStd,
     pixel_norm,
 )
+from lightning_modules.networks.text_encoder import Condition
 
 SMALLEST = 4
 """Least side that growing may begin with."""
@@ -197,7 +198,7 @@ class Generator(Grown):
         shape: (C, H, W) with H = W.
         latent_dim: Size of the code z.
         width: Channels at full resolution; doubled with each halving, up to 8 * width.
-        num_classes: Number of classes, or ``None``; an embedding is appended to the code.
+        condition: Number of classes, captions, or ``None``; an embedding is appended to the code.
         num_resolutions: As in ``growth_levels``.
     """
 
@@ -206,18 +207,18 @@ class Generator(Grown):
         shape: Sequence[int],
         latent_dim: int,
         width: int,
-        num_classes: int | None = None,
+        condition: Condition = None,
         num_resolutions: int | None = None,
     ) -> None:
         channels = channels_of_levels(width, growth_levels(shape, num_resolutions))
-        code = CodeWithLabel(latent_dim, num_classes)
+        code = CodeWithLabel(latent_dim, condition)
         first = FirstGeneratorBlock(code.out_features, channels[0], shape[1] >> (len(channels) - 1))
         blocks = [GeneratorBlock(wide, narrow) for wide, narrow in zip(channels, channels[1:], strict=False)]
         super().__init__([first, *blocks], [EqualizedConv2d(number, shape[0], 1, gain=1) for number in channels])
         self.code = code
 
     def forward(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
-        """Maps codes and class labels (int64 (N,), or ``None``) to images (N, C, H, W)."""
+        """Maps codes and the condition (int64 (N, ...), or ``None``) to images (N, C, H, W)."""
         h = below = pixel_norm(self.code(z, condition))
         for block in self.blocks[: self.present + 1]:
             below, h = h, block(h)
@@ -233,21 +234,21 @@ class Discriminator(Grown):
     Args:
         shape: (C, H, W) with H = W.
         width: Channels at full resolution; doubled with each halving, up to 8 * width.
-        num_classes: Number of classes, or ``None``; they enter by projection.
+        condition: Number of classes, captions, or ``None``; they enter by projection.
         num_resolutions: As in ``growth_levels``.
     """
 
     def __init__(
-        self, shape: Sequence[int], width: int, num_classes: int | None = None, num_resolutions: int | None = None
+        self, shape: Sequence[int], width: int, condition: Condition = None, num_resolutions: int | None = None
     ) -> None:
         channels = channels_of_levels(width, growth_levels(shape, num_resolutions))
         last = LastDiscriminatorBlock(channels[0], shape[1] >> (len(channels) - 1))
         blocks = [DiscriminatorBlock(narrow, wide) for wide, narrow in zip(channels, channels[1:], strict=False)]
         super().__init__([last, *blocks], [EqualizedConv2d(shape[0], number, 1) for number in channels])
-        self.head = EqualizedHead(channels[0], num_classes)
+        self.head = EqualizedHead(channels[0], condition)
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
-        """Maps images and class labels (int64 (N,), or ``None``) to logits (N,)."""
+        """Maps images and the condition (int64 (N, ...), or ``None``) to logits (N,)."""
         x = halved(x, self.top - self.present)
         h = activated(self.images[self.present](x))
         for level in range(self.present, -1, -1):

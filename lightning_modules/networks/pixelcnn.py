@@ -20,6 +20,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lightning_modules.networks.text_encoder import Condition, condition_encoder, vectors_of
+
 Uniform = Callable[..., Tensor]
 """Returns uniform random numbers in [0, 1): ``uniform(*shape, device=...)``."""
 
@@ -98,13 +100,13 @@ class Enlarge(nn.Module):
 
 
 class GatedBlock(nn.Module):
-    """x + a sigmoid(b), where (a, b) is a function of x, of a skip connection and of the class label.
+    """x + a sigmoid(b), where (a, b) is a function of x, of a skip connection and of the condition.
 
     Args:
         shifted: Builds the convolution from the numbers of its input and output channels.
         width: Channels of x.
         skip: Channels of the skip connection; 0 for none.
-        num_classes: Number of classes, or ``None``.
+        condition: Number of classes, captions, or ``None``.
         dropout: Share of the hidden activations that are set to zero in training.
     """
 
@@ -113,7 +115,7 @@ class GatedBlock(nn.Module):
         shifted: Callable[[int, int], NormalizedConv],
         width: int,
         skip: int,
-        num_classes: int | None,
+        condition: Condition,
         dropout: float,
     ) -> None:
         super().__init__()
@@ -121,7 +123,7 @@ class GatedBlock(nn.Module):
         self.conv = shifted(2 * width, width)
         self.skip = NormalizedConv(2 * skip, width) if skip else None
         self.gate = NormalizedConv(2 * width, 2 * width, scale=0.3)
-        self.label = None if num_classes is None else nn.Embedding(num_classes, width)
+        self.label = vectors_of(condition, width)
 
     def forward(self, x: Tensor, skip: Tensor | None, condition: Tensor | None, uniform: Uniform | None) -> Tensor:
         """Maps x (N, width, H, W) to the same shape.
@@ -129,7 +131,7 @@ class GatedBlock(nn.Module):
         Args:
             x: The input.
             skip: The skip connection (N, skip, H, W), or ``None``.
-            condition: Class labels, int64 (N,), or ``None``.
+            condition: What the network's encoder returns, or ``None``.
             uniform: Random numbers for the dropout; ``None`` for evaluation.
         """
         hidden = self.conv(concat_elu(x))
@@ -151,16 +153,16 @@ class Stage(nn.Module):
         width: Channels.
         depth: Blocks of each stream.
         with_skips: Whether each block has a skip connection from the way down.
-        num_classes: Number of classes, or ``None``.
+        condition: Number of classes, captions, or ``None``.
         dropout: Share of the hidden activations that are set to zero in training.
     """
 
-    def __init__(self, width: int, depth: int, with_skips: bool, num_classes: int | None, dropout: float) -> None:
+    def __init__(self, width: int, depth: int, with_skips: bool, condition: Condition, dropout: float) -> None:
         super().__init__()
         skip = width if with_skips else 0
-        self.down = nn.ModuleList(GatedBlock(down_shifted, width, skip, num_classes, dropout) for _ in range(depth))
+        self.down = nn.ModuleList(GatedBlock(down_shifted, width, skip, condition, dropout) for _ in range(depth))
         self.right = nn.ModuleList(
-            GatedBlock(down_right_shifted, width, width + skip, num_classes, dropout) for _ in range(depth)
+            GatedBlock(down_right_shifted, width, width + skip, condition, dropout) for _ in range(depth)
         )
 
     def forward(
@@ -216,7 +218,7 @@ class PixelCNN(nn.Module):
         width: Channels of each stream.
         depth: Blocks of each stream at each resolution, on the way down and again on the way up.
         num_scales: Resolutions; each is half of the one before.
-        num_classes: Number of classes, or ``None``.
+        condition: Number of classes, captions, or ``None``.
         dropout: Share of the hidden activations of a block that are set to zero in training.
 
     Raises:
@@ -230,7 +232,7 @@ class PixelCNN(nn.Module):
         width: int,
         depth: int,
         num_scales: int,
-        num_classes: int | None = None,
+        condition: Condition = None,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
@@ -251,7 +253,8 @@ class PixelCNN(nn.Module):
             )
         self.shape, self.depth, self.num_scales = tuple(shape), depth, num_scales
         self.first = FirstLayer(shape[0], width)
-        settings = (num_classes, dropout)
+        self.encoder = condition_encoder(condition)
+        settings = (condition, dropout)
         self.descent = nn.ModuleList(Stage(width, depth, False, *settings) for _ in range(num_scales))
         self.ascent = nn.ModuleList(Stage(width, depth, True, *settings) for _ in range(num_scales))
         self.shrink_down = nn.ModuleList(down_shifted(width, width, 2) for _ in range(num_scales - 1))
@@ -265,10 +268,10 @@ class PixelCNN(nn.Module):
 
         Args:
             x: The images; the parameters at a pixel are a function of the pixels before it alone.
-            condition: Class labels, int64 (N,), for a class-conditional network, else ``None``.
+            condition: Classes or captions, int64 (N, ...), for a conditional network, else ``None``.
             uniform: Random numbers for the dropout of training; ``None`` for evaluation.
         """
-        state = self.first(x)
+        state, condition = self.first(x), self.encoder(condition)
         skips: list[list[State]] = []
         for scale, stage in enumerate(self.descent):
             states = stage(state, None, condition, uniform)
@@ -291,7 +294,7 @@ class FullPasses:
     Args:
         network: The network in evaluation mode.
         num: Number of images.
-        condition: Class labels, int64 (num,), for a class-conditional network, else ``None``.
+        condition: Classes or captions, int64 (num, ...), for a conditional network, else ``None``.
     """
 
     def __init__(self, network: PixelCNN, num: int, condition: Tensor | None) -> None:

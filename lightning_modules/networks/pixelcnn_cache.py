@@ -114,7 +114,7 @@ def concat_elu_into(x: Tensor, whole: Tensor, positive: Tensor, negative: Tensor
 
 
 def base_of(block: GatedBlock, condition: Tensor | None, num: int) -> Tensor:
-    """Returns the biases of a block's hidden activations, with those of the class labels if there are any, (N, C)."""
+    """Returns the biases of a block's hidden activations, with those of the condition if there is one, (N, C)."""
     bias = block.conv.bias if block.skip is None else block.conv.bias + block.skip.bias
     return bias.repeat(num, 1) if block.label is None else bias + block.label(condition)
 
@@ -230,10 +230,11 @@ class CachedPasses:
     Args:
         network: The network in evaluation mode; later changes of its weights have no effect.
         num: Number of images.
-        condition: Class labels, int64 (num,), for a class-conditional network, else ``None``.
+        condition: Classes or captions, int64 (num, ...), for a conditional network, else ``None``.
     """
 
     def __init__(self, network: PixelCNN, num: int, condition: Tensor | None) -> None:
+        condition = network.encoder(condition)
         columns = [network.shape[2] >> scale for scale in range(network.num_scales)]
         self.first = First(network.first, columns[0], num)
 

@@ -12,22 +12,24 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lightning_modules.networks.blocks import ProjectionHead, base_resolution
+from lightning_modules.networks.text_encoder import Condition, condition_encoder, vectors_of
 
 
 class ClassBatchNorm(nn.Module):
-    """Batch normalisation with a learned scale and shift for each class; without classes, one scale and shift."""
+    """Batch normalisation with a learned scale and shift for each class or caption; without these, one of each."""
 
-    def __init__(self, channels: int, num_classes: int | None) -> None:
+    def __init__(self, channels: int, condition: Condition) -> None:
         super().__init__()
-        self.norm = nn.BatchNorm2d(channels, affine=num_classes is None)
-        self.scale_shift = None if num_classes is None else nn.Embedding(num_classes, 2 * channels)
-        if self.scale_shift is not None:
-            self.scale_shift.weight.data = torch.cat([torch.ones(channels), torch.zeros(channels)]).repeat(
-                self.scale_shift.num_embeddings, 1
-            )
+        self.norm = nn.BatchNorm2d(channels, affine=condition is None)
+        self.scale_shift = vectors_of(condition, 2 * channels)
+        identity = torch.cat([torch.ones(channels), torch.zeros(channels)])
+        if isinstance(self.scale_shift, nn.Embedding):
+            self.scale_shift.weight.data = identity.repeat(self.scale_shift.num_embeddings, 1)
+        elif self.scale_shift is not None:
+            self.scale_shift.bias.data = identity
 
     def forward(self, x: Tensor, condition: Tensor | None) -> Tensor:
-        """Maps x (N, channels, H, W) and class labels (int64 (N,), or ``None``) to the same shape."""
+        """Maps x (N, channels, H, W) and the condition, as the network encodes it, or ``None``, to the same shape."""
         x = self.norm(x)
         if self.scale_shift is None:
             return x
@@ -38,16 +40,16 @@ class ClassBatchNorm(nn.Module):
 class UpBlock(nn.Module):
     """Pre-activation residual block that doubles the side by nearest-neighbour upsampling."""
 
-    def __init__(self, channels_in: int, channels_out: int, num_classes: int | None) -> None:
+    def __init__(self, channels_in: int, channels_out: int, condition: Condition) -> None:
         super().__init__()
-        self.norm1 = ClassBatchNorm(channels_in, num_classes)
+        self.norm1 = ClassBatchNorm(channels_in, condition)
         self.conv1 = nn.Conv2d(channels_in, channels_out, 3, padding=1)
-        self.norm2 = ClassBatchNorm(channels_out, num_classes)
+        self.norm2 = ClassBatchNorm(channels_out, condition)
         self.conv2 = nn.Conv2d(channels_out, channels_out, 3, padding=1)
         self.shortcut = nn.Conv2d(channels_in, channels_out, 1)
 
     def forward(self, x: Tensor, condition: Tensor | None) -> Tensor:
-        """Maps x (N, channels_in, H, W) and class labels (int64 (N,), or ``None``) to (N, channels_out, 2H, 2W)."""
+        """Maps x (N, channels_in, H, W) and the condition, or ``None``, to (N, channels_out, 2H, 2W)."""
         h = self.conv1(F.interpolate(F.relu(self.norm1(x, condition)), scale_factor=2))
         h = self.conv2(F.relu(self.norm2(h, condition)))
         # A 1x1 convolution commutes with nearest-neighbour upsampling, and before it takes a quarter of the arithmetic.
@@ -82,23 +84,24 @@ class Generator(nn.Module):
         shape: (C, H, W) with H = W = 28, 32, 64, ...
         latent_dim: Size of the code z.
         width: Half the number of channels, which is the same at every resolution.
-        num_classes: Number of classes, or ``None``; they enter by class-conditional batch normalisation.
+        condition: Number of classes, captions, or ``None``; they enter by class-conditional batch normalisation.
     """
 
-    def __init__(self, shape: Sequence[int], latent_dim: int, width: int, num_classes: int | None = None) -> None:
+    def __init__(self, shape: Sequence[int], latent_dim: int, width: int, condition: Condition = None) -> None:
         super().__init__()
         base, doublings = base_resolution(shape)
         channels = 2 * width
         self.project = nn.Sequential(
             nn.Linear(latent_dim, channels * base * base), nn.Unflatten(1, (channels, base, base))
         )
-        self.blocks = nn.ModuleList(UpBlock(channels, channels, num_classes) for _ in range(doublings))
+        self.encoder = condition_encoder(condition)
+        self.blocks = nn.ModuleList(UpBlock(channels, channels, condition) for _ in range(doublings))
         self.norm = nn.BatchNorm2d(channels)
         self.output = nn.Conv2d(channels, shape[0], 3, padding=1)
 
     def forward(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
-        """Maps codes and class labels (int64 (N,), or ``None``) to images (N, C, H, W)."""
-        h = self.project(z)
+        """Maps codes and the condition (int64 (N, ...), or ``None``) to images (N, C, H, W)."""
+        h, condition = self.project(z), self.encoder(condition)
         for block in self.blocks:
             h = block(h, condition)
         return self.output(F.relu(self.norm(h))).tanh()
@@ -110,13 +113,11 @@ class Discriminator(nn.Module):
     Args:
         shape: (C, H, W) with H = W = 28, 32, 64, ...
         width: Half the number of channels, which is the same at every resolution.
-        num_classes: Number of classes, or ``None``; they enter by projection.
+        condition: Number of classes, captions, or ``None``; they enter by projection.
         batch_norm: Must be false.
     """
 
-    def __init__(
-        self, shape: Sequence[int], width: int, num_classes: int | None = None, batch_norm: bool = False
-    ) -> None:
+    def __init__(self, shape: Sequence[int], width: int, condition: Condition = None, batch_norm: bool = False) -> None:
         super().__init__()
         if batch_norm:
             raise ValueError("architecture='resnet' has no batch norm in its discriminator; set batch_norm=false.")
@@ -127,8 +128,8 @@ class Discriminator(nn.Module):
             *(DownBlock(channels, channels, down=True) for _ in range(halvings - 1)),
             DownBlock(channels, channels, down=False),
         )
-        self.head = ProjectionHead(channels, num_classes)
+        self.head = ProjectionHead(channels, condition)
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
-        """Maps images and class labels (int64 (N,), or ``None``) to logits (N,)."""
+        """Maps images and the condition (int64 (N, ...), or ``None``) to logits (N,)."""
         return self.head(F.relu(self.blocks(x)).sum((2, 3)), condition)

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lightning_modules.networks.blocks import CodeWithLabel, ProjectionHead, base_resolution
+from lightning_modules.networks.text_encoder import Condition
 
 EXPANSION, GROUP, SLOPE = 2, 16, 0.2
 GAIN = math.sqrt(2 / (1 + SLOPE**2))
@@ -78,14 +79,14 @@ class Generator(nn.Module):
         shape: (C, H, W) with H = W = 28, 32, 64, ...
         latent_dim: Size of the code z.
         width: Channels at full resolution; doubled with each halving, up to 8 * width.
-        num_classes: Number of classes, or ``None``.
+        condition: Number of classes, captions, or ``None``.
     """
 
-    def __init__(self, shape: Sequence[int], latent_dim: int, width: int, num_classes: int | None = None) -> None:
+    def __init__(self, shape: Sequence[int], latent_dim: int, width: int, condition: Condition = None) -> None:
         super().__init__()
         base, doublings = base_resolution(shape)
         channels = [width * 2 ** min(power, 3) for power in range(doublings, -1, -1)]
-        self.code = CodeWithLabel(latent_dim, num_classes)
+        self.code = CodeWithLabel(latent_dim, condition)
         self.basis = nn.Parameter(torch.randn(channels[0], base, base))
         self.coefficients = scaled(nn.Linear(self.code.out_features, channels[0], bias=False))
         self.blocks = nn.ModuleList(InvertedBottleneck(size, len(channels)) for size in channels)
@@ -95,7 +96,7 @@ class Generator(nn.Module):
         self.output = scaled(nn.Conv2d(channels[-1], shape[0], 1, bias=False))
 
     def forward(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
-        """Maps codes and class labels (int64 (N,), or ``None``) to images (N, C, H, W)."""
+        """Maps codes and the condition (int64 (N, ...), or ``None``) to images (N, C, H, W)."""
         h = self.basis * self.coefficients(self.code(z, condition))[:, :, None, None]
         h = self.blocks[0](h.contiguous(memory_format=torch.channels_last))
         for narrow, block in zip(self.narrow, list(self.blocks)[1:], strict=True):
@@ -109,13 +110,11 @@ class Discriminator(nn.Module):
     Args:
         shape: (C, H, W) with H = W = 28, 32, 64, ...
         width: Channels at full resolution; doubled with each halving, up to 8 * width.
-        num_classes: Number of classes, or ``None``; they enter by projection.
+        condition: Number of classes, captions, or ``None``; they enter by projection.
         batch_norm: Must be false.
     """
 
-    def __init__(
-        self, shape: Sequence[int], width: int, num_classes: int | None = None, batch_norm: bool = False
-    ) -> None:
+    def __init__(self, shape: Sequence[int], width: int, condition: Condition = None, batch_norm: bool = False) -> None:
         super().__init__()
         if batch_norm:
             raise ValueError("architecture='resnext' has no batch norm in its discriminator; set batch_norm=false.")
@@ -127,11 +126,11 @@ class Discriminator(nn.Module):
             scaled(nn.Conv2d(narrow, wide, 1, bias=False)) for narrow, wide in zip(channels, channels[1:], strict=False)
         )
         self.basis = scaled(nn.Conv2d(channels[-1], channels[-1], base, groups=channels[-1], bias=False))
-        self.head = ProjectionHead(channels[-1], num_classes)
+        self.head = ProjectionHead(channels[-1], condition)
         scaled(self.head.linear)
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
-        """Maps images and class labels (int64 (N,), or ``None``) to logits (N,)."""
+        """Maps images and the condition (int64 (N, ...), or ``None``) to logits (N,)."""
         h = self.blocks[0](self.input(x))
         for widen, block in zip(self.widen, list(self.blocks)[1:], strict=True):
             h = block(widen(downsampled(h)))

@@ -18,6 +18,14 @@ from torch.nn import functional as F
 
 from lightning_modules.parts.noise import Noise
 
+Augmentation = Callable[[Tensor, int, Noise], Tensor]
+"""Maps examples and the number of earlier batches to augmented or corrupted examples."""
+
+
+def unchanged(x: Tensor, step: int, noise: Noise) -> Tensor:
+    """Returns the examples unchanged."""
+    return x
+
 
 def translate(x: Tensor, noise: Noise, ratio: float = 1 / 8) -> Tensor:
     """Shifts each image by up to ``ratio`` of its side in both directions, and fills with the lowest value, -1."""

@@ -27,18 +27,18 @@ def logits_of(network: nn.Module, x: Tensor, condition: Tensor | None) -> Tensor
 
 
 def conditioned(network: nn.Module, condition: Tensor | None, x: Tensor) -> Tensor:
-    """Returns the network's output for x and class labels (int64 (N,), or ``None``), without ``torch.compile``."""
+    """Returns the network's output for x and the condition (int64 (N, ...), or ``None``), without ``torch.compile``."""
     return network.forward(x, condition) if takes_condition(network) else network.forward(x)
 
 
 @dataclass(frozen=True)
 class Conditioned:
-    """A network with the class labels of a batch, as penalties take it: a function of x alone, not compiled.
+    """A network with the condition of a batch, as penalties take it: a function of x alone, not compiled.
 
     Args:
         network: Takes x and a condition, or x alone.
-        labels: Class labels, int64 (N,), of the codes or of the real examples; ``None`` without classes.
-        fake_labels: Those of the generated examples, for a discriminator.
+        labels: Condition, int64 (N, ...), of the codes or of the real examples; ``None`` without one.
+        fake_labels: That of the generated examples, for a discriminator.
     """
 
     network: nn.Module
@@ -58,12 +58,12 @@ class Conditioned:
         return self if self.labels is None else Conditioned(self.network, self.labels[::stride])
 
 
-def check_takes_labels(num_classes: int | None, *networks: nn.Module) -> None:
-    """Raises ValueError if there are classes and a network whose forward takes x alone."""
-    if num_classes is not None and not all(map(takes_condition, networks)):
-        raise ValueError(
-            f"num_classes={num_classes} needs networks whose forward takes (x, labels); one of these takes x alone."
-        )
+def check_takes_labels(num_classes: int | None, *networks: nn.Module, num_words: int | None = None) -> None:
+    """Raises ValueError if there are classes, or words of captions, and a network whose forward takes x alone."""
+    given = {"num_classes": num_classes, "num_words": num_words}
+    name, value = next(((name, value) for name, value in given.items() if value is not None), (None, None))
+    if name is not None and not all(map(takes_condition, networks)):
+        raise ValueError(f"{name}={value} needs networks whose forward takes (x, labels); one of these takes x alone.")
 
 
 @lru_cache(maxsize=64)

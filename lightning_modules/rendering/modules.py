@@ -58,7 +58,7 @@ def render_samples(
     """
     renderer, spec = rendered_as(module, spec), spec or known_spec(module)
     num_samples, num_classes = num_samples or renderer.num, getattr(module, "num_classes", None)
-    if num_classes is not None and labels is None:
+    if num_classes is not None and labels is None and "captions" not in settings:
         columns = columns or min(num_classes, MAX_CLASS_COLUMNS)
         labels = torch.arange(num_samples) % num_classes
     if spec is not None and "length" not in settings and (length := renderer.length(spec)) is not None:

@@ -70,6 +70,26 @@ def label_problem(batch: Batch, num_classes: int, name: str = "num_classes") -> 
     return None
 
 
+def caption_problem(batch: Batch, num_words: int) -> str | None:
+    """Returns what is wrong with the captions of a batch, if anything is."""
+    tokens, built = batch.tokens, f"it was built for num_words={num_words}"
+    if tokens is None or tokens.ndim != 2 or len(tokens) != len(batch.x) or not tokens.shape[1]:
+        return f"{built}; a batch must have tokens, integers of shape (N, S), as those of datamodules with captions."
+    if tokens.is_floating_point() or tokens.dtype == torch.bool:
+        return f"{built}, but the tokens of a batch are {tokens.dtype}, not integers."
+    problem = tokens_problem(tokens, num_words)
+    return None if problem is None else f"{built}, but {problem}."
+
+
+def tokens_problem(tokens: Tensor, num_words: int) -> str | None:
+    """Returns what is wrong with captions as tokens, integers (N, S), if anything is."""
+    if tokens.min() < 0 or tokens.max() > num_words:
+        return f"tokens span [{tokens.min()}, {tokens.max()}], while words are 1 to {num_words} and padding is 0"
+    if not bool((tokens[:, 0] > 0).all()):
+        return "a caption is empty, or its padding comes before its words"
+    return None
+
+
 def length_problem(batch: Batch) -> str | None:
     """Returns what is wrong with the lengths of a batch, if anything is; on a CPU, where it waits for nothing."""
     lengths = batch.lengths

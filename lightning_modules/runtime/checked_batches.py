@@ -11,6 +11,7 @@ from lightning_modules.parts.batches import read_batch
 from lightning_modules.parts.schedules import Schedule
 from lightning_modules.parts.support import problem_with_examples
 from lightning_modules.runtime.batch_checks import (
+    caption_problem,
     dtype_problem,
     form_problem,
     is_same_everywhere,
@@ -43,6 +44,8 @@ class CheckedModule(LoadedModule):
     """Fields of ``Batch`` in the order in which a loader of plain tuples yields them."""
     labels_are: str = "num_classes"
     """The attribute that says how many values a batch's labels have, or ``None`` where labels are not used."""
+    num_words: int | None = None
+    """Number of words of the captions that a module is conditional on, or ``None``."""
     symbols: bool = False
     """Whether examples are indices of symbols, int64, rather than numbers."""
 
@@ -82,7 +85,8 @@ class CheckedModule(LoadedModule):
         x, changed = batch.x, {}
         if x.is_floating_point() and x.dtype != self.dtype:
             changed["x"] = x.to(self.dtype)
-        whole = {"x": x if self.symbols else None, "labels": batch.labels, "lengths": batch.lengths}
+        whole = {"x": x if self.symbols else None, "labels": batch.labels, "tokens": batch.tokens}
+        whole["lengths"] = batch.lengths
         for field, value in whole.items():
             if value is not None and value.dtype in SMALL_INTEGERS:
                 changed[field] = value.long()
@@ -152,4 +156,5 @@ class CheckedModule(LoadedModule):
         if problem := self.problem_with_form(batch) or self.problem_with_data(batch):
             return problem
         num = getattr(self, self.labels_are)
-        return None if num is None else label_problem(batch, num, self.labels_are)
+        problem = None if num is None else label_problem(batch, num, self.labels_are)
+        return problem if problem or self.num_words is None else caption_problem(batch, self.num_words)

@@ -30,11 +30,12 @@ class PredictsSamples(LightningModule, ABC):
 
     A batch of the loader is one of: a number of samples; class labels, int64 (N,), for a class-conditional model; a
     dictionary of arguments of ``sample``, such as ``{"num_samples": 8, "temperature": 0.8}``; or a batch of data, of
-    which the number of examples counts, and the labels if the model is class-conditional.
+    which the number of examples counts, the labels if the model is class-conditional, and the captions if it takes any.
     """
 
     batch_fields: tuple[str, ...]
     num_classes: int | None
+    num_words: int | None
 
     @abstractmethod
     def sample(self, num_samples: int, *, labels: Tensor | None = None, generator: Generator | None = None) -> Tensor:
@@ -54,7 +55,7 @@ class PredictsSamples(LightningModule, ABC):
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Reads a batch of ``Trainer.predict`` as the arguments of ``sample``, and any other as data."""
         if self._trainer is not None and self.trainer.predicting:
-            return read_request(batch, self.batch_fields, self.num_classes)
+            return read_request(batch, self.batch_fields, self.num_classes, self.num_words)
         return super().on_before_batch_transfer(batch, dataloader_idx)
 
     def predict_step(self, batch: Mapping[str, Any], batch_idx: int, dataloader_idx: int = 0) -> Tensor:
@@ -82,13 +83,16 @@ class PredictsSamples(LightningModule, ABC):
         )
 
 
-def read_request(batch: Any, fields: tuple[str, ...], num_classes: int | None) -> dict[str, Any]:
+def read_request(
+    batch: Any, fields: tuple[str, ...], num_classes: int | None, num_words: int | None = None
+) -> dict[str, Any]:
     """Returns the arguments of ``sample`` that a batch of ``Trainer.predict`` asks for.
 
     Args:
         batch: One of the forms that ``PredictsSamples`` names.
         fields: The fields of a data batch that is a tuple, in order.
         num_classes: Number of classes of the model, or ``None``.
+        num_words: Number of words of the model's captions, or ``None``.
 
     Raises:
         ValueError: If it has another form; the message names the supported ones.
@@ -106,7 +110,8 @@ def read_request(batch: Any, fields: tuple[str, ...], num_classes: int | None) -
     except ValueError as error:
         raise ValueError(f"A batch of Trainer.predict must be {FORMS}, not {type(batch).__name__}.") from error
     labels = {} if num_classes is None or data.labels is None else {"labels": data.labels}
-    return {"num_samples": len(data.x), **labels}
+    captions = {} if num_words is None or data.tokens is None else {"captions": data.tokens}
+    return {"num_samples": len(data.x), **labels, **captions}
 
 
 def _whole_number(batch: Any) -> int | None:

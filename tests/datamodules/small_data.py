@@ -20,7 +20,7 @@ from scipy.io import savemat
 from datamodules import DATAMODULES, FashionMNIST, Strokes, ZooDataModule
 from datamodules.images import celeba
 from datamodules.sequences import moving_images
-from datamodules.sources import public_files
+from datamodules.sources import emoji_files, public_files
 from datamodules.sources.public_files import PublicDataset, PublicFile
 
 TRAIN, TEST = 40, 12
@@ -233,6 +233,15 @@ def small(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch, **arguments:
         settings |= {"data_dir": str(image_folder(folder / name)), "image_size": 8}
     elif name == "SingleImage":
         settings |= {"path": str(image_folder(folder / name) / "cat" / "00.png"), "steps_per_epoch": 8}
+    elif name == "CaptionedFolder":
+        from tests.datamodules.small_emoji import captioned_folder
+
+        settings |= {"data_dir": str(captioned_folder(folder / name)), "image_size": 8}
+    elif name == "Emoji":
+        from tests.datamodules.small_emoji import emoji_zip
+
+        settings |= {"image_size": 16, "val_size": 8}
+        monkeypatch.setattr(emoji_files, "EMOJI_64", place(emoji_zip()))
     elif name == "SyntheticImages":
         settings |= {"shape": [3, 8, 8], "num_classes": 4, "size": 20, "val_size": 6, "test_size": 5}
     elif name in ("Ring", "Grid", "SwissRoll", "TwoMoons", "MarkovSource"):

@@ -102,6 +102,8 @@ def test_pinned_batches_reach_the_gpu() -> None:
 
 
 def expected_fields(data: ZooDataModule, streams: bool) -> list[str]:
+    if data.spec.is_captioned:
+        return ["x", "labels", "tokens"]
     if data.spec.kind in KINDS_WITH_LABELS:
         return ["x", "labels"]
     return ["x", "lengths", "continues"] if streams else ["x", "lengths"]
@@ -119,6 +121,12 @@ def check(batch: Batch, data: ZooDataModule, fields: list[str]) -> None:
         assert batch.x.shape[1:] == spec.shape
         assert (batch.labels.shape, batch.labels.dtype) == ((num,), torch.int64)
         assert 0 <= batch.labels.min() <= batch.labels.max() < (spec.num_classes or 1)
+    if batch.tokens is not None:
+        assert (len(batch.tokens), batch.tokens.dtype) == (num, torch.int64)
+        assert 0 <= batch.tokens.min() <= batch.tokens.max() <= len(spec.vocabulary)
+        padding = batch.tokens == 0
+        assert torch.equal(padding, padding.long().cummax(1).values.bool())  # at the end alone
+        assert not padding[:, 0].any()
     if batch.lengths is not None:
         assert batch.x.shape[2:] == spec.shape[1:]
         assert (batch.lengths.shape, batch.lengths.dtype) == ((num,), torch.int64)

@@ -25,6 +25,8 @@ FULL = DataSpec(
     mode_scale=0.1 + 0.2,
     entropy_rate=0.1,
     scale=18.5,
+    captions=("x é", "🌲"),
+    caption_classes=(1, 0),
 )
 
 
@@ -87,6 +89,10 @@ def test_specs_are_equal_and_hash_alike_if_all_fields_are_equal() -> None:
         ({"entropy_rate": float("nan")}, "entropy_rate=nan"),
         ({"scale": 0.0}, r"scale=0\.0"),
         ({"scale": float("inf")}, "scale=inf"),
+        ({"captions": ("a",)}, "captions need a vocabulary"),
+        ({"captions": ("a",), "vocabulary": ("a",), "kind": "tokens"}, "captions need .* image or points"),
+        ({"captions": ("a",), "vocabulary": ("a",), "caption_classes": (0, 1)}, "caption_classes .* 2 .* 1 captions"),
+        ({"captions": ("a",), "vocabulary": ("a",), "caption_classes": (2,)}, "caption_classes .*num_classes=2"),
         ({"modes": ((0.0, 1.0),)}, r"modes .*\(0\.0, 1\.0\).*shape=\(1, 4, 4\)"),
     ],
 )
@@ -115,6 +121,8 @@ def test_fields_that_contradict_each_other_are_refused(changed: dict[str, Any], 
         ({**IMAGES.to_json(), "vocabulary": {"a": 0}}, "vocabulary .*'a'"),
         ({**IMAGES.to_json(), "modes": [0.0, 1.0]}, "modes .*0\\.0"),
         ({**IMAGES.to_json(), "mode_scale": True}, "mode_scale .*True"),
+        ({**IMAGES.to_json(), "captions": [["a"]]}, "captions .*'a'"),
+        ({**IMAGES.to_json(), "caption_classes": [0.5]}, "caption_classes .*0\\.5"),
         ({**IMAGES.to_json(), "kind": "picture"}, "kind='picture'"),
     ],
 )
@@ -158,3 +166,24 @@ def test_tokens_are_read_as_text() -> None:
     for wrong in (2, -1):
         with pytest.raises(ValueError, match=rf"{wrong} .*2"):
             letters.text([0, wrong])
+
+
+EMOJI = DataSpec("emoji", "image", (3, 16, 16), vocabulary=("skin", "tone", "medium-dark", "woman", "running", "x-ray"))
+
+
+def test_captions_are_read_as_words() -> None:
+    assert EMOJI.is_captioned
+    assert not IMAGES.is_captioned
+    assert not DataSpec("text", "tokens", (4,), vocabulary=("a",)).is_captioned
+    assert EMOJI.tokens("Woman running,  medium-dark skin tone.") == [4, 5, 3, 1, 2]
+    assert EMOJI.tokens('"x-ray"!') == [6]
+
+
+def test_words_that_are_not_known_are_named_with_the_nearest() -> None:
+    with pytest.raises(ValueError, match=r"'women' \(did you mean 'woman'\?\), 'qqq'\.$"):
+        EMOJI.tokens("women running qqq women")
+    for empty in ("", " , "):
+        with pytest.raises(ValueError, match="has no words"):
+            EMOJI.tokens(empty)
+    with pytest.raises(ValueError, match="some have no captions"):
+        IMAGES.tokens("woman")

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from datamodules import DATAMODULES, Batch, Ring, SyntheticImages
 from datamodules.datamodule import ZooDataModule
 from datamodules.loader import TrainingLoader
-from tests.datamodules.small_data import image_folder
+from tests.datamodules.small_emoji import captioned_folder
 from tests.processes import on_two
 
 BATCHES = 6
@@ -157,10 +157,12 @@ def test_an_unknown_split_lists_the_known_ones() -> None:
 
 @pytest.mark.parametrize("name", sorted(DATAMODULES))
 def test_hyperparameters_are_json_values(name: str, tmp_path: Path) -> None:
-    image_folder(tmp_path / "pets")
+    captioned_folder(tmp_path / "pets")
     (tmp_path / "a.txt").write_text("some text")
+    folder = {"data_dir": str(tmp_path / "pets")}
     needed = {
-        "ImageFolder": {"data_dir": str(tmp_path / "pets")},
+        "ImageFolder": folder,
+        "CaptionedFolder": folder,
         "SingleImage": {"path": str(tmp_path / "pets/cat/00.png")},
         "TextFile": {"path": str(tmp_path / "a.txt")},
     }

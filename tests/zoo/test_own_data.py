@@ -13,6 +13,7 @@ import zoo.data_record
 from datamodules import DATAMODULES, ImageFolder, TextFile
 from lightning_modules import VAE, Classifier, TeacherForcing
 from tests.datamodules.small_data import POEM, image_folder
+from tests.datamodules.small_emoji import captioned_folder
 from tests.zoo.damage import edit_config
 from tests.zoo.running import fails
 from zoo.__main__ import main
@@ -212,10 +213,12 @@ def test_every_datamodule_is_described_without_the_place_of_its_data(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GENERATIVE_ZOO_CACHE", str(tmp_path / "cache"))
-    image_folder(tmp_path / "pets")
+    captioned_folder(tmp_path / "pets")
     (tmp_path / "poem.txt").write_text(POEM)
+    folder = {"data_dir": str(tmp_path / "pets")}
     places = {
-        "ImageFolder": {"data_dir": str(tmp_path / "pets")},
+        "ImageFolder": folder,
+        "CaptionedFolder": folder,
         "SingleImage": {"path": str(tmp_path / "pets/cat/00.png")},
         "TextFile": {"path": str(tmp_path / "poem.txt")},
     }

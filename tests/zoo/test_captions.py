@@ -1,0 +1,114 @@
+"""Models of captions in the zoo: what a checkpoint keeps, and ``--caption`` on the command line."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from PIL import Image
+
+import zoo
+from datamodules import CaptionedFolder, SampleRequests
+from lightning_modules import NonSaturatingGAN
+from lightning_modules.base import GenerativeModule
+from lightning_modules.callbacks import LatentInterpolation, SampleGrid
+from tests.datamodules.small_emoji import captioned_folder
+from tests.zoo.running import fails
+from zoo.__main__ import main
+
+
+def data_of(folder: Path) -> CaptionedFolder:
+    data = CaptionedFolder(str(folder), image_size=8, batch_size=4, val_size=4, test_size=5)
+    data.setup()
+    return data
+
+
+def model(data: CaptionedFolder, **settings: int) -> NonSaturatingGAN:
+    words = len(data.spec.vocabulary)
+    small = {"architecture": "mlp", "width": 2, "latent_dim": 3, "num_words": words}
+    return NonSaturatingGAN.for_data(data.spec, **{**small, **settings})
+
+
+@pytest.fixture
+def pets(tmp_path: Path) -> CaptionedFolder:
+    torch.manual_seed(0)
+    return data_of(captioned_folder(tmp_path / "pets"))
+
+
+@pytest.mark.parametrize("classes", [{}, {"num_classes": 3}], ids=["captions", "both"])
+def test_training_held_out_data_grids_and_predictions_take_captions(
+    pets: CaptionedFolder, classes: dict[str, int]
+) -> None:
+    module = model(pets, **classes)
+    trainer = Trainer(
+        max_steps=6,
+        accelerator="cpu",
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[SampleGrid(num_samples=4), LatentInterpolation(rows=2, steps=3)],
+    )
+    trainer.fit(module, pets)
+    assert {"val/discriminator_loss"} <= set(trainer.callback_metrics)
+    assert list(Path("samples").glob("*.png"))
+    assert list(Path("interpolation").glob("*.png"))
+    (values,) = trainer.test(module, pets, verbose=False)
+    assert np.isfinite(values["test/discriminator_loss"])
+    of_data = torch.cat(trainer.predict(module, pets))  # type: ignore[arg-type]
+    assert len(of_data) == 5
+    asked = torch.cat(trainer.predict(module, SampleRequests(3)))  # type: ignore[arg-type]
+    assert len(asked) == 3
+
+
+def test_a_checkpoint_keeps_words_and_captions(pets: CaptionedFolder) -> None:
+    module = model(pets)
+    zoo.save(module, "pets_gan")
+    loaded = zoo.load("./pets_gan")
+    assert isinstance(loaded, GenerativeModule)
+    assert loaded.data_spec == pets.spec
+    assert loaded.data_spec.captions == pets.captions("train")
+    for arguments in ({}, {"captions": ["a cat", "an owl".replace("an", "a")]}):
+        one, two = (m.sample(3, generator=torch.Generator().manual_seed(1), **arguments) for m in (module, loaded))  # type: ignore[arg-type]
+        assert torch.equal(one, two)
+    assert Path("pets_gan/samples.png").exists()
+    caption = pets.captions("train")[0]
+    text = Path("pets_gan/README.md").read_text()
+    assert f'captions=["{caption}"]' in text
+    assert f"--caption '{caption}'" in text
+
+
+def test_a_lightning_checkpoint_keeps_them_too(pets: CaptionedFolder) -> None:
+    trainer = Trainer(max_steps=2, accelerator="cpu", logger=False, enable_progress_bar=False, barebones=False)
+    trainer.fit(model(pets), pets)
+    trainer.save_checkpoint("run.ckpt")
+    loaded: LightningModule = NonSaturatingGAN.load_from_checkpoint("run.ckpt", map_location="cpu")
+    assert isinstance(loaded, NonSaturatingGAN)
+    assert loaded.data_spec == pets.spec
+
+
+def test_the_command_samples_for_captions(pets: CaptionedFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    module = model(pets)
+    zoo.save(module, "pets_gan")
+    captions = ["a cat", "a dog, number 3", "a owl"]
+    given = [word for caption in captions for word in ("--caption", caption)]
+    assert main(["sample", "./pets_gan", *given, "--num", "6", "--seed", "2", "--out", "some.png"]) == 0
+    with Image.open("some.png") as image:
+        assert image.width > image.height  # a column for each caption, two rows
+    assert main(["sample", "./pets_gan", "--caption", "a cat", "--num", "1", "--out", "one.png"]) == 0
+    assert "Wrote one.png" in capsys.readouterr().out
+
+
+def test_what_cannot_be_sampled_is_said(pets: CaptionedFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    zoo.save(model(pets), "captioned")
+    zoo.save(model(pets, num_words=None), "plain")  # type: ignore[arg-type]
+    zoo.save(model(pets, num_classes=3), "both")
+    sample = ["sample", "./captioned", "--caption"]
+    assert "'dgo' (did you mean 'dog'" in fails([*sample, "a dgo"], capsys)
+    assert "has no words" in fails([*sample, ""], capsys)
+    too_many = fails([*sample, "a cat", "--caption", "a dog", "--num", "1"], capsys)
+    assert "2 captions are more than num_samples=1" in too_many
+    unconditional = fails(["sample", "./plain", "--caption", "a cat"], capsys)
+    assert "without captions: leave out --caption" in unconditional
+    assert "takes a class with each caption" in fails(["sample", "./both", "--caption", "a cat"], capsys)
+    assert main(["sample", "./both", "--caption", "a cat", "--labels", "0", "--num", "2", "--out", "b.png"]) == 0
