@@ -23,7 +23,7 @@ from zoo.comparing.comparison import Block, Column, Comparison, Entry, Values
 from zoo.loading import load_classifier
 
 NUM_IMAGES = 10_000
-SHARED = {"architecture": "dcgan", "latent_dim": 64, "width": 32}
+SHARED = {"architecture": "dcgan", "latent_dim": 64, "width": 16, "discriminator_width": 32}
 METRICS = ("fid", "kid", "precision_recall")
 COLUMNS = (
     Column("fid", "FID", ".2f"),
@@ -32,7 +32,7 @@ COLUMNS = (
     Column("precision", "precision", ".2f"),
     Column("recall", "recall", ".2f"),
 )
-ADAM = {"lr": 3e-4, "betas": (0.5, 0.999)}
+ADAM = {"lr": 4e-4, "betas": (0.0, 0.99)}
 ENTRIES = (
     Entry("minimax_gan", "MinimaxGAN", ADAM),
     Entry("non_saturating_gan", "NonSaturatingGAN", ADAM),
@@ -41,9 +41,9 @@ ENTRIES = (
     Entry("roth_gan", "RothGAN", {**ADAM, "gamma": 2.0}, {"gamma_steps": 1.0}),
     Entry("wgan", "WGAN", {"lr": 2e-4, "weight_clip": 0.03, "critic_steps": 2}),
     Entry("wgan_gp", "WGANGP", {"lr": 5e-4, "betas": (0.0, 0.9), "critic_steps": 2}),
-    Entry("sngan", "SNGAN", {**ADAM, "discriminator_lr": 1e-3}),
+    Entry("sngan", "SNGAN", ADAM),
     Entry("jacobian_clamping_gan", "JacobianClampingGAN", {**ADAM, "clamp_fraction": 0.5}),
-    Entry("ali", "ALI", {**ADAM, "lr": 2e-4, "discriminator_lr": 1e-3}),
+    Entry("ali", "ALI", ADAM),
     Entry("gibbsnet", "GibbsNet", {**ADAM, "lr": 2e-4}),
     Entry("creative_adversarial_network", "CreativeAdversarialNetwork", ADAM),
 )
@@ -51,13 +51,13 @@ OWN_NETWORKS = (
     Entry(
         "progressive_gan",
         "ProgressiveGAN",
-        {"latent_dim": 64, "width": 32},
+        {"latent_dim": 64, "width": 16},
         {"growth_steps": 0.5, "decay_steps": 1.0},
     ),
     Entry(
         "r3gan",
         "R3GAN",
-        {"lazy_every": 8, "augment": ("translation",), "augment_end": 0.3, "latent_dim": 64, "width": 32},
+        {"lazy_every": 8, "augment": ("translation",), "augment_end": 0.3, "latent_dim": 64, "width": 16},
         {"schedule_steps": 1.0},
     ),
 )

@@ -21,8 +21,9 @@ from zoo.loading import load_classifier
 
 NUM_POINTS, NUM_STACKS = 2500, 25_600
 ON_POINTS = {"architecture": "mlp", "latent_dim": 2, "width": 32}
-ON_STACKS = {"architecture": "dcgan", "latent_dim": 64, "width": 32}
+ON_STACKS = {"architecture": "dcgan", "latent_dim": 64, "width": 16, "discriminator_width": 32}
 ADAM = {"lr": 5e-4, "betas": (0.0, 0.9)}
+ADAM_ON_IMAGES = {"lr": 4e-4, "betas": (0.0, 0.99)}
 JOINT = {"lr": 2e-4, "betas": (0.5, 0.999)}  # at the rates of the others GibbsNet diverges
 DECAY = {"decay_steps": 1.0}
 POINT_COLUMNS = (
@@ -52,11 +53,11 @@ POINT_ENTRIES = (
     Entry("r3gan", "R3GAN", {**ADAM, "gamma": 0.1, "gamma_end": 0.01, "lr_end": 5e-5}, {"schedule_steps": 1.0}),
 )
 STACK_ENTRIES = (
-    Entry("non_saturating_gan", "NonSaturatingGAN", {"lr": 3e-4, "betas": (0.5, 0.999)}),
-    Entry("roth_gan", "RothGAN", {"lr": 3e-4, "betas": (0.5, 0.999), "gamma": 2.0}, {"gamma_steps": 1.0}),
+    Entry("non_saturating_gan", "NonSaturatingGAN", ADAM_ON_IMAGES),
+    Entry("roth_gan", "RothGAN", {**ADAM_ON_IMAGES, "gamma": 2.0}, {"gamma_steps": 1.0}),
     Entry("wgan_gp", "WGANGP", {"lr": 5e-4, "betas": (0.0, 0.9), "critic_steps": 2}),
-    Entry("sngan", "SNGAN", {"lr": 3e-4, "discriminator_lr": 1e-3, "betas": (0.5, 0.999)}),
-    Entry("ali", "ALI", JOINT),
+    Entry("sngan", "SNGAN", ADAM_ON_IMAGES),
+    Entry("ali", "ALI", ADAM_ON_IMAGES),
 )
 
 
