@@ -15,7 +15,7 @@ from zoo.comparing.comparison import Block, Comparison, batches_for
 from zoo.comparing.comparison_runs import NEWEST, train
 from zoo.comparing.comparison_table import markdown, report
 from zoo.comparing.registry import COMPARISONS
-from zoo.comparing.results import REAL, Key, Results, results_file
+from zoo.comparing.results import REAL, Key, Results, are_settings, results_file
 from zoo.errors import ZooError
 
 BLOCKS = [block for comparison in COMPARISONS.values() for block in comparison.blocks]
@@ -191,3 +191,13 @@ def test_bad_usage(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         main(["compare", "gans", "--only", "wgan"])
     assert "--only has no effect without --train" in capsys.readouterr().err
+
+
+def test_results_outlive_a_hyperparameter_that_was_added_and_is_left_out() -> None:
+    recorded = {"method": "WGAN", "hyperparameters": {"lr": 0.1, "decay_steps": None}, "updates": 5}
+    for added, same in (({}, True), ({"num_words": None}, True), ({"num_words": 3}, False), ({"lr": 0.2}, False)):
+        present = {**recorded, "hyperparameters": {**recorded["hyperparameters"], **added}}  # type: ignore[dict-item]
+        assert are_settings(recorded, present) is same
+    assert not are_settings(recorded, {**recorded, "updates": 6})
+    without = {**recorded, "hyperparameters": {"lr": 0.1}}
+    assert not are_settings(recorded, without)

@@ -59,7 +59,9 @@ class Results:
         seeds = (0,) if entry == REAL else block.seeds
         found = [self.runs.get(Key(block.name, entry, seed)) for seed in seeds]
         return [
-            run for run in found if run is not None and (entry == REAL or run["settings"] == settings_of(block, entry))
+            run
+            for run in found
+            if run is not None and (entry == REAL or are_settings(run["settings"], settings_of(block, entry)))
         ]
 
     def missing(self, comparison: Comparison) -> Iterator[Key]:
@@ -78,6 +80,14 @@ class Results:
         """Returns the dates of the oldest and the newest run, or ``None`` if there is none."""
         dates = sorted(run["date"] for run in self.runs.values())
         return (dates[0], dates[-1]) if dates else None
+
+
+def are_settings(recorded: Any, present: Any) -> bool:
+    """Returns whether a run was made with the present settings; parts that were added since, and left out, are none."""
+    known = recorded.get("hyperparameters", {})
+    added = {key for key, value in present["hyperparameters"].items() if value is None and key not in known}
+    kept = {key: value for key, value in present["hyperparameters"].items() if key not in added}
+    return bool(recorded == {**present, "hyperparameters": kept})
 
 
 @cache
