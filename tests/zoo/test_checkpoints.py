@@ -305,7 +305,6 @@ NOT_YET_TRAINED = {
     "jacobian_clamping_gan.fashion_mnist",
     "progressive_gan.fashion_mnist",
     "r3gan.fashion_mnist",
-    "roth_gan.fashion_mnist",
 }
 """Recipes whose first line says that they have not been trained; a name leaves when its checkpoint is there."""
 
