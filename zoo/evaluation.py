@@ -1,12 +1,10 @@
 """Measures a checkpoint by the library's protocols: a table of evaluations, each with the modules it applies to."""
 
-import logging
 import math
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -37,6 +35,7 @@ from zoo.errors import UsageError, ZooError
 from zoo.evaluation_request import NoExtractor, Request
 from zoo.loading import load_folder
 from zoo.sequence_evaluation import evaluate_sequences
+from zoo.silence import without_advice
 
 NUM_IMAGES, NUM_OF_SLOW, NUM_OF_FEW, NUM_POINTS = 10_000, 2000, 1000, 2500
 NUM_TIMED = 64
@@ -303,7 +302,7 @@ def _refuse_unused(card: Card, module: Any, chosen: Mapping[str, Evaluation], gi
 def run_test(module: LightningModule, datamodule: LightningDataModule, device: str) -> dict[str, float]:
     """Returns the values that ``Trainer.test`` logs."""
     place = torch.device(device)
-    with _without_advice():
+    with without_advice():
         trainer = Trainer(
             accelerator=place.type,
             devices=1 if place.index is None else [place.index],
@@ -313,17 +312,3 @@ def run_test(module: LightningModule, datamodule: LightningDataModule, device: s
         )
         (values,) = trainer.test(module, datamodule, verbose=False)
     return {name: float(value) for name, value in values.items()}
-
-
-@contextmanager
-def _without_advice() -> Iterator[None]:
-    """Silences messages that users cannot act upon: unused accelerators, and how Lightning calls torch."""
-    log = logging.getLogger("lightning.pytorch.utilities.rank_zero")
-    level = log.level
-    log.setLevel(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", ".*LeafSpec.* is deprecated")
-            yield
-    finally:
-        log.setLevel(level)

@@ -1,10 +1,8 @@
 """Fits a module to one image from the command line: bounded in time and memory, with the time that is left."""
 
-import logging
 import signal
 import threading
 import time
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,6 +22,7 @@ from lightning_modules.rendering.video import gif
 from lightning_modules.runtime.memory import available_bytes
 from zoo.cli import quiet
 from zoo.errors import ZooError
+from zoo.silence import without_advice
 
 FRAME_MILLISECONDS, LAST_FRAME_REPEATS = 100, 12
 BAR = "{desc} {percentage:3.0f}%|{bar}|"
@@ -130,23 +129,21 @@ def fit(
 ) -> Outcome:
     """Fits a module to the image of a datamodule, and writes the animation if one is wanted."""
     quiet()
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)  # the bar says enough
     frames = Frames()
-    warnings.filterwarnings("ignore", ".*does not have many workers", UserWarning)
-    trainer = Trainer(
-        max_steps=steps,
-        max_epochs=-1,
-        accelerator=device,
-        devices=1,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        limit_val_batches=0,
-        log_every_n_steps=1,
-        callbacks=[bounds, *([frames] if gif_to is not None else [])],
-    )
-    with bounds.heeding_signals():
+    with bounds.heeding_signals(), without_advice():
+        trainer = Trainer(
+            max_steps=steps,
+            max_epochs=-1,
+            accelerator=device,
+            devices=1,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            limit_val_batches=0,
+            log_every_n_steps=1,
+            callbacks=[bounds, *([frames] if gif_to is not None else [])],
+        )
         trainer.fit(module, datamodule=data)
     if gif_to is not None:
         replace_file(gif_to, animated(frames.frames))

@@ -26,6 +26,7 @@ class ALI(JointModule):
         architecture: ``"dcgan"``, ``"resnet"``, ``"resnext"`` or ``"mlp"``.
         latent_dim: Size of the code z.
         width: Channels of the networks at full resolution; see each architecture.
+        discriminator_width: Width of the discriminator instead of ``width``, or ``None``.
         critic_steps: Discriminator steps per generator step.
         lr: Learning rate of both players.
         discriminator_lr: Learning rate of the discriminator instead of ``lr``, or ``None``.
@@ -41,6 +42,7 @@ class ALI(JointModule):
         architecture: str = "dcgan",
         latent_dim: int = 64,
         width: int = 32,
+        discriminator_width: int | None = None,
         critic_steps: int = 1,
         lr: float = 1e-4,
         discriminator_lr: float | None = None,
@@ -50,7 +52,7 @@ class ALI(JointModule):
         compile: bool = False,
     ) -> None:
         super().__init__(
-            **joint_players(architecture, shape, latent_dim, width),
+            **joint_players(architecture, shape, latent_dim, width, discriminator_width),
             **joint_training(critic_steps, lr, discriminator_lr, betas, decay_steps),
             clip_norm=clip_norm,
             compile=compile,

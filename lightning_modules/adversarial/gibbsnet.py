@@ -30,6 +30,7 @@ class GibbsNet(JointModule):
         architecture: ``"dcgan"``, ``"resnet"``, ``"resnext"`` or ``"mlp"``.
         latent_dim: Size of the code z.
         width: Channels of the networks at full resolution; see each architecture.
+        discriminator_width: Width of the discriminator instead of ``width``, or ``None``.
         steps: N, steps of the chain in training and by default in ``sample``; 0 is adversarially learned inference.
         code_bound: Bound of the means of q(z|x), whose scales are then below 1; ``None`` for a Gaussian without bounds.
         critic_steps: Discriminator steps per generator step.
@@ -47,6 +48,7 @@ class GibbsNet(JointModule):
         architecture: str = "dcgan",
         latent_dim: int = 64,
         width: int = 32,
+        discriminator_width: int | None = None,
         steps: int = 3,
         code_bound: float | None = 3.0,
         critic_steps: int = 1,
@@ -60,7 +62,7 @@ class GibbsNet(JointModule):
         if code_bound is not None:
             check_positive(code_bound=code_bound)
         super().__init__(
-            **joint_players(architecture, shape, latent_dim, width),
+            **joint_players(architecture, shape, latent_dim, width, discriminator_width),
             **joint_training(critic_steps, lr, discriminator_lr, betas, decay_steps),
             steps=steps,
             posterior=None if code_bound is None else BoundedGaussian(code_bound),

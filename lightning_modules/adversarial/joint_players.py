@@ -32,18 +32,25 @@ class JointTraining(TypedDict):
     lr_schedule: Schedule
 
 
-def joint_players(architecture: str, shape: Sequence[int], latent_dim: int, width: int) -> JointPlayers:
+def joint_players(
+    architecture: str, shape: Sequence[int], latent_dim: int, width: int, discriminator_width: int | None = None
+) -> JointPlayers:
     """Builds the three networks; encoder and discriminator have the discriminator's layers of the architecture.
+
+    ``discriminator_width`` is the width of both of these, and ``width`` unless given.
 
     Raises:
         ValueError: If the architecture is unknown or does not fit ``shape``, or a size is not positive.
     """
     check_counts(width=width, latent_dim=latent_dim)
+    if discriminator_width is not None and discriminator_width < 1:
+        raise ValueError(f"discriminator_width={discriminator_width} must be at least 1, or null for width={width}.")
+    width_of_others = discriminator_width or width
     build = architecture_of(architecture, shape)
     return {
         "generator": build.generator(shape, latent_dim, width, None),
-        "encoder": gaussian_encoder(build, shape, latent_dim, width),
-        "discriminator": pair_discriminator(build, shape, latent_dim, width),
+        "encoder": gaussian_encoder(build, shape, latent_dim, width_of_others),
+        "discriminator": pair_discriminator(build, shape, latent_dim, width_of_others),
         "latent_dim": latent_dim,
     }
 

@@ -6,6 +6,8 @@ Preserving Color in Neural Artistic Style Transfer (Gatys et al., 2016), https:/
 import torch
 from torch import Tensor
 
+from lightning_modules.parts.precision import in_float64
+
 LUMINANCE = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in Y of YIQ."""
 RIDGE = 1e-5
@@ -37,15 +39,15 @@ def with_moments(x: Tensor, target: Tensor) -> Tensor:
     """
     (mean, covariance), (aim, wanted) = _moments(x), _moments(target)
     transform = _power(wanted, 0.5) @ _power(covariance, -0.5)
-    moved = transform @ (x.flatten(2)[0].double() - mean) + aim
-    return moved.to(x.dtype).view_as(x)
+    moved = transform @ (in_float64(x.flatten(2)[0]) - mean) + aim
+    return moved.to(x).view_as(x)
 
 
 def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
-    flat = x.flatten(2)[0].double()
+    flat = in_float64(x.flatten(2)[0])
     mean = flat.mean(1, keepdim=True)
     centred = flat - mean
-    ridge = RIDGE * torch.eye(len(flat), dtype=flat.dtype, device=x.device)
+    ridge = RIDGE * torch.eye(len(flat), dtype=flat.dtype, device=flat.device)
     return mean, centred @ centred.T / centred.shape[1] + ridge
 
 

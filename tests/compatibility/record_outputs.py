@@ -4,6 +4,7 @@ Runs on any commit since the checkpoints exist, because it asks for nothing but 
 
     python tests/compatibility/record_outputs.py outputs.npz
 
+With names after the file, those alone are recorded anew, such as of checkpoints that better ones have replaced.
 ``compare_commits.py`` compares two commits bit for bit; ``test_outputs.py`` compares with ``outputs.npz``, which is
 stored.
 """
@@ -75,11 +76,14 @@ def outputs(name: str) -> dict[str, Tensor]:
     return found
 
 
-def main(path: str) -> None:
-    """Writes the outputs of all checkpoints to one file."""
+def main(path: str, *names: str) -> None:
+    """Writes the outputs of checkpoints to one file: of all of them, or of those named beside what the file holds."""
     torch.set_num_threads(1)
     arrays = {}
-    for name in zoo.names():
+    if names:
+        with np.load(path) as file:
+            arrays = {key: value for key, value in file.items() if key.partition("/")[0] in {*zoo.names()} - {*names}}
+    for name in names or zoo.names():
         for key, value in outputs(name).items():
             arrays[f"{name}/{key}"] = value.numpy()
         print(name, flush=True)
@@ -87,4 +91,4 @@ def main(path: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

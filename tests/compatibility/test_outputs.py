@@ -1,4 +1,4 @@
-"""Every checkpoint computes what it computed when ``outputs.npz`` was stored, before the redesign.
+"""Every checkpoint computes what it computed when it was recorded in ``outputs.npz``.
 
 Another processor rounds otherwise, and a sampler that draws bits, symbols or long Markov chains turns one rounding into
 another sample: of these the log-probabilities of fixed inputs are compared, of all others the samples, too.

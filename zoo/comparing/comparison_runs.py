@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import logging
 import os
 import time
 import warnings
@@ -25,6 +24,7 @@ from zoo.comparing.registry import comparison_of
 from zoo.comparing.results import REAL, Key, Results
 from zoo.errors import ZooError
 from zoo.record import TrainingRecord, library_versions
+from zoo.silence import without_advice
 
 SAVE_EVERY = 500
 NEWEST = "newest.ckpt"
@@ -88,13 +88,12 @@ def shown(values: dict[str, float]) -> str:
 def make(comparison: str, block: str, entry: str, seed: int, runs: str) -> dict[str, Any]:
     """Makes one run of a comparison in this process, and returns what the results keep of it."""
     quiet()
-    for name in ("pytorch", "fabric"):
-        logging.getLogger(f"lightning.{name}").setLevel(logging.WARNING)
     torch.set_num_threads(1)
     found = comparison_of(comparison).block(block)
-    if entry == REAL:
-        return {**Key(block, entry, seed)._asdict(), "values": found.real(), "settings": {}, **circumstances()}
-    return train(found, entry, seed, Path(runs) / comparison / block / f"{entry}-{seed}")
+    with without_advice():
+        if entry == REAL:
+            return {**Key(block, entry, seed)._asdict(), "values": found.real(), "settings": {}, **circumstances()}
+        return train(found, entry, seed, Path(runs) / comparison / block / f"{entry}-{seed}")
 
 
 def train(block: Block, name: str, seed: int, folder: Path) -> dict[str, Any]:
