@@ -295,7 +295,6 @@ def test_shipped_statistics_are_found_without_the_data(name: str, monkeypatch: p
 
 
 NOT_YET_TRAINED = {
-    "ali.fashion_mnist",
     "creative_adversarial_network.fashion_mnist",
     "flow_matching.fashion_mnist",
     "flow_matching.fashion_mnist.conditional",
