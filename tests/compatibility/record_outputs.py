@@ -69,8 +69,11 @@ def outputs(name: str) -> dict[str, Tensor]:
     elif hasattr(module, "log_prob"):
         found["log_prob"] = module.log_prob(x)
     if hasattr(module, "discriminator") and hasattr(module, "decode"):
-        labels = None if module.num_classes is None else torch.arange(NUM)
-        found["discriminator"] = module.discriminator(x, labels)
+        if hasattr(module, "encoder"):  # a discriminator of pairs
+            given = found["code"] = module.encode(x)
+        else:
+            given = None if module.num_classes is None else torch.arange(NUM)
+        found["discriminator"] = module.discriminator(x, given)
     if hasattr(module, "continue_sequence"):
         found["continued"] = module.continue_sequence(x[:, :2], 4, generator=seeded())
     return found
