@@ -297,7 +297,6 @@ def test_shipped_statistics_are_found_without_the_data(name: str, monkeypatch: p
 NOT_YET_TRAINED = {
     "creative_adversarial_network.fashion_mnist",
     "gibbsnet.fashion_mnist",
-    "instance_noise_gan.fashion_mnist",
     "jacobian_clamping_gan.fashion_mnist",
     "progressive_gan.fashion_mnist",
     "r3gan.fashion_mnist",
