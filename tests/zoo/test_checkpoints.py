@@ -300,7 +300,6 @@ NOT_YET_TRAINED = {
     "flow_matching.fashion_mnist.conditional",
     "flow_matching.two_moons",
     "gibbsnet.fashion_mnist",
-    "instance_noise_gan.fashion_mnist",
     "jacobian_clamping_gan.fashion_mnist",
     "progressive_gan.fashion_mnist",
     "r3gan.fashion_mnist",
