@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from lightning_modules.metrics.efficientnet_extractor import EfficientNetExtractor
-from lightning_modules.networks.feature_networks import FeatureNetwork, wrap_features
+from lightning_modules.networks.feature_networks import FeatureNetwork, WrappedFeatures
 from lightning_modules.pretrained.named_features import NAMED, fetch_weights, find_weights
 from lightning_modules.pretrained.named_features import load_features as load_named
 from lightning_modules.pretrained.packaged_weights import PACKAGED, WeightsError
@@ -51,7 +51,7 @@ def load_features(name: str | None = None) -> FeatureNetwork:
     """
     check_arguments(load_features, name=name)
     if name is not None and (name in checkpoint_names() or Path(name).expanduser().is_dir()):
-        return wrap_features(load_classifier(name), name=name)
+        return WrappedFeatures(load_classifier(name), name=name)
     try:
         return load_named(name)
     except ValueError as error:

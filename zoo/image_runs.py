@@ -19,6 +19,7 @@ from lightning_modules.callbacks.image_progress import Frames
 from lightning_modules.image.image_optimization import ImageOptimization
 from lightning_modules.parts.files import replace_file
 from lightning_modules.rendering.video import gif
+from lightning_modules.runtime.interruption import SIGNALS
 from lightning_modules.runtime.memory import available_bytes
 from zoo.cli import quiet
 from zoo.errors import ZooError
@@ -26,7 +27,6 @@ from zoo.silence import without_advice
 
 FRAME_MILLISECONDS, LAST_FRAME_REPEATS = 100, 12
 BAR = "{desc} {percentage:3.0f}%|{bar}|"
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
 GIB = 2**30
 OVERHEAD = 0.4 * GIB
 """Memory of Python, torch and a batch, beyond what is estimated."""

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from datamodules.captions import CaptionedSource, caption_tokens, words_in
-from datamodules.images.emoji_captions import Emoji as Described
-from datamodules.images.emoji_captions import read_emoji
+from datamodules.images.emoji_captions import DescribedEmoji, read_emoji
 from datamodules.images.emoji_pixels import SIZES, colour, decoded_on
 from datamodules.images.emoji_splits import held_out
 from datamodules.images.image_base import ImageDataModule, split_indices
@@ -167,11 +166,11 @@ class Emoji(ImageDataModule):
         self.source(split)
         return self._attributes[split]
 
-    def _parts(self, one: Described, style: str) -> Attributes:
+    def _parts(self, one: DescribedEmoji, style: str) -> Attributes:
         caption = f"{one.caption}, {style}" if len(self.styles) > 1 else one.caption
         return Attributes(one.image, caption, one.tone, one.category, one.person, one.role, style)
 
-    def _images(self, files: EmojiFiles, style: str, emoji: Sequence[Described], size: int) -> Tensor:
+    def _images(self, files: EmojiFiles, style: str, emoji: Sequence[DescribedEmoji], size: int) -> Tensor:
         found = files.images(style, {one.image: one.name for one in emoji})
         return torch.from_numpy(decoded_on(found, self.background, size)).permute(0, 3, 1, 2).contiguous()
 

@@ -41,7 +41,7 @@ Codes = tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class Emoji:
+class DescribedEmoji:
     """One emoji, of one skin tone, as its caption describes it; the caption says no style.
 
     Attributes:
@@ -65,7 +65,7 @@ class Emoji:
     role: str
 
 
-def read_emoji(table: list[dict[str, Any]]) -> list[Emoji]:
+def read_emoji(table: list[dict[str, Any]]) -> list[DescribedEmoji]:
     """Returns every emoji of a table in all its skin tones, in order.
 
     Args:
@@ -91,7 +91,7 @@ def code_points(text: str) -> Codes:
     return tuple(int(code, 16) for code in text.split("-"))
 
 
-def _described(entry: Mapping[str, Any], codes: Codes, image: str, roles: Mapping[Codes, str]) -> Emoji:
+def _described(entry: Mapping[str, Any], codes: Codes, image: str, roles: Mapping[Codes, str]) -> DescribedEmoji:
     tones = tuple(TONES[code] for code in codes if code in TONES)
     person, key = _person_and_role(codes)
     role = roles.get(key, "")
@@ -101,7 +101,7 @@ def _described(entry: Mapping[str, Any], codes: Codes, image: str, roles: Mappin
     if not _couple(codes) and tones:
         caption += f", {' and '.join(tones)} skin tone"
     text = str(entry["name"])
-    return Emoji(codes, image, text, caption, entry["category"], ", ".join(tones), person, role)
+    return DescribedEmoji(codes, image, text, caption, entry["category"], ", ".join(tones), person, role)
 
 
 def _what(entry: Mapping[str, Any], codes: Codes, person: str, role: str) -> str:

@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
-from datamodules.images.emoji_captions import Emoji
+from datamodules.images.emoji_captions import DescribedEmoji
 
 WHOLE_PAIRS = 10
 """Pairs of person and role that are held out in all skin tones."""
@@ -22,7 +22,7 @@ Held = frozenset[tuple[str, str]]
 Item = TypeVar("Item")
 
 
-def held_out(emoji: Sequence[Emoji], styles: Sequence[str], split: str) -> Held:
+def held_out(emoji: Sequence[DescribedEmoji], styles: Sequence[str], split: str) -> Held:
     """Returns what a split holds out of training.
 
     Args:
@@ -48,13 +48,13 @@ def digest(held: Held) -> str:
     return hashlib.sha256("\n".join(sorted(f"{style}/{image}" for image, style in held)).encode()).hexdigest()
 
 
-def _random(emoji: Sequence[Emoji], styles: Sequence[str]) -> Held:
+def _random(emoji: Sequence[DescribedEmoji], styles: Sequence[str]) -> Held:
     chosen = _shuffled([one.image for one in emoji], "random")[: len(emoji) // 10]
     return frozenset((image, style) for image in chosen for style in styles)
 
 
-def _composition(emoji: Sequence[Emoji], styles: Sequence[str]) -> Held:
-    forms: dict[tuple[str, str], list[Emoji]] = defaultdict(list)
+def _composition(emoji: Sequence[DescribedEmoji], styles: Sequence[str]) -> Held:
+    forms: dict[tuple[str, str], list[DescribedEmoji]] = defaultdict(list)
     for one in emoji:
         if one.role:
             forms[one.person, one.role].append(one)
@@ -72,7 +72,7 @@ def _composition(emoji: Sequence[Emoji], styles: Sequence[str]) -> Held:
     return frozenset((image, style) for image in chosen for style in styles)
 
 
-def _style(emoji: Sequence[Emoji], styles: Sequence[str]) -> Held:
+def _style(emoji: Sequence[DescribedEmoji], styles: Sequence[str]) -> Held:
     chosen = _shuffled([one.image for one in emoji], "style")[: len(emoji) // 10]
     return frozenset((image, styles[i % len(styles)]) for i, image in enumerate(chosen))
 

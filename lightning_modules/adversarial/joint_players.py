@@ -37,7 +37,7 @@ def joint_players(
 ) -> JointPlayers:
     """Builds the three networks; encoder and discriminator have the discriminator's layers of the architecture.
 
-    ``discriminator_width`` is the width of both of these, and ``width`` unless given.
+    The discriminator's width is ``width`` unless ``discriminator_width`` is given.
 
     Raises:
         ValueError: If the architecture is unknown or does not fit ``shape``, or a size is not positive.
@@ -45,12 +45,11 @@ def joint_players(
     check_counts(width=width, latent_dim=latent_dim)
     if discriminator_width is not None and discriminator_width < 1:
         raise ValueError(f"discriminator_width={discriminator_width} must be at least 1, or null for width={width}.")
-    width_of_others = discriminator_width or width
     build = architecture_of(architecture, shape)
     return {
         "generator": build.generator(shape, latent_dim, width, None),
-        "encoder": gaussian_encoder(build, shape, latent_dim, width_of_others),
-        "discriminator": pair_discriminator(build, shape, latent_dim, width_of_others),
+        "encoder": gaussian_encoder(build, shape, latent_dim, width),
+        "discriminator": pair_discriminator(build, shape, latent_dim, discriminator_width or width),
         "latent_dim": latent_dim,
     }
 

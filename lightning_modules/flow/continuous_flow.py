@@ -32,7 +32,7 @@ from lightning_modules.parts.checks import as_count
 from lightning_modules.parts.noise import Draws, FixedNoise, Noise, draw_normal, new_generator
 from lightning_modules.parts.ode import Field, heun
 from lightning_modules.parts.optimizers import BuildOptimizer
-from lightning_modules.parts.sampling import CHUNK, check_num_samples, choose_labels, measuring
+from lightning_modules.parts.sampling import CHUNK, check_num_samples, measuring
 from lightning_modules.parts.schedules import Schedule
 from lightning_modules.parts.times import graded_times
 
@@ -237,7 +237,7 @@ class ContinuousFlow(LikelihoodModule):
             ValueError: If an argument is out of range, or ``labels`` do not fit the model.
         """
         num_samples, source = check_num_samples(num_samples), generator or new_generator()
-        labels = choose_labels(labels, num_samples, self.class_probabilities, source)
+        labels = self.choose_condition(num_samples, labels, None, source)
         z = self.sample_latent(num_samples, generator=source)
         return self.decode(z, labels=labels, steps=steps, guidance=guidance)
 

@@ -64,7 +64,7 @@ class StyleTransfer(PixelOptimization):
         self,
         shape: Sequence[int] = (3, 256, 256),
         content_weight: float = 1.0,
-        style_weight: float = 100.0,
+        style_weight: float = 5.0,
         style_weights: Sequence[float] | None = None,
         variation_weight: float = 0.0,
         start: str = "content",

@@ -2,7 +2,7 @@
 
 A ``FeatureNetwork`` maps images to the outputs of the layers that are asked for, and computes no layer beyond the
 deepest of them. Its parameters are frozen and it stays in eval mode; gradients flow to the images. Any network becomes
-one by ``wrap_features``; ``random_features`` needs no training at all.
+one by ``WrappedFeatures``; ``RandomFeatures`` need no training at all.
 
 NOTE: Only the receptive field and the nonlinearity of random filters are meaningful, so they are good for textures, and
 say little about the content of an image.
@@ -127,11 +127,6 @@ class RandomFeatures(FeatureNetwork):
         return found
 
 
-def random_features(seed: int = 0, num_filters: int = 128, scales: Sequence[int] = RANDOM_SCALES) -> FeatureNetwork:
-    """Returns the multi-scale random filters of Ustyuzhaninov et al. (2016); arguments as in ``RandomFeatures``."""
-    return RandomFeatures(seed, num_filters, scales)
-
-
 class _Reached(Exception):
     """Ends a forward pass after the deepest layer that was asked for."""
 
@@ -145,8 +140,8 @@ class WrappedFeatures(FeatureNetwork):
 
     Args:
         network: Maps images (N, 1 or 3, H, W) to anything.
-        name: Name of the network with its weights; its class by default.
         layers: Names of the modules that can be asked for; by default all that return one image of features.
+        name: Name of the network with its weights; its class by default.
         mean: Mean of each channel of the images the network was trained on, in [0, 1], with ``std``; without them it
             gets images in [-1, 1].
         std: Standard deviation of each channel, likewise.
@@ -163,8 +158,9 @@ class WrappedFeatures(FeatureNetwork):
     def __init__(
         self,
         network: nn.Module,
-        name: str | None = None,
         layers: Sequence[str] | None = None,
+        *,
+        name: str | None = None,
         mean: Sequence[float] = (0.5, 0.5, 0.5),
         std: Sequence[float] = (0.5, 0.5, 0.5),
         probe_side: int = PROBE_SIDE,
@@ -196,19 +192,6 @@ class WrappedFeatures(FeatureNetwork):
         """Returns the outputs of known layers; see ``forward``."""
         x = ((x + 1) / 2 - self.mean) / self.std
         return _outputs(self.network, x.mean(1, keepdim=True) if self.grey else x, set(layers))
-
-
-def wrap_features(
-    network: nn.Module,
-    layers: Sequence[str] | None = None,
-    *,
-    name: str | None = None,
-    mean: Sequence[float] = (0.5, 0.5, 0.5),
-    std: Sequence[float] = (0.5, 0.5, 0.5),
-    probe_side: int = PROBE_SIDE,
-) -> FeatureNetwork:
-    """Returns the layers of any network, such as a classifier of the zoo; arguments as in ``WrappedFeatures``."""
-    return WrappedFeatures(network, name, layers, mean, std, probe_side)
 
 
 def _first_channels(network: nn.Module) -> int:

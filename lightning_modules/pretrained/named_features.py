@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 from lightning_modules.networks.efficientnet_lite import IMAGE_SIDE, PIXEL_MEAN, PIXEL_STD, EfficientNetLite0
-from lightning_modules.networks.feature_networks import FeatureNetwork, random_features, wrap_features
+from lightning_modules.networks.feature_networks import FeatureNetwork, RandomFeatures, WrappedFeatures
 from lightning_modules.networks.vgg import VGG16_DEPTHS, VGG19_DEPTHS, VGGFeatures, vgg_layers
 from lightning_modules.pretrained.packaged_weights import (
     EFFICIENTNET_LITE0,
@@ -72,7 +72,7 @@ def load_features(name: str | None = None) -> FeatureNetwork:
         return NAMED[name]()
     check_features_name(name)
     mean, std, side = normalization_of(name)
-    return wrap_features(torchvision_network(name), name=name, mean=mean, std=std, probe_side=side)
+    return WrappedFeatures(torchvision_network(name), name=name, mean=mean, std=std, probe_side=side)
 
 
 def check_features_name(name: str) -> None:
@@ -162,14 +162,14 @@ def load_efficientnet_lite0() -> EfficientNetLite0:
 def _efficientnet_features() -> FeatureNetwork:
     mean, std = 3 * [PIXEL_MEAN / 255], 3 * [PIXEL_STD / 255]
     network = load_efficientnet_lite0()
-    return wrap_features(network, name="efficientnet_lite0", mean=mean, std=std, probe_side=IMAGE_SIDE)
+    return WrappedFeatures(network, name="efficientnet_lite0", mean=mean, std=std, probe_side=IMAGE_SIDE)
 
 
 NAMED: dict[str, Callable[[], FeatureNetwork]] = {
     "vgg19": load_vgg19,
     "vgg16_hed": load_vgg16_hed,
     "efficientnet_lite0": _efficientnet_features,
-    "random": random_features,
+    "random": RandomFeatures,
 }
 """Feature networks of this library, besides all networks of torchvision."""
 BEST = ("vgg19", "vgg16_hed")

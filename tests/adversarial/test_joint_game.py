@@ -50,6 +50,7 @@ def test_numbers_out_of_range_and_labels_are_refused() -> None:
     for settings, pattern in (
         ({"latent_dim": 0}, "latent_dim=0"),
         ({"width": 0}, "width=0"),
+        ({"discriminator_width": 0}, "discriminator_width=0.*width=2"),
         ({"critic_steps": 0}, "critic_steps=0"),
         ({"architecture": "unet"}, "unet.*mlp"),
         ({"architecture": "dcgan"}, r"dcgan.*\[2\]"),
@@ -69,6 +70,15 @@ def test_numbers_out_of_range_and_labels_are_refused() -> None:
             call(torch.zeros(2, dtype=torch.int64))
     with pytest.raises(ValueError, match="'16-true'.*bf16-mixed"):
         fit(module, torch.randn(1, 4, 2), precision="16-true")
+
+
+@pytest.mark.parametrize("method", [ALI, GibbsNet])
+def test_the_discriminator_can_be_wider_than_generator_and_encoder(method: Any) -> None:
+    plain, wide = method(width=4), method(width=4, discriminator_width=12)
+    for name in ("generator", "encoder"):
+        shapes = [[p.shape for p in getattr(module, name).parameters()] for module in (plain, wide)]
+        assert shapes[0] == shapes[1]
+    assert [module.discriminator.features[0].out_channels for module in (plain, wide)] == [4, 12]
 
 
 @pytest.mark.parametrize("steps", [0, 2])

@@ -6,7 +6,6 @@ The bare loops have the same networks, losses and optimizers, written by hand. T
 
 import copy
 import resource
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -14,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import Alternate, row
-from lightning.pytorch import LightningModule, Trainer
+from common import beside_the_trainer, row
+from lightning.pytorch import Trainer
 from PIL import Image
 from torch.nn import functional as F
 
@@ -83,24 +82,6 @@ class BarePrior:
         self.optimizer.step()
 
 
-def seconds(module: LightningModule, data: SingleImage, bare: Any) -> tuple[float, float]:
-    """Returns the median seconds of a step of ``Trainer.fit`` and of a bare one; both begin with the same numbers."""
-    alternate = Alternate(bare.step)
-    torch.manual_seed(0)
-    Trainer(
-        max_steps=STEPS + WARM_UP,
-        accelerator="cpu",
-        callbacks=[alternate],
-        logger=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        enable_progress_bar=False,
-        limit_val_batches=0,
-    ).fit(module, datamodule=data)
-    lightning, own = (statistics.median(values) for values in alternate.seconds.values())
-    return lightning, own
-
-
 def peak_memory(side: int, tile: int | None) -> float:
     """Returns the GiB that an iteration at this size takes, in a process of its own."""
     program = f"import bench_image; bench_image.one_iteration({side}, {tile})"
@@ -121,9 +102,6 @@ def one_iteration(side: int, tile: int | None) -> None:
 
 
 def main() -> None:
-    import common
-
-    common.WARM_UP = WARM_UP
     with tempfile.TemporaryDirectory() as folder:
         data = SingleImage(noise_image(folder))
         data.setup("fit")
@@ -136,7 +114,8 @@ def main() -> None:
             (f"L-BFGS iteration, {FEATURES}", texture, bare),
             ("deep image prior, width 32", prior, BarePrior(prior, x)),
         ):
-            lightning, own = seconds(module, data, loop)
+            torch.manual_seed(0)  # both begin with the same numbers
+            lightning, own = beside_the_trainer(module, data, loop.step, WARM_UP, STEPS)
             measured = f"{lightning / own:.3f} ({lightning:.3f} s / {own:.3f} s)"
             row(f"Trainer.fit / bare loop, {name}, {SIDE} px", f"<= {GOAL}", measured, lightning / own <= GOAL)
     for side, tile in ((512, None), (1024, None), (1024, 256)):

@@ -27,8 +27,8 @@ def interleaved(contestants: Mapping[str, Callable[[], object]], rounds: int) ->
 class Alternate(Callback):
     """Runs a bare step after each of the trainer's, and times both; all of Lightning lies in between."""
 
-    def __init__(self, bare_step: Callable[[], object]) -> None:
-        self.bare_step = bare_step
+    def __init__(self, bare_step: Callable[[], object], warm_up: int) -> None:
+        self.bare_step, self.warm_up = bare_step, warm_up
         self.seconds: dict[str, list[float]] = {"lightning": [], "bare": []}
         self.resumed = 0.0
 
@@ -36,22 +36,26 @@ class Alternate(Callback):
         start = time.perf_counter()
         self.bare_step()
         end = time.perf_counter()
-        if trainer.global_step > WARM_UP:
+        if trainer.global_step > self.warm_up:
             self.seconds["lightning"].append(start - self.resumed)
             self.seconds["bare"].append(end - start)
         self.resumed = time.perf_counter()
 
 
 def beside_the_trainer(
-    module: LightningModule, datamodule: LightningDataModule, bare_step: Callable[[], object]
+    module: LightningModule,
+    datamodule: LightningDataModule,
+    bare_step: Callable[[], object],
+    warm_up: int = WARM_UP,
+    steps: int = STEPS,
 ) -> tuple[float, float]:
     """Returns the median seconds of a step of ``Trainer.fit`` and of the same step written by hand."""
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore")
-    alternate = Alternate(bare_step)
+    alternate = Alternate(bare_step, warm_up)
     with tempfile.TemporaryDirectory() as folder:
         Trainer(
-            max_steps=WARM_UP + STEPS,
+            max_steps=warm_up + steps,
             accelerator="cpu",
             callbacks=[alternate],
             default_root_dir=folder,

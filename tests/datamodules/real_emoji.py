@@ -2,12 +2,12 @@
 
 import pytest
 
-from datamodules.images.emoji_captions import Emoji, read_emoji
+from datamodules.images.emoji_captions import DescribedEmoji, read_emoji
 from datamodules.sources import find
 from datamodules.sources.emoji_files import STYLES, EmojiFiles
 
 
-def real_emoji() -> list[Emoji]:
+def real_emoji() -> list[DescribedEmoji]:
     """Returns all real emoji, or skips the test; nothing is fetched."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(find, "_fetch", lambda *arguments: False)

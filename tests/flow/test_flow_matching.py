@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import Trainer
 from torch import Tensor
 
 from datamodules import TwoMoons
@@ -14,6 +13,7 @@ from lightning_modules import FlowMatching
 from lightning_modules.parts.noise import FixedNoise, Noise
 from lightning_modules.parts.plane import grid_log_integral, on_grid
 from tests.flow.gaussian_flows import GaussianVelocity
+from tests.standins import quiet_trainer
 
 MEAN, SCALE = torch.tensor([0.7, -1.2], dtype=torch.float64), 0.5
 NUM = 200_000
@@ -118,15 +118,7 @@ def test_two_moons_are_learnt_with_a_density_that_integrates_to_one() -> None:
     torch.manual_seed(0)
     data = TwoMoons(batch_size=256, train_size=25_600, val_size=500, test_size=500)
     module = FlowMatching.for_data(data.spec, width=16, times="uniform", lr=5e-3, decay_steps=400)
-    trainer = Trainer(
-        accelerator="cpu",
-        max_steps=400,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        limit_val_batches=0,
-    )
+    trainer = quiet_trainer(max_epochs=-1, max_steps=400, limit_val_batches=0)
     trainer.fit(module, data)
     with torch.no_grad():
         log_values = on_grid(lambda x: module.log_prob(x, steps=8), module.device, extent=4.0, resolution=80)

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from torchvision.models import resnet18
 
 from lightning_modules.networks.convnet import ConvNet
-from lightning_modules.networks.feature_networks import FeatureNetwork, random_features, wrap_features
+from lightning_modules.networks.feature_networks import FeatureNetwork, RandomFeatures, WrappedFeatures
 
 
 class Plain(nn.Module):
@@ -32,7 +32,7 @@ def images() -> Tensor:
 
 def test_layers_have_the_outputs_that_they_have_in_the_network(images: Tensor) -> None:
     network = Plain()
-    features = wrap_features(network)
+    features = WrappedFeatures(network)
     assert features.layers == ("first", "relu1", "second", "relu2")
     found = features(images, ["second", "first"])
     assert list(found) == ["second", "first"]
@@ -43,7 +43,7 @@ def test_layers_have_the_outputs_that_they_have_in_the_network(images: Tensor) -
 
 
 def test_nothing_is_computed_beyond_the_deepest_layer(images: Tensor) -> None:
-    features = wrap_features(Plain())
+    features = WrappedFeatures(Plain())
     calls = features.network.calls
     features(images, ["relu1", "relu2"])
     assert features.network.calls == calls
@@ -51,7 +51,7 @@ def test_nothing_is_computed_beyond_the_deepest_layer(images: Tensor) -> None:
 
 
 def test_the_network_is_frozen_and_images_have_gradients(images: Tensor) -> None:
-    for features in (wrap_features(resnet18()), random_features(num_filters=2)):
+    for features in (WrappedFeatures(resnet18()), RandomFeatures(num_filters=2)):
         features.train()
         assert not any(module.training for module in features.modules())
         assert not any(parameter.requires_grad for parameter in features.parameters())
@@ -65,22 +65,22 @@ def test_images_are_normalized_and_made_grey_as_the_network_expects(images: Tens
     colour, grey = Plain(), Plain(channels=1)
     mean, std = (0.2, 0.4, 0.6), (0.5, 0.3, 0.1)
     expected = ((images + 1) / 2 - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
-    found = wrap_features(colour, mean=mean, std=std)(images, ["first"])["first"]
+    found = WrappedFeatures(colour, mean=mean, std=std)(images, ["first"])["first"]
     torch.testing.assert_close(found, colour.first(expected))
-    found = wrap_features(grey)(images, ["first"])["first"]
+    found = WrappedFeatures(grey)(images, ["first"])["first"]
     torch.testing.assert_close(found, grey.first(images.mean(1, keepdim=True)))
 
 
 def test_default_layers_are_one_of_each_resolution_after_its_activation() -> None:
-    features = wrap_features(resnet18())
+    features = WrappedFeatures(resnet18())
     assert features.style_layers == ("relu", "layer1.0.relu", "layer2.0.relu", "layer3.0.relu", "layer4.0.relu")
     assert features.content_layers == ("layer3.1.relu",)
-    classifier = wrap_features(ConvNet(1, 4))
+    classifier = WrappedFeatures(ConvNet(1, 4))
     assert classifier.style_layers == ("layers.2", "layers.3.2", "layers.5.2")
 
 
 def test_unknown_layers_and_other_inputs_are_refused_with_the_valid_ones(images: Tensor) -> None:
-    features = wrap_features(Plain(), ["relu1", "relu2"], name="plain")
+    features = WrappedFeatures(Plain(), ["relu1", "relu2"], name="plain")
     for call in (lambda: features(images, ["conv9"]), lambda: features.check_layers(["relu1", "conv9"])):
         with pytest.raises(ValueError, match="plain has no layer 'conv9'; its layers are relu1, relu2"):
             call()
@@ -91,18 +91,18 @@ def test_unknown_layers_and_other_inputs_are_refused_with_the_valid_ones(images:
         with pytest.raises(ValueError, match=r"RGB images \(N, 3, H, W\)"):
             features(x, ["relu1"])
     with pytest.raises(ValueError, match="no module 'conv9'.*first, relu1, second, relu2"):
-        wrap_features(Plain(), ["conv9"])
+        WrappedFeatures(Plain(), ["conv9"])
     with pytest.raises(ValueError, match="Plain does not take images"):
-        wrap_features(Plain(channels=5))
+        WrappedFeatures(Plain(channels=5))
     for wrong in ({"mean": (0.5, 0.5)}, {"std": (1.0, 0.0, 1.0)}):
         with pytest.raises(ValueError, match="must be one or three numbers each, std above 0"):
-            wrap_features(Plain(), **wrong)
+            WrappedFeatures(Plain(), **wrong)
     with pytest.raises(ValueError, match="no module that returns features"):
-        wrap_features(nn.Sequential(nn.Flatten(), nn.ReLU()))
+        WrappedFeatures(nn.Sequential(nn.Flatten(), nn.ReLU()))
 
 
 def test_random_filters_have_glorots_variance_and_depend_on_the_seed_alone(images: Tensor) -> None:
-    first, again, other = (random_features(seed, num_filters=64) for seed in (3, 3, 4))
+    first, again, other = (RandomFeatures(seed, num_filters=64) for seed in (3, 3, 4))
     assert first.layers == ("scale3", "scale5", "scale7", "scale11", "scale15", "scale23", "scale37", "scale55")
     assert torch.equal(first.scale11, again.scale11)
     assert not torch.equal(first.scale11, other.scale11)
@@ -113,7 +113,7 @@ def test_random_filters_have_glorots_variance_and_depend_on_the_seed_alone(image
     torch.testing.assert_close(found, F.conv2d(images, first.scale3, padding=1).clamp(min=0))
     for wrong in ({"num_filters": 0}, {"scales": (4,)}, {"scales": ()}, {"scales": (3, 3)}):
         with pytest.raises(ValueError, match="different odd sides"):
-            random_features(**wrong)
+            RandomFeatures(**wrong)
 
 
 def test_a_subclass_only_computes(images: Tensor) -> None:

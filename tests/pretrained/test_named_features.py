@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models.vgg import cfgs, make_layers
 
-from lightning_modules.networks.feature_networks import FeatureNetwork, random_features
+from lightning_modules.networks.feature_networks import FeatureNetwork, RandomFeatures
 from lightning_modules.pretrained import load_features, named_features
 from lightning_modules.pretrained.named_features import (
     NAMED,
@@ -117,7 +117,7 @@ class Choices:
         if name not in self.available:
             raise WeightsError(f"no {name} here.")
         self.loaded.append(name)
-        return random_features(num_filters=1, scales=(1,))
+        return RandomFeatures(num_filters=1, scales=(1,))
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """``stylize``, ``texture`` and ``restore``: files in, files out, in time, and bad input is refused before the work."""
 
 import re
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ from PIL import Image
 import zoo.features
 import zoo.image_plans
 import zoo.image_runs
+from lightning_modules import StyleTransfer
 from tests.image.small_images import SmallFeatures, write_image
 from tests.zoo.running import fails
 from zoo.__main__ import main
+from zoo.arguments import build_parser
 from zoo.image_files import as_picture, write_picture
 from zoo.image_plans import Costs, hourglass_memory
 from zoo.image_runs import Bounds, clock
@@ -250,3 +253,16 @@ def test_the_estimate_for_the_prior_grows_with_pixels_and_channels() -> None:
 
 def test_a_duration_is_shown_in_minutes_and_seconds() -> None:
     assert [clock(seconds) for seconds in (-3, 0.4, 59.7, 65, 3600)] == ["0:00", "0:00", "1:00", "1:05", "60:00"]
+
+
+def test_the_defaults_of_the_command_are_those_of_the_method() -> None:
+    command = {
+        action.dest: action.default for action in build_parser().subcommand("stylize")._actions if action.dest != "help"
+    }
+    own = {name: parameter.default for name, parameter in signature(StyleTransfer).parameters.items()}
+    names = {"smooth": "variation_weight", "scales": "num_scales", "keep_colours": "preserve_colour"}
+    shared = {name: names.get(name, name) for name in command if names.get(name, name) in own}
+    assert {"style_weight", "content_weight", "smooth", "optimizer"} <= shared.keys()
+    assert {name: command[name] for name in shared} == {
+        name: own[hyperparameter] for name, hyperparameter in shared.items()
+    }

@@ -5,23 +5,23 @@ from collections import Counter
 import pytest
 
 from datamodules.images.emoji import CATEGORIES
-from datamodules.images.emoji_captions import Emoji, code_points, read_emoji
+from datamodules.images.emoji_captions import DescribedEmoji, code_points, read_emoji
 from datamodules.spec import words_of
 from tests.datamodules.real_emoji import real_emoji
 from tests.datamodules.small_emoji import small_table
 
 
 @pytest.fixture(scope="module")
-def emoji() -> list[Emoji]:
+def emoji() -> list[DescribedEmoji]:
     return real_emoji()
 
 
-def test_no_two_emoji_have_one_caption_even_as_words(emoji: list[Emoji]) -> None:
+def test_no_two_emoji_have_one_caption_even_as_words(emoji: list[DescribedEmoji]) -> None:
     assert len(emoji) == len({one.image for one in emoji}) == 3786
     assert len({tuple(words_of(one.caption)) for one in emoji}) == 3786
 
 
-def test_every_part_is_in_the_caption(emoji: list[Emoji]) -> None:
+def test_every_part_is_in_the_caption(emoji: list[DescribedEmoji]) -> None:
     assert {one.category for one in emoji} == set(CATEGORIES)
     for one in emoji:
         words = words_of(one.caption)
@@ -30,7 +30,7 @@ def test_every_part_is_in_the_caption(emoji: list[Emoji]) -> None:
         assert one.person in (*words, "") or {"women", "men", "people"} & set(words)
 
 
-def test_men_women_and_people_of_a_role_are_equally_many(emoji: list[Emoji]) -> None:
+def test_men_women_and_people_of_a_role_are_equally_many(emoji: list[DescribedEmoji]) -> None:
     forms = Counter((one.person, one.role) for one in emoji if one.role)
     roles = {role for _, role in forms}
     assert len(roles) == 81
@@ -75,7 +75,7 @@ CAPTIONS = {
 
 
 @pytest.mark.parametrize("codes", CAPTIONS)
-def test_captions_say_what_code_points_mean(codes: str, emoji: list[Emoji]) -> None:
+def test_captions_say_what_code_points_mean(codes: str, emoji: list[DescribedEmoji]) -> None:
     (one,) = [one for one in emoji if one.codes == code_points(codes)]
     assert (one.caption, one.tone, one.person, one.role) == CAPTIONS[codes]
 

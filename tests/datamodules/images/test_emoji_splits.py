@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from datamodules.images.emoji_captions import Emoji
+from datamodules.images.emoji_captions import DescribedEmoji
 from datamodules.images.emoji_splits import digest, held_out
 from tests.datamodules.real_emoji import real_emoji
 
@@ -17,23 +17,23 @@ DIGESTS = {
 
 
 @pytest.fixture(scope="module")
-def emoji() -> list[Emoji]:
+def emoji() -> list[DescribedEmoji]:
     return real_emoji()
 
 
 @pytest.mark.parametrize("split", DIGESTS)
-def test_a_split_never_changes(split: str, emoji: list[Emoji]) -> None:
+def test_a_split_never_changes(split: str, emoji: list[DescribedEmoji]) -> None:
     assert digest(held_out(emoji, STYLES, split)) == DIGESTS[split]
     assert held_out(emoji[::-1], STYLES, split) == held_out(emoji, STYLES, split)
 
 
-def test_random_holds_out_a_tenth_in_every_style(emoji: list[Emoji]) -> None:
+def test_random_holds_out_a_tenth_in_every_style(emoji: list[DescribedEmoji]) -> None:
     held = held_out(emoji, STYLES, "random")
     assert Counter(style for _, style in held) == {"noto": 378, "twemoji": 378}
     assert len({image for image, _ in held}) == 378
 
 
-def test_style_holds_out_a_tenth_in_one_style_each(emoji: list[Emoji]) -> None:
+def test_style_holds_out_a_tenth_in_one_style_each(emoji: list[DescribedEmoji]) -> None:
     held = held_out(emoji, STYLES, "style")
     assert Counter(style for _, style in held) == {"noto": 189, "twemoji": 189}
     assert len({image for image, _ in held}) == 378
@@ -41,7 +41,7 @@ def test_style_holds_out_a_tenth_in_one_style_each(emoji: list[Emoji]) -> None:
 
 @pytest.mark.parametrize("styles", [STYLES, ("twemoji",)])
 def test_of_a_held_out_composition_every_part_is_seen_and_the_combination_never(
-    styles: tuple[str, ...], emoji: list[Emoji]
+    styles: tuple[str, ...], emoji: list[DescribedEmoji]
 ) -> None:
     held = held_out(emoji, styles, "composition")
     assert len(held) >= 150

@@ -16,11 +16,11 @@ def fake_npm(folder: Path, monkeypatch: pytest.MonkeyPatch, body: str) -> None:
 
 def test_a_package_is_packed_without_running_its_scripts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_npm(tmp_path / "bin", monkeypatch, "touch some-package-1.0.0.tgz")
-    assert fetch_package("some-package@1.0.0", tmp_path / "work") == tmp_path / "work/some-package-1.0.0.tgz"
+    assert fetch_package("some-package@1.0.0", tmp_path / "npm") == tmp_path / "npm/some-package-1.0.0.tgz"
     words = (tmp_path / "bin/calls").read_text().split()
     assert (words[0], words[-1]) == ("pack", "some-package@1.0.0")
     assert "--ignore-scripts" in words
-    assert f"--cache={tmp_path}/work/cache" in words
+    assert f"--cache={tmp_path}/npm/cache" in words
     assert not any("http" in word for word in words)
 
 
@@ -37,10 +37,10 @@ def test_the_error_of_npm_is_passed_on(
 ) -> None:
     fake_npm(tmp_path / "bin", monkeypatch, body)
     with pytest.raises(NpmError, match=message):
-        fetch_package("x@1", tmp_path / "work")
+        fetch_package("x@1", tmp_path / "npm")
 
 
 def test_a_system_without_npm_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(NpmError, match="npm is not installed"):
-        fetch_package("x@1", tmp_path / "work")
+        fetch_package("x@1", tmp_path / "npm")
