@@ -20,12 +20,14 @@ import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils import parametrize
 
 from datamodules.spec import Batch, DataSpec
 from lightning_modules.adversarial.players import players, two_adams
 from lightning_modules.base import GenerativeModule
 from lightning_modules.networks.style_head import with_style_head
 from lightning_modules.parts.checks import as_count, check_no_labels
+from lightning_modules.parts.constraints import spectrally_normalized
 from lightning_modules.parts.games import NON_SATURATING, in_full_precision
 from lightning_modules.parts.noise import draw_normal, fixed_normal, new_generator
 from lightning_modules.parts.sampling import check_num_samples
@@ -57,6 +59,7 @@ class CreativeAdversarialNetwork(GenerativeModule):
         num_styles: Number of styles K, the classes of the data.
         ambiguity_weight: lambda, the weight of the ambiguity in the generator's loss; 0 for a non-saturating GAN.
         batch_norm: Batch normalisation in the discriminator (dcgan only).
+        spectral_norm: Normalises the discriminator's weights.
         lr: Learning rate of both players.
         discriminator_lr: Learning rate of the discriminator instead of ``lr``, or ``None``.
         betas: Adam's decay rates.
@@ -81,6 +84,7 @@ class CreativeAdversarialNetwork(GenerativeModule):
         num_styles: int = 10,
         ambiguity_weight: float = 1.0,
         batch_norm: bool = False,
+        spectral_norm: bool = False,
         lr: float = 2e-4,
         discriminator_lr: float | None = None,
         betas: Sequence[float] = (0.5, 0.999),
@@ -97,6 +101,8 @@ class CreativeAdversarialNetwork(GenerativeModule):
         networks = players(architecture, shape, latent_dim, width, None, discriminator_width, batch_norm=batch_norm)
         self.generator = networks["generator"]
         self.discriminator = with_style_head(networks["discriminator"], num_styles)
+        if spectral_norm:
+            spectrally_normalized(self.discriminator)
         self.build_optimizers = two_adams(lr, betas, discriminator_lr)
         self.save_hyperparameters()
         self.to(memory_format=torch.channels_last)
@@ -168,7 +174,8 @@ class CreativeAdversarialNetwork(GenerativeModule):
         assert batch.labels is not None
         with torch.no_grad():
             fake = self.draw_fakes(len(batch.x))
-        (real_logits, styles), (fake_logits, _) = self.judged(channels_last(batch.x)), self.judged(fake)
+        with parametrize.cached():  # one power iteration for both
+            (real_logits, styles), (fake_logits, _) = self.judged(channels_last(batch.x)), self.judged(fake)
         return {
             "discriminator": NON_SATURATING.discriminator(real_logits, fake_logits),
             "style": F.cross_entropy(styles, batch.labels),

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from lightning_modules.networks import Architecture
 from lightning_modules.networks.blocks import ProjectionHead
@@ -19,15 +20,28 @@ class GaussianHead(nn.Module):
     Args:
         in_features: Size of the features.
         latent_dim: Size of the code z.
+        normalise: Whether the means have mean 0 and variance 1 over the batch, in evaluation over running averages.
     """
 
-    def __init__(self, in_features: int, latent_dim: int) -> None:
+    def __init__(self, in_features: int, latent_dim: int, normalise: bool = False) -> None:
         super().__init__()
         self.linear = nn.Linear(in_features, 2 * latent_dim)
+        self.norm = MeanNorm(latent_dim, eps=1e-5, affine=False) if normalise else nn.Identity()
 
     def forward(self, h: Tensor, condition: None) -> Tensor:
         """Maps h (N, in_features) to means, then log-scales, (N, 2 * latent_dim)."""
-        return self.linear(h)
+        mean, log_scale = self.linear(h).chunk(2, dim=1)
+        return torch.cat([self.norm(mean), log_scale], dim=1)
+
+
+class MeanNorm(nn.BatchNorm1d):
+    """Batch normalisation that takes the running averages for a batch of one, which has no variance."""
+
+    def forward(self, mean: Tensor) -> Tensor:
+        """Normalises (N, features)."""
+        if len(mean) > 1:
+            return super().forward(mean)
+        return F.batch_norm(mean, self.running_mean, self.running_var, eps=self.eps)
 
 
 class PairHead(nn.Module):
@@ -55,10 +69,12 @@ def leaky_layer(in_features: int, out_features: int) -> tuple[nn.Module, nn.Modu
     return nn.Linear(in_features, out_features), nn.LeakyReLU(0.2)
 
 
-def gaussian_encoder(architecture: Architecture, shape: Sequence[int], latent_dim: int, width: int) -> nn.Module:
-    """Returns an encoder: examples (N, *shape) to means and log-scales (N, 2 * latent_dim)."""
+def gaussian_encoder(
+    architecture: Architecture, shape: Sequence[int], latent_dim: int, width: int, normalise: bool = False
+) -> nn.Module:
+    """Returns an encoder: examples (N, *shape) to means, normalised or not, and log-scales (N, 2 * latent_dim)."""
     network, features = trunk(architecture, shape, width)
-    network.head = GaussianHead(features, latent_dim)
+    network.head = GaussianHead(features, latent_dim, normalise)
     return network
 
 
