@@ -20,6 +20,7 @@ Without a warm-up of the KL term, higher levels tend to stay unused; ``train/kl_
 Ladder Variational Autoencoders (Sonderby et al., 2016), https://arxiv.org/abs/1602.02282
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -39,6 +40,8 @@ from lightning_modules.parts.optimizers import adam
 from lightning_modules.parts.precision import in_single
 
 MAX_LEVELS = 3
+UNIT, LEAST_VARIANCE = math.log(math.e - 1), 1e-6
+"""softplus(UNIT) is 1: a network that returns zeros gives N(0, I)."""
 
 
 class LadderPrior(LatentPrior):
@@ -46,7 +49,7 @@ class LadderPrior(LatentPrior):
 
     Args:
         latent_dims: Sizes of z_1, ..., z_L.
-        networks: For each level but the highest, a map of z_{l+1} (..., D) to mean and log-scale of z_l, concatenated.
+        networks: For each level but the highest, a map of z_{l+1} (..., D) to the parameters of ``given_above``.
     """
 
     def __init__(self, latent_dims: Sequence[int], networks: nn.ModuleList) -> None:
@@ -64,7 +67,7 @@ class LadderPrior(LatentPrior):
         code = mean + torch.exp(log_scale) * eps
         drawn, z = [(code, mean.expand_as(code), log_scale.expand_as(code))], code
         for network, (mean, log_scale, eps) in zip(reversed(self.networks), reversed(lower), strict=True):
-            prior_mean, prior_log_scale = in_single(network(z)).chunk(2, -1)
+            prior_mean, prior_log_scale = given_above(network(z))
             log_ratio = 2 * (prior_log_scale - log_scale)
             mean = torch.sigmoid(log_ratio) * (mean - prior_mean) * torch.exp(-prior_log_scale)
             log_scale = -0.5 * F.softplus(log_ratio)
@@ -77,9 +80,19 @@ class LadderPrior(LatentPrior):
         """Returns z_1, (..., latent_dims[0]), of codes (..., latent_dim)."""
         *lower, z = codes.split(self.latent_dims, -1)
         for network, code in zip(reversed(self.networks), reversed(lower), strict=True):
-            mean, log_scale = network(z).chunk(2, -1)
+            mean, log_scale = given_above(network(z))
             z = mean + torch.exp(log_scale) * code
         return z
+
+
+def given_above(parameters: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns mean and log-scale of p(z_l|z_{l+1}), (..., D), of the mean and a number for the variance, (..., 2 * D).
+
+    The variance is the softplus of that number plus ``UNIT``, as in the paper. An exponential of a network's outputs
+    would have tails so heavy that a few samples lie hundreds of standard deviations away.
+    """
+    mean, number = in_single(parameters).chunk(2, -1)
+    return mean, 0.5 * torch.log(F.softplus(number + UNIT) + LEAST_VARIANCE)
 
 
 @dataclass(frozen=True)

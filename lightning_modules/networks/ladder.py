@@ -43,8 +43,8 @@ class LadderEncoder(nn.Module):
 def downward(latent_dims: Sequence[int], hidden: int, depth: int, gated: bool) -> nn.ModuleList:
     """Returns a network for each code but the highest, in the order of ``latent_dims``.
 
-    The network of code l maps the code above it, (..., latent_dims[l + 1]), to its mean and log-scale,
-    (..., 2 * latent_dims[l]).
+    The network of code l maps the code above it, (..., latent_dims[l + 1]), to its mean and to what its variance is
+    computed from, (..., 2 * latent_dims[l]).
     """
     return nn.ModuleList(
         nn.Sequential(hidden_layers(above, hidden, depth, gated), nn.Linear(hidden if depth else above, 2 * size))
