@@ -117,7 +117,7 @@ class Means(nn.Module):
         return self.module.sample(num_samples, labels=labels, generator=generator, mean=True)
 
 
-def compared_with_images(request: Request, module: nn.Module) -> dict[str, float]:
+def compared_with_images(request: Request, module: Any) -> dict[str, float]:
     """Returns the metrics of ``samples_of_images`` of any module that samples such images."""
     spec, extractor = request.images[1], request.feature_extractor
     check_extractor_fits(extractor, spec)
