@@ -39,6 +39,7 @@ from lightning_modules.image.image_optimization import ImageOptimization as Imag
 from lightning_modules.image.style_transfer import StyleTransfer as StyleTransfer
 from lightning_modules.image.texture_synthesis import TextureSynthesis as TextureSynthesis
 from lightning_modules.latent.iwae import IWAE as IWAE
+from lightning_modules.latent.ladder_vae import LadderVAE as LadderVAE
 from lightning_modules.latent.vae import VAE as VAE
 from lightning_modules.metrics.classifier import Classifier as Classifier
 
@@ -46,7 +47,7 @@ FAMILIES: dict[str, tuple[type[ZooModule], ...]] = {
     "density": (Gaussian, GaussianMixture),
     "energy": (RBM, EBM),
     "autoregressive": (PixelCNNPlusPlus, TeacherForcing, ScheduledSampling, ProfessorForcing, MixtureDensityRNN),
-    "latent": (VAE, IWAE),
+    "latent": (VAE, IWAE, LadderVAE),
     "flow": (FlowMatching,),
     "contrastive": (NCE,),
     "adversarial": (

@@ -23,13 +23,14 @@ CASES = [
     *[pytest.param(name, {}, id=name) for name in METHODS],
     *[
         pytest.param(name, {"num_classes": 2}, id=f"{name}, classes")
-        for name in ("VAE", "IWAE", "PixelCNNPlusPlus", "SNGAN")
+        for name in ("VAE", "IWAE", "LadderVAE", "PixelCNNPlusPlus", "SNGAN")
     ],
     *[
         pytest.param(name, {"num_classes": 2, "num_tested": 12}, id=f"{name}, classes, some examples")
-        for name in ("VAE", "IWAE")
+        for name in ("VAE", "IWAE", "LadderVAE")
     ],
     pytest.param("VAE", {"shape": (1, 8, 8)}, id="VAE, images"),
+    pytest.param("VAE", {"latent_prior": "mixture"}, id="VAE, mixture prior"),
     pytest.param("NCE", {"noise_ratio": 2.6}, id="NCE, 2.6 times the noise"),
     pytest.param("PixelCNNPlusPlus", {"dropout": 0.5}, id="PixelCNNPlusPlus, dropout"),
     pytest.param("TeacherForcing", {"architecture": "transformer", "dropout": 0.5}, id="TeacherForcing, transformer"),
@@ -89,7 +90,7 @@ def test_held_out_numbers_do_not_depend_on_the_batch_size(method: str, settings:
         assert found == {name: pytest.approx(value, rel=1e-4, abs=1e-5) for name, value in expected.items()}
 
 
-@pytest.mark.parametrize("method", ["VAE", "IWAE", "RBM", "EBM", "NCE", "MinimaxGAN"])
+@pytest.mark.parametrize("method", ["VAE", "IWAE", "LadderVAE", "RBM", "EBM", "NCE", "MinimaxGAN"])
 def test_a_loader_of_a_users_own_gives_the_same_numbers(method: str) -> None:
     """What is random belongs to an example's place in the data, of which there is no other sign in such a loader."""
     module, data = build(method, {})

@@ -12,7 +12,9 @@ from lightning_modules.parts.capabilities import SupportsAveraging
 from tests.standins import quiet_trainer
 from tests.test_contract import build, cases, tiny_data
 
-LIKELIHOODS = {"Gaussian", "GaussianMixture", "RBM", "EBM", "NCE", "PixelCNNPlusPlus", "VAE", "IWAE", "FlowMatching"}
+LIKELIHOODS = {
+    "Gaussian", "GaussianMixture", "RBM", "EBM", "NCE", "PixelCNNPlusPlus", "VAE", "IWAE", "LadderVAE", "FlowMatching",
+}  # fmt: skip
 PENALISED = {"WGANGP", "RothGAN", "JacobianClampingGAN", "ProgressiveGAN", "R3GAN"}
 
 

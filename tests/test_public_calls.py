@@ -137,7 +137,7 @@ def test_values_outside_of_the_support_are_refused(name: str, kind: str) -> None
     check_refused(module, *wrong[kind])
 
 
-@pytest.mark.parametrize("name", ["RBM", "VAE", "PixelCNNPlusPlus"])
+@pytest.mark.parametrize("name", ["RBM", "VAE", "LadderVAE", "PixelCNNPlusPlus"])
 def test_greys_are_no_bits(name: str) -> None:
     settings = {"likelihood": "bernoulli"} if name != "RBM" else {}
     small = {"num_hidden": 4} if name == "RBM" else {"width": 2}
@@ -146,7 +146,7 @@ def test_greys_are_no_bits(name: str) -> None:
         check_refused(module, torch.full((2, 1, 28, 28), grey), rf"{{0, 1}}.*{grey:.4g}")
 
 
-@pytest.mark.parametrize("name", ["VAE", "IWAE", "PixelCNNPlusPlus"])
+@pytest.mark.parametrize("name", ["VAE", "IWAE", "LadderVAE", "PixelCNNPlusPlus"])
 def test_what_is_none_of_256_grey_values_is_refused(name: str) -> None:
     module = METHODS[name](likelihood="discretized_logistic_mixture", width=2)
     levels = torch.arange(256).float()

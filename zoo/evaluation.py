@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
-from torch import Generator
+from torch import Generator, Tensor, nn
 
 from datamodules.sequences.pixel_sequence import PixelSequence
 from datamodules.sequences.text import TextDataModule
@@ -17,6 +17,7 @@ from datamodules.sources.find import DataNotFoundError
 from lightning_modules.adversarial.creative import CreativeAdversarialNetwork, style_ambiguity
 from lightning_modules.autoregressive.sequence_module import SequenceModule
 from lightning_modules.base import GenerativeModule
+from lightning_modules.latent.latent_variable import LatentVariableModule
 from lightning_modules.likelihood import LikelihoodModule
 from lightning_modules.metrics.classifier import Classifier
 from lightning_modules.metrics.feature_metrics import IMAGE_METRICS, NEIGHBOURS, check_enough_for_fid
@@ -95,7 +96,30 @@ def sequences(request: Request) -> dict[str, float]:
 
 def samples_of_images(request: Request) -> dict[str, float]:
     """Returns FID, also over that of real images, Inception Score, KID, precision and recall."""
-    (module, spec), extractor = request.images, request.feature_extractor
+    return compared_with_images(request, request.images[0])
+
+
+def means_of_images(request: Request) -> dict[str, float]:
+    """Returns the same of the means E[x|z], under names of their own: their pixels have no noise, as samples have."""
+    values = compared_with_images(request, Means(request.images[0]))
+    return {name.replace("-", "_of_means-", 1): value for name, value in values.items()}
+
+
+class Means(nn.Module):
+    """A model with codes z, whose samples are the means E[x|z]."""
+
+    def __init__(self, module: LatentVariableModule) -> None:
+        super().__init__()
+        self.module, self.num_evaluated = module, module.num_evaluated
+
+    def sample(self, num_samples: int, *, labels: Tensor | None = None, generator: Generator | None = None) -> Tensor:
+        """Returns E[x|z] of codes that are drawn from the prior, (num_samples, *shape)."""
+        return self.module.sample(num_samples, labels=labels, generator=generator, mean=True)
+
+
+def compared_with_images(request: Request, module: Any) -> dict[str, float]:
+    """Returns the metrics of ``samples_of_images`` of any module that samples such images."""
+    spec, extractor = request.images[1], request.feature_extractor
     check_extractor_fits(extractor, spec)
     num_samples = request.num_samples or module.num_evaluated
     check_enough_for_fid(extractor, num_samples)
@@ -197,6 +221,11 @@ def samples_images(module: Any) -> bool:
     )
 
 
+def has_noise_on_greys(module: Any) -> bool:
+    """Returns whether a module's images are noise around means of more than two values, given their codes."""
+    return samples_images(module) and isinstance(module, LatentVariableModule) and module.value_range != (0.0, 1.0)
+
+
 def generates_images(module: Any) -> bool:
     """Returns whether a module makes images of codes that have no more dimensions than these."""
     size = math.prod(module.data_spec.shape)
@@ -213,6 +242,7 @@ EVALUATIONS = {
     "references": Evaluation(references, lambda module: isinstance(module, Classifier), needs_data=True),
     "sequences": Evaluation(sequences, lambda module: isinstance(module, SequenceModule), needs_data=True),
     "images": Evaluation(samples_of_images, samples_images),
+    "means": Evaluation(means_of_images, has_noise_on_greys),
     "classes": Evaluation(classes, lambda module: samples_images(module) and module.num_classes is not None),
     "styles": Evaluation(styles, lambda module: isinstance(module, CreativeAdversarialNetwork)),
     "conditioning": Evaluation(conditioning, generates_images),

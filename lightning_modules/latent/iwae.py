@@ -15,6 +15,7 @@ from torch import Tensor
 
 from lightning_modules.latent.latent_variable import LatentVariableModule, check_particles
 from lightning_modules.latent.observation import observed_autoencoder
+from lightning_modules.latent.prior import prior_of
 from lightning_modules.parts.likelihoods import log_mean_exp
 from lightning_modules.parts.optimizers import adam
 
@@ -43,7 +44,7 @@ class NegativeImportanceBound:
 
 
 class IWAE(LatentVariableModule):
-    """Gaussian posterior and prior; maximises the bound with ``num_particles`` samples.
+    """Gaussian posterior, Gaussian or mixture prior; maximises the bound with ``num_particles`` samples.
 
     Logs ``train/negative_bound`` = -L_k, nats per example.
 
@@ -52,7 +53,7 @@ class IWAE(LatentVariableModule):
         num_particles: k, samples from the posterior per example; 1 is a VAE whose KL term is estimated.
         likelihood: ``"bernoulli"`` for values in {0, 1}, ``"discretized_logistic_mixture"`` for 8-bit images on [-1,
             1], ``"gaussian"`` for points and dequantised images; ``for_data`` chooses by the data.
-        architecture: ``"mlp"`` or ``"conv"``.
+        architecture: ``"mlp"``, ``"gated_mlp"`` (the same with gated units) or ``"conv"``.
         latent_dim: Size of the code z.
         hidden: Units per dense layer.
         depth: Hidden layers of the multi-layer perceptrons; 0 makes them linear (probabilistic PCA).
@@ -61,6 +62,8 @@ class IWAE(LatentVariableModule):
         num_words: Number of words of the captions of a model conditional on these, or ``None``.
         scale: Gaussian likelihood: one learned scale (``"global"``) or one per dimension (``"per_dimension"``).
         num_components: Discretised logistic likelihood: logistics in the mixture of a pixel.
+        latent_prior: ``"standard"`` for N(0, I), ``"mixture"`` for a learned mixture of Gaussians.
+        prior_components: Gaussians of that mixture.
         lr: Learning rate of Adam.
         decay_steps: Batches after which the learning rate has fallen linearly to zero, or ``None``.
         val_particles: Samples k of the bound that validation logs in addition to the ELBO; 1 for the ELBO alone.
@@ -87,6 +90,8 @@ class IWAE(LatentVariableModule):
         num_words: int | None = None,
         scale: str = "global",
         num_components: int = 1,
+        latent_prior: str = "standard",
+        prior_components: int = 20,
         lr: float = 1e-3,
         decay_steps: int | None = None,
         val_particles: int = 50,
@@ -97,6 +102,7 @@ class IWAE(LatentVariableModule):
         super().__init__(
             objective=NegativeImportanceBound(num_particles),
             **observed_autoencoder(shape, likelihood, architecture, *sizes, scale, num_components, num_words),
+            prior=prior_of(latent_prior, latent_dim, prior_components),
             **adam(lr, decay_steps),
             val_particles=val_particles,
             test_particles=test_particles,

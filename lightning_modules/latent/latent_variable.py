@@ -1,18 +1,19 @@
-"""Base class of models with a Gaussian latent code z: posterior, bounds with any number of samples, sampling.
+"""Base class of models with a latent code z: posterior, bounds with any number of samples, sampling.
 
 The posterior is q(z|x) = N(mu(x), diag sigma(x)^2) (eq. 1.33), sampled as z = mu + sigma * eps so that gradients reach
 the encoder. With weights w = p(x, z) / q(z|x) of k samples,
 
     L_k = E log 1/k sum_i w_i,        L_1 <= L_k <= L_{k+1} <= log p(x),
 
-where L_1 is the variational bound of eq. 1.31 and 1.32, and L_k comes from Importance Weighted Autoencoders.
+where L_1 is the variational bound of eq. 1.31 and 1.32, and L_k comes from Importance Weighted Autoencoders. The prior
+p(z) is N(0, I) unless another is given; see ``prior``.
 
 References:
     Auto-Encoding Variational Bayes (Kingma & Welling, 2013), https://arxiv.org/abs/1312.6114
     Importance Weighted Autoencoders (Burda et al., 2015), https://arxiv.org/abs/1509.00519
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -22,20 +23,19 @@ from torch import Generator, Tensor, nn
 
 from datamodules.spec import Batch, DataSpec
 from lightning_modules.latent.observation import Observation
+from lightning_modules.latent.posterior_noise import ROWS, PosteriorNoise, drawn_from, fixed_by
+from lightning_modules.latent.prior import CodeDecoder, Drawn, LatentPrior, StandardNormal
 from lightning_modules.likelihood import LikelihoodModule
 from lightning_modules.parts.checks import as_count, as_temperature
 from lightning_modules.parts.interpolation import spherical_interpolation
-from lightning_modules.parts.likelihoods import gaussian_kl, log_mean_exp
-from lightning_modules.parts.noise import draw_normal, fixed_normal, new_generator
+from lightning_modules.parts.likelihoods import log_mean_exp
+from lightning_modules.parts.noise import new_generator
 from lightning_modules.parts.optimizers import BuildOptimizer
 from lightning_modules.parts.sampling import check_num_samples, evaluating
 from lightning_modules.parts.schedules import Schedule
 from lightning_modules.runtime.given_conditions import TextOrTokens
 
 Objective = Callable[["LatentVariableModule", Tensor, Tensor | None], dict[str, Tensor]]
-PosteriorNoise = Callable[[int, int], Iterable[Tensor]]
-ROWS = 500
-"""Number of codes that are decoded at once for a bound, chosen so that their logits stay in the CPU cache."""
 
 
 def check_particles(name: str, value: Any) -> int:
@@ -52,10 +52,11 @@ class LatentVariableModule(LikelihoodModule):
     Args:
         encoder: Maps examples (N, *shape) and a condition, int64 (N, ...) or ``None``, to the concatenated
             mean and log-scale of q(z|x), (N, 2 * latent_dim).
-        decoder: Maps codes (N, latent_dim) and a condition to the observation's parameters.
+        decoder: Maps what it reads of codes, (N, D), and a condition to the observation's parameters.
         observation: p(x|z), given these parameters.
         objective: Maps this module, examples and a condition to the terms that training minimises, nats per example.
         latent_dim: Size of the code z.
+        prior: Distribution of codes of that size; ``None`` for N(0, I), of whose codes the decoder reads all.
         optimizer: Builds the optimizer from all parameters.
         lr_schedule: Factor of the learning rate, a function of the batch.
         num_classes: Number of classes of a class-conditional model p(x|y), or ``None``.
@@ -76,6 +77,7 @@ class LatentVariableModule(LikelihoodModule):
         *,
         objective: Objective,
         latent_dim: int,
+        prior: LatentPrior | None = None,
         optimizer: BuildOptimizer,
         lr_schedule: Schedule | None = None,
         num_classes: int | None = None,
@@ -88,6 +90,7 @@ class LatentVariableModule(LikelihoodModule):
         check_particles("val_particles", val_particles)
         check_particles("test_particles", test_particles)
         self.observation, self.encoder, self.decoder, self.shape = observation, encoder, decoder, observation.shape
+        self.prior = StandardNormal(latent_dim) if prior is None else prior
         self.value_range, self.discrete = observation.value_range, observation.discrete
         self.latent_dim, self.build_optimizer, self.objective_of = latent_dim, optimizer, objective
         self.particles = {"val": val_particles, "test": test_particles}
@@ -108,8 +111,9 @@ class LatentVariableModule(LikelihoodModule):
         return self.observation.problem_with(batch.x)
 
     def averaged_networks(self) -> Mapping[str, nn.Module]:
-        """Returns all networks: bounds need the encoder, sampling the decoder."""
-        return {"encoder": self.encoder, "decoder": self.decoder, "observation": self.observation}
+        """Returns all networks: bounds need the encoder, sampling the prior and the decoder."""
+        names = ("encoder", "decoder", "observation", "prior")
+        return {name: self.get_submodule(name) for name in names}
 
     # Training
 
@@ -124,30 +128,40 @@ class LatentVariableModule(LikelihoodModule):
     # Posterior and bounds
 
     def posterior(self, x: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Returns mean and log-scale of q(z|x), each (N, latent_dim), with gradients; training calls it, unchecked."""
+        """Returns the encoder's mean and log-scale, each (N, latent_dim), with gradients; training calls it, unchecked.
+
+        They are those of q(z|x), but for priors that combine them with their own; see ``LatentPrior.infer``.
+        """
         mean, log_scale = self.encoder(x, labels).chunk(2, dim=1)
         return mean, log_scale
 
+    def infer(self, posterior: tuple[Tensor, Tensor], noise: Tensor) -> Drawn:
+        """Returns samples of q(z|x) for noise (N, k, latent_dim), with gradients; ``posterior`` is the encoder's."""
+        mean, log_scale = posterior
+        return self.prior.infer(mean.unsqueeze(1), log_scale.unsqueeze(1), noise)
+
     def log_likelihood(self, x: Tensor, labels: Tensor | None, z: Tensor) -> Tensor:
         """Returns log p(x|z) of x (N, *shape) under codes (N, k, latent_dim), nats, (N, k), with gradients."""
-        particles = z.shape[1]
+        return self.observed(x, labels, self.prior.decoder_input(z))
+
+    def observed(self, x: Tensor, labels: Tensor | None, decoder_input: Tensor) -> Tensor:
+        """Returns log p(x|z), nats, (N, k), of x (N, *shape) for what the decoder reads (N, k, D), with gradients."""
+        particles = decoder_input.shape[1]
         labels = None if labels is None else labels.repeat_interleave(particles, 0)
-        parameters = self.decoder(z.flatten(0, 1), labels)
+        parameters = self.decoder(decoder_input.flatten(0, 1), labels)
         return self.observation.log_prob(parameters.unflatten(0, (len(x), particles)), x)
 
     def log_weights(self, x: Tensor, labels: Tensor | None, posterior: tuple[Tensor, Tensor], noise: Tensor) -> Tensor:
-        """Returns log p(x, z) / q(z|x) for z = mean + scale * noise, nats, shape (N, k), with gradients.
+        """Returns log p(x, z) / q(z|x) for the codes of ``noise``, nats, shape (N, k), with gradients.
 
         Args:
             x: Shape (N, *shape).
             labels: Class labels, int64 (N,), or ``None``.
-            posterior: Mean and log-scale, each (N, latent_dim).
+            posterior: The encoder's mean and log-scale, each (N, latent_dim).
             noise: Shape (N, k, latent_dim).
         """
-        mean, log_scale = (value.unsqueeze(1) for value in posterior)
-        z = mean + torch.exp(log_scale) * noise
-        prior_over_posterior = 0.5 * (noise.square() - z.square()).sum(2) + log_scale.sum(2)
-        return self.log_likelihood(x, labels, z) + prior_over_posterior
+        drawn = self.infer(posterior, noise)
+        return self.observed(x, labels, drawn.decoder_input) + drawn.log_ratio()
 
     def elbo(
         self, x: Tensor, num_samples: int = 1, *, labels: Tensor | None = None, generator: Generator | None = None
@@ -156,7 +170,7 @@ class LatentVariableModule(LikelihoodModule):
 
         Args:
             x: Shape (N, *shape); there are no gradients, and the networks run in evaluation mode.
-            num_samples: Samples from q over which log p(x|z) is averaged; the KL term is exact.
+            num_samples: Samples from q over which log p(x|z) is averaged; the KL term is exact for N(0, I).
             labels: Class labels, int64 (N,), for a class-conditional model.
             generator: Source of random numbers; ``None`` takes a fresh seed from the system.
 
@@ -186,15 +200,16 @@ class LatentVariableModule(LikelihoodModule):
     ) -> tuple[Tensor, Tensor | None, int, PosteriorNoise]:
         """Returns the first arguments of ``measure`` for a caller's, which are checked; see ``elbo``."""
         num_samples, x = check_particles("num_samples", num_samples), self.examples(x)
-        draw = self.drawn_from(generator or new_generator(), num_samples)
+        draw = drawn_from(generator or new_generator(), num_samples, self.latent_dim, self.device)
         return x, self.labels_for(len(x), labels), num_samples, draw
 
     def negative_log_likelihood(self, batch: Batch, indices: Tensor, stage: str) -> dict[str, Tensor]:
         """Returns the negative ELBO, ``upper_bound_k1``, and the tighter bound with the stage's number of samples."""
         x, labels = batch.x, self.condition(batch)
-        values = {"upper_bound_k1": -self.measure(x, labels, 1, self.fixed_by(indices, 1), exact_kl=True)}
+        noise = fixed_by(indices, 1, self.latent_dim)
+        values = {"upper_bound_k1": -self.measure(x, labels, 1, noise, exact_kl=True)}
         if (particles := self.particles[stage]) > 1:
-            bound = self.measure(x, labels, particles, self.fixed_by(indices, particles))
+            bound = self.measure(x, labels, particles, fixed_by(indices, particles, self.latent_dim))
             values[f"upper_bound_k{particles}"] = -bound
         return values
 
@@ -207,8 +222,8 @@ class LatentVariableModule(LikelihoodModule):
             x: Shape (N, *shape).
             labels: Class labels, int64 (N,), or ``None``.
             particles: k.
-            draw: Maps (start, stop) to the noise of these examples, (stop - start, k, latent_dim), in parts along k.
-            exact_kl: Whether to average log p(x|z) and subtract the KL term in closed form.
+            draw: The noise of the codes.
+            exact_kl: Whether to average log p(x|z) and subtract the KL term, in closed form as far as there is one.
         """
         dtype, step, bounds = next(self.decoder.parameters()).dtype, max(1, ROWS // particles), []
         x = x.to(self.device, dtype)
@@ -216,30 +231,17 @@ class LatentVariableModule(LikelihoodModule):
             for start in range(0, len(x), step):
                 chunk = x[start : start + step]
                 condition = None if labels is None else labels[start : start + step]
-                mean, log_scale = self.posterior(chunk, condition)
+                posterior = self.posterior(chunk, condition)
                 noise = (part.to(self.device, dtype) for part in draw(start, start + len(chunk)))
-                if exact_kl:
-                    scale = torch.exp(log_scale).unsqueeze(1)
-                    parts = [self.log_likelihood(chunk, condition, mean.unsqueeze(1) + scale * part) for part in noise]
-                    bounds.append(torch.cat(parts, 1).mean(1) - gaussian_kl(mean, log_scale))
-                else:
-                    parts = [self.log_weights(chunk, condition, (mean, log_scale), part) for part in noise]
-                    bounds.append(log_mean_exp(torch.cat(parts, 1)))
+                terms = self.elbo_terms if exact_kl else self.log_weights
+                parts = torch.cat([terms(chunk, condition, posterior, part) for part in noise], 1)
+                bounds.append(parts.mean(1) if exact_kl else log_mean_exp(parts))
         return torch.cat(bounds) if bounds else x.new_zeros(0)
 
-    def drawn_from(self, generator: Generator, particles: int) -> PosteriorNoise:
-        """Returns noise for ``measure`` from a generator, ``ROWS`` samples at a time."""
-
-        def draw(start: int, stop: int) -> Iterable[Tensor]:
-            for done in range(0, particles, ROWS):
-                size = min(ROWS, particles - done)
-                yield draw_normal((stop - start, size, self.latent_dim), generator, self.device)
-
-        return draw
-
-    def fixed_by(self, indices: Tensor, particles: int) -> PosteriorNoise:
-        """Returns noise for ``measure`` that is a function of each example's index in its split."""
-        return lambda start, stop: fixed_normal(indices[start:stop], particles, self.latent_dim).split(ROWS, 1)
+    def elbo_terms(self, x: Tensor, labels: Tensor | None, posterior: tuple[Tensor, Tensor], noise: Tensor) -> Tensor:
+        """Returns log p(x|z) - KL(q(z|x) || p(z)), nats, shape (N, k); arguments as in ``log_weights``."""
+        drawn = self.infer(posterior, noise)
+        return self.observed(x, labels, drawn.decoder_input) - drawn.kl()
 
     # Codes and samples
 
@@ -249,17 +251,21 @@ class LatentVariableModule(LikelihoodModule):
         Raises:
             ValueError: If ``x`` is of another shape or outside of the support, or labels are missing or do not fit.
         """
+
+        def code(x: Tensor, labels: Tensor | None) -> Tensor:
+            mean, log_scale = self.posterior(x, labels)
+            return self.prior.infer(mean, log_scale, torch.zeros_like(mean)).code
+
         x = self.examples(x)
-        return self.in_chunks(lambda *pair: self.posterior(*pair)[0], x, self.labels_for(len(x), labels))
+        return self.in_chunks(code, x, self.labels_for(len(x), labels))
 
     def reconstruct(self, x: Tensor, *, labels: Tensor | None = None) -> Tensor:
         """Returns E[x|z] at the mean of q(z|x), shape (N, *shape); raises as ``encode``."""
         return self.decode(self.encode(x, labels=labels), labels=labels)
 
     def sample_latent(self, num_samples: int, *, generator: Generator | None = None) -> Tensor:
-        """Draws codes z ~ N(0, I), shape (num_samples, latent_dim)."""
-        num_samples = check_num_samples(num_samples)
-        return draw_normal((num_samples, self.latent_dim), generator or new_generator(), self.device)
+        """Draws codes z ~ p(z), shape (num_samples, latent_dim)."""
+        return self.prior.draw(check_num_samples(num_samples), generator or new_generator(), self.device)
 
     def decode(self, z: Tensor, *, labels: Tensor | None = None) -> Tensor:
         """Returns E[x|z], shape (N, *shape), of codes (N, latent_dim): probabilities of bits, means of other values.
@@ -267,7 +273,7 @@ class LatentVariableModule(LikelihoodModule):
         Raises:
             ValueError: Unless there is one label per code for a class-conditional model, and none for another.
         """
-        return self.decode_in_chunks(self.decoder, z, labels, self.observation.mean)
+        return self.decode_in_chunks(CodeDecoder(self.prior, self.decoder), z, labels, self.observation.mean)
 
     def sample(
         self,
@@ -298,11 +304,11 @@ class LatentVariableModule(LikelihoodModule):
         num_samples, temperature = check_num_samples(num_samples), as_temperature(temperature)
         source = generator or new_generator()
         labels = self.choose_condition(num_samples, labels, captions, source)
-        z = temperature * self.sample_latent(num_samples, generator=source)
+        z = self.prior.draw(num_samples, source, self.device, temperature)
         if mean:
             return self.decode(z, labels=labels)
         read = partial(self.observation.draw, generator=source, temperature=temperature)
-        return self.decode_in_chunks(self.decoder, z, labels, read)
+        return self.decode_in_chunks(CodeDecoder(self.prior, self.decoder), z, labels, read)
 
     def traverse(self, z: Tensor, dimension: int, values: Tensor, *, labels: Tensor | None = None) -> Tensor:
         """Decodes codes with one coordinate set to each of ``values`` in turn.

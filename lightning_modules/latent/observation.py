@@ -12,7 +12,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
-from lightning_modules.networks.autoencoder import Sizes, autoencoder
+from lightning_modules.networks.autoencoder import Encoder, Sizes, autoencoder
 from lightning_modules.networks.text_encoder import condition_of
 from lightning_modules.parts.likelihoods import (
     discretized_logistic_mixture_log_prob,
@@ -196,7 +196,7 @@ FORMER_NAMES = {"discretized_logistic": "discretized_logistic_mixture"}
 class Autoencoder(TypedDict):
     """Arguments of ``LatentVariableModule``: networks, observation model, and the sizes that they were built with."""
 
-    encoder: nn.Module
+    encoder: Encoder
     decoder: nn.Module
     observation: Observation
     latent_dim: int

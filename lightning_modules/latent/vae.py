@@ -4,7 +4,8 @@ Training maximises the variational free energy (eq. 1.31), written as reconstruc
 
     log p(x) >= E_q(z|x) log p(x|z) - KL(q(z|x) || N(0, I)),        q(z|x) = N(mu(x), diag sigma(x)^2) (eq. 1.33),
 
-with one sample z = mu(x) + sigma(x) * eps per example and the KL term in closed form.
+with one sample z = mu(x) + sigma(x) * eps per example and the KL term in closed form. Under the prior
+``latent_prior="mixture"``, a part of it is estimated with that sample; see ``prior``.
 
 NOTE: Reconstruction and KL are both sums over dimensions, in nats: a mean over pixels would weight the KL term by their
 number.
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from lightning_modules.latent.latent_variable import LatentVariableModule
 from lightning_modules.latent.observation import observed_autoencoder
-from lightning_modules.parts.likelihoods import gaussian_kl
+from lightning_modules.latent.prior import prior_of
 from lightning_modules.parts.optimizers import adam
 
 
@@ -44,19 +45,22 @@ class NegativeELBO:
         """Returns the weight of the KL term in the batch after ``step`` others."""
         return min(1.0, (step + 1) / self.kl_warmup_steps) if self.kl_warmup_steps else 1.0
 
+    def weight_in(self, model: LatentVariableModule) -> float:
+        """Returns the weight of the KL term in the model's present batch."""
+        return self.kl_weight(model.batches_trained) if self.kl_warmup_steps else 1.0
+
     def __call__(self, model: LatentVariableModule, x: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
         """Returns -E log p(x|z), from one sample per example, and the weighted KL divergence."""
-        mean, log_scale = model.posterior(x, labels)
-        z = mean + log_scale.exp() * model.noise.normal(len(x), model.latent_dim, device=x.device)
-        weight = self.kl_weight(model.batches_trained) if self.kl_warmup_steps else 1.0
+        noise = model.noise.normal(len(x), 1, model.latent_dim, device=x.device)
+        drawn = model.infer(model.posterior(x, labels), noise)
         return {
-            "reconstruction": -model.log_likelihood(x, labels, z.unsqueeze(1)).mean(),
-            "kl": weight * gaussian_kl(mean, log_scale).mean(),
+            "reconstruction": -model.observed(x, labels, drawn.decoder_input).mean(),
+            "kl": self.weight_in(model) * drawn.kl().mean(),
         }
 
 
 class VAE(LatentVariableModule):
-    """Gaussian posterior and prior; maximises the ELBO.
+    """Gaussian posterior, Gaussian or mixture prior; maximises the ELBO.
 
     Logs ``train/reconstruction`` = -E log p(x|z) and ``train/kl``, nats per example, the latter times its warm-up
     weight.
@@ -65,7 +69,7 @@ class VAE(LatentVariableModule):
         shape: Shape of an example: (C, H, W) for images, (D,) for points.
         likelihood: ``"bernoulli"`` for values in {0, 1}, ``"discretized_logistic_mixture"`` for 8-bit images on [-1,
             1], ``"gaussian"`` for points and dequantised images; ``for_data`` chooses by the data.
-        architecture: ``"mlp"`` or ``"conv"``.
+        architecture: ``"mlp"``, ``"gated_mlp"`` (the same with gated units) or ``"conv"``.
         latent_dim: Size of the code z.
         hidden: Units per dense layer.
         depth: Hidden layers of the multi-layer perceptrons; 0 makes them linear (probabilistic PCA).
@@ -74,6 +78,8 @@ class VAE(LatentVariableModule):
         num_words: Number of words of the captions of a model conditional on these, or ``None``.
         scale: Gaussian likelihood: one learned scale (``"global"``) or one per dimension (``"per_dimension"``).
         num_components: Discretised logistic likelihood: logistics in the mixture of a pixel.
+        latent_prior: ``"standard"`` for N(0, I), ``"mixture"`` for a learned mixture of Gaussians.
+        prior_components: Gaussians of that mixture.
         kl_warmup_steps: Batches over which the weight of the KL term rises linearly to 1; 0 for none.
         lr: Learning rate of Adam.
         decay_steps: Batches after which the learning rate has fallen linearly to zero, or ``None``.
@@ -100,6 +106,8 @@ class VAE(LatentVariableModule):
         num_words: int | None = None,
         scale: str = "global",
         num_components: int = 1,
+        latent_prior: str = "standard",
+        prior_components: int = 20,
         kl_warmup_steps: int = 0,
         lr: float = 1e-3,
         decay_steps: int | None = None,
@@ -111,6 +119,7 @@ class VAE(LatentVariableModule):
         super().__init__(
             objective=NegativeELBO(kl_warmup_steps),
             **observed_autoencoder(shape, likelihood, architecture, *sizes, scale, num_components, num_words),
+            prior=prior_of(latent_prior, latent_dim, prior_components),
             **adam(lr, decay_steps),
             val_particles=val_particles,
             test_particles=test_particles,

@@ -10,6 +10,7 @@ NOTE: No batch normalisation: a bound on log p of one example must not depend on
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -19,10 +20,17 @@ from lightning_modules.networks.blocks import CodeWithLabel, base_resolution
 from lightning_modules.networks.text_encoder import Captions, Condition
 
 
-def hidden_layers(in_features: int, hidden: int, depth: int) -> nn.Sequential:
-    """Returns ``depth`` layers of ``hidden`` units, each followed by a SiLU; the identity for depth 0."""
+def hidden_layers(in_features: int, hidden: int, depth: int, gated: bool = False) -> nn.Sequential:
+    """Returns ``depth`` layers of ``hidden`` units; the identity for depth 0.
+
+    Each layer is a linear map followed by a SiLU, or with ``gated`` (W x + b) * sigmoid(V x + c), which has twice the
+    weights (Language Modeling with Gated Convolutional Networks, https://arxiv.org/abs/1612.08083, eq. 1).
+    """
     sizes = [in_features] + depth * [hidden]
-    layers = [nn.Sequential(nn.Linear(a, b), nn.SiLU()) for a, b in zip(sizes, sizes[1:], strict=False)]
+    layers = [
+        nn.Sequential(nn.Linear(a, 2 * b), nn.GLU()) if gated else nn.Sequential(nn.Linear(a, b), nn.SiLU())
+        for a, b in zip(sizes, sizes[1:], strict=False)
+    ]
     return nn.Sequential(*layers)
 
 
@@ -35,17 +43,30 @@ class MLPEncoder(nn.Module):
         hidden: Units per layer.
         depth: Hidden layers; 0 is a linear map.
         condition: Number of classes, captions, or ``None``.
+        gated: Whether the hidden units are gated; see ``hidden_layers``.
     """
 
-    def __init__(self, shape: Sequence[int], latent_dim: int, hidden: int, depth: int, condition: Condition) -> None:
+    def __init__(
+        self,
+        shape: Sequence[int],
+        latent_dim: int,
+        hidden: int,
+        depth: int,
+        condition: Condition,
+        gated: bool = False,
+    ) -> None:
         super().__init__()
         self.code = CodeWithLabel(math.prod(shape), condition)
-        self.hidden = hidden_layers(self.code.out_features, hidden, depth)
+        self.hidden = hidden_layers(self.code.out_features, hidden, depth, gated)
         self.output = nn.Linear(hidden if depth else self.code.out_features, 2 * latent_dim)
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         """Maps examples and the condition (int64 (N, ...), or ``None``) to means and log-scales (N, 2 * latent_dim)."""
-        return self.output(self.hidden(self.code(x.flatten(1), condition)))
+        return self.output(self.units(x, condition))
+
+    def units(self, x: Tensor, condition: Tensor | None) -> Tensor:
+        """Returns the units that ``output`` reads, (N, ``output.in_features``); arguments as in ``forward``."""
+        return self.hidden(self.code(x.flatten(1), condition))
 
 
 class MLPDecoder(nn.Module):
@@ -59,11 +80,12 @@ class MLPDecoder(nn.Module):
         hidden: int,
         depth: int,
         condition: Condition,
+        gated: bool = False,
     ) -> None:
         super().__init__()
         positions = tuple(shape[1:]) if len(shape) == 3 else tuple(shape)
         self.code = CodeWithLabel(latent_dim, condition)
-        self.hidden = hidden_layers(self.code.out_features, hidden, depth)
+        self.hidden = hidden_layers(self.code.out_features, hidden, depth, gated)
         self.output = nn.Linear(hidden if depth else self.code.out_features, num_parameters * math.prod(positions))
         self.unflatten = nn.Unflatten(1, (num_parameters, *positions))
 
@@ -98,8 +120,12 @@ class ConvEncoder(nn.Module):
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         """Maps examples and the condition (int64 (N, ...), or ``None``) to means and log-scales (N, 2 * latent_dim)."""
+        return self.output(self.units(x, condition))
+
+    def units(self, x: Tensor, condition: Tensor | None) -> Tensor:
+        """Returns the units that ``output`` reads, (N, hidden); arguments as in ``forward``."""
         features = self.features(x.contiguous(memory_format=torch.channels_last))
-        return self.output(self.hidden(self.code(features, condition)))
+        return self.hidden(self.code(features, condition))
 
 
 class ConvDecoder(nn.Module):
@@ -150,16 +176,21 @@ class Sizes(NamedTuple):
     condition: Condition
 
 
-def mlp(sizes: Sizes, num_parameters: int) -> tuple[nn.Module, nn.Module]:
-    """Returns multi-layer perceptrons of ``depth`` layers of ``hidden`` units."""
+Encoder = MLPEncoder | ConvEncoder
+Pair = tuple[Encoder, nn.Module]
+"""An encoder and its decoder."""
+
+
+def mlp(sizes: Sizes, num_parameters: int, gated: bool = False) -> Pair:
+    """Returns multi-layer perceptrons of ``depth`` layers of ``hidden`` units, gated or with SiLU."""
     shape, latent_dim, hidden, depth, _, condition = sizes
     return (
-        MLPEncoder(shape, latent_dim, hidden, depth, condition),
-        MLPDecoder(shape, num_parameters, latent_dim, hidden, depth, condition),
+        MLPEncoder(shape, latent_dim, hidden, depth, condition, gated),
+        MLPDecoder(shape, num_parameters, latent_dim, hidden, depth, condition, gated),
     )
 
 
-def conv(sizes: Sizes, num_parameters: int) -> tuple[nn.Module, nn.Module]:
+def conv(sizes: Sizes, num_parameters: int) -> Pair:
     """Returns convolutional networks of ``width`` channels with dense layers of ``hidden`` units."""
     shape, latent_dim, hidden, _, width, condition = sizes
     return (
@@ -168,10 +199,14 @@ def conv(sizes: Sizes, num_parameters: int) -> tuple[nn.Module, nn.Module]:
     )
 
 
-AUTOENCODERS: dict[str, Callable[[Sizes, int], tuple[nn.Module, nn.Module]]] = {"mlp": mlp, "conv": conv}
+AUTOENCODERS: dict[str, Callable[[Sizes, int], Pair]] = {
+    "mlp": mlp,
+    "gated_mlp": partial(mlp, gated=True),
+    "conv": conv,
+}
 
 
-def autoencoder(name: str, sizes: Sizes, num_parameters: int) -> tuple[nn.Module, nn.Module]:
+def autoencoder(name: str, sizes: Sizes, num_parameters: int) -> Pair:
     """Returns the encoder and the decoder of the architecture called ``name``.
 
     Raises:

@@ -51,8 +51,8 @@ def standard_normal_log_prob(z: Tensor) -> Tensor:
 
 
 def gaussian_kl(mean: Tensor, log_scale: Tensor) -> Tensor:
-    """Returns KL(N(mean, exp(log_scale)^2) || N(0, I)) in nats, shape (N,), of (N, D) and (N, D)."""
-    return 0.5 * (mean.square() + torch.exp(2 * log_scale) - 1 - 2 * log_scale).sum(1)
+    """Returns KL(N(mean, exp(log_scale)^2) || N(0, I)) in nats, shape (...), of (..., D) and (..., D)."""
+    return 0.5 * (mean.square() + torch.exp(2 * log_scale) - 1 - 2 * log_scale).sum(-1)
 
 
 def log_mean_exp(log_weights: Tensor) -> Tensor:

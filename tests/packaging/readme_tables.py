@@ -46,6 +46,7 @@ EQUATIONS = {
     "MixtureDensityRNN": r"$q(x_t \mid x_{\lt t}) = \sum_k \pi_k\, \mathcal N(x_t; \mu_k, \Sigma_k)$",
     "VAE": r"$\mathbb E_q \log p(x \mid z) - D_{KL}(q(z \mid x) \Vert p(z))$ (1.31-1.33)",
     "IWAE": r"$\mathbb E \log \frac 1k \sum_i p(x, z_i) / q(z_i \mid x)$",
+    "LadderVAE": r"$q(z_l \mid z_{l+1}, x) \propto \mathcal N(z_l; m_l(x), s_l(x)^2)\, p(z_l \mid z_{l+1})$",
     "FlowMatching": r"$\mathbb E \Vert v(x_t, t) - (x_1 - x_0) \Vert^2$, $x_t = (1 - t) x_0 + t x_1$",
     "NCE": r"$\hat p(x) = \frac{D(x)}{1 - D(x)}\, q(x)$ (1.34-1.36)",
     "MinimaxGAN": r"$\min_G \max_D \mathbb E \log D(x) + \mathbb E \log(1 - D(G(z)))$ (1.38)",

@@ -40,6 +40,7 @@ def test_every_family_has_a_heading_and_every_method_an_equation_and_its_own_pap
         "MixtureDensityRNN": "Graves, 2013",
         "VAE": "Kingma & Welling, 2013",
         "IWAE": "Burda et al., 2015",
+        "LadderVAE": "Sonderby et al., 2016",
         "NCE": "Gutmann and Hyvarinen, 2010",
         "MinimaxGAN": "Goodfellow et al., 2014",
         "NonSaturatingGAN": "Goodfellow et al., 2014",

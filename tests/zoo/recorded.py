@@ -55,7 +55,7 @@ def tolerance_of(card: Card, key: str) -> tuple[float, float]:
     """
     name, *protocol = key.rpartition("/")[2].split("-")
     chains = METHODS[card.method].__module__.startswith("lightning_modules.energy.")
-    family = name.removesuffix("_over_real")
+    family = name.removesuffix("_of_means").removesuffix("_over_real")
     if chains and (card.data_spec or {}).get("kind") == "image" and protocol and "fashion_mnist" in protocol[0]:
         return CHAINS.get(family, (0.5, 0.1))
     if name.startswith(("ais_", "energy_")) or (chains and name.startswith(("nll", "bits"))):

@@ -36,11 +36,11 @@ from lightning_modules import (
     ZooModule,
 )
 from lightning_modules.metrics.reference_statistics import compute_statistics, real_statistics
-from lightning_modules.metrics.sample_evaluation import train_fid
+from lightning_modules.metrics.sample_evaluation import evaluate_samples, train_fid
 from tests.zoo.conftest import Named
 from tests.zoo.running import fails, run
 from zoo.__main__ import main
-from zoo.evaluation import EVALUATIONS, evaluate, run_test
+from zoo.evaluation import EVALUATIONS, Means, evaluate, run_test
 from zoo.evaluation_request import default_extractor
 from zoo.recipe import read_recipe
 
@@ -62,6 +62,7 @@ SONGS = DataSpec("songs", "piano_roll", (24, 88), value_range=(0.0, 1.0))
         (lambda: CreativeAdversarialNetwork.for_data(IMAGES, width=2), ["images", "styles", "conditioning"]),
         (lambda: CreativeAdversarialNetwork.for_data(TwoMoons().spec, width=2), ["styles"]),
         (lambda: VAE.for_data(BITS, hidden=4), ["held_out", "reconstructions", "images"]),
+        (lambda: VAE.for_data(IMAGES, width=2), ["held_out", "reconstructions", "images", "means"]),
         (lambda: RBM.for_data(BITS, num_hidden=4), ["held_out", "reconstructions", "images"]),
         (lambda: ALI.for_data(IMAGES, width=2), ["reconstructions", "images", "conditioning"]),
         (lambda: GibbsNet.for_data(Ring().spec, width=2), ["reconstructions", "points"]),
@@ -112,6 +113,23 @@ def test_all_that_applies_is_measured_in_the_order_of_the_table(
     values = evaluate(zoo.card("./saved"), num_samples=7, seed=3, extractor="x", samples_only=samples_only)
     assert called == expected
     assert values == {name: float(i + 1) for i, name in enumerate(expected)}
+
+
+@pytest.mark.filterwarnings("ignore:FID of", "ignore:.*samples")
+def test_means_are_measured_beside_samples_under_names_of_their_own(classifier: Path, named: type[Named]) -> None:
+    """Each name's values are those of these images themselves."""
+    torch.manual_seed(0)
+    module = VAE.for_data(named().spec, width=2, hidden=4, latent_dim=2)
+    zoo.save(module, "vae", samples=False)
+    values = evaluate(zoo.card("./vae"), extractor=str(classifier), num_samples=50, samples_only=True)
+    extractor, module = zoo.load_classifier(str(classifier)), zoo.load("./vae", VAE)
+    for name, sampled in (("fid", module), ("fid_of_means", Means(module))):
+        found = evaluate_samples(sampled, extractor, spec=module.data_spec, num_samples=50, metrics=["fid"])
+        assert values[f"test/{name}-synthetic-50"] == pytest.approx(found["test/fid-synthetic-50"], rel=1e-6)
+    assert values["test/fid-synthetic-50"] != values["test/fid_of_means-synthetic-50"]
+    generators = [torch.Generator().manual_seed(1) for _ in range(2)]
+    means = module.sample(3, generator=generators[0], mean=True)
+    assert torch.equal(Means(module).sample(3, generator=generators[1]), means)
 
 
 def test_the_ambiguity_of_style_is_of_samples_to_the_models_own_discriminator() -> None:
