@@ -29,7 +29,9 @@ TIMEOUT_SECONDS = 270
 # Sums of eight numbers in another order, in float32, through six steps of Adam or RMSprop. Adam divides by the size of
 # a gradient, so that a weight whose gradient is all rounding differs by a share of a step, of 2e-3 where it is largest.
 CLOSE: dict[str, Any] = {"atol": 2e-5, "rtol": 2e-5}
-CLOSE_IN_DOUBLE: dict[str, Any] = {"atol": 1e-12, "rtol": 1e-12}
+# Codes of variance 1 are the encoder's divided by their spread, 0.01 at the start, and a chain does so at each step.
+# The largest difference was 3e-11.
+CLOSE_IN_DOUBLE: dict[str, Any] = {"atol": 1e-9, "rtol": 0.0}
 
 pytestmark = pytest.mark.filterwarnings("ignore:The dirpath has changed:UserWarning")
 

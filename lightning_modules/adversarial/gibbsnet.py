@@ -7,8 +7,12 @@ distribution of the chain, and the codes may be distributed in any way, in clust
 
 NOTE: Samples are those of the chain; one step from N(0, I) is not a sample of the model. Gradients flow through the
 last step of the chain only: through more of them they vanish or explode. The generator is deterministic, and all
-randomness that the chain mixes by is the encoder's. The game fixes no scale for the codes, and without ``code_bound``,
-which is ours, they grew without limit on images. The networks are those of the other games here.
+randomness that the chain mixes by is the encoder's.
+
+The batch normalisation of the codes' means is ours. The game fixes no scale for the codes, and generator and encoder
+play on one side: without it, and as well with bounded codes, noise of a fixed scale, penalties on the discriminator's
+gradient, or from a trained ALI, each step of the chain lost some of the spread of the one before within a hundred
+batches of images, until all its pairs were the same. Codes whose means have variance 1 in every batch cannot do that.
 
 GibbsNet: Iterative Adversarial Inference for Deep Graphical Models (Lamb et al., 2017),
 https://arxiv.org/abs/1712.04120
@@ -18,8 +22,6 @@ from collections.abc import Sequence
 
 from lightning_modules.adversarial.joint_game import JointModule
 from lightning_modules.adversarial.joint_players import joint_players, joint_training
-from lightning_modules.parts.checks import check_positive
-from lightning_modules.parts.conditionals import BoundedGaussian
 
 
 class GibbsNet(JointModule):
@@ -32,7 +34,7 @@ class GibbsNet(JointModule):
         width: Channels of the networks at full resolution; see each architecture.
         discriminator_width: Width of the discriminator instead of ``width``, or ``None``.
         steps: N, steps of the chain in training and by default in ``sample``; 0 is adversarially learned inference.
-        code_bound: Bound of the means of q(z|x), whose scales are then below 1; ``None`` for a Gaussian without bounds.
+        normalise_codes: Whether the means of q(z|x) are batch-normalised; with ``False`` and ``steps=0`` it is ALI.
         critic_steps: Discriminator steps per generator step.
         lr: Learning rate of both players.
         discriminator_lr: Learning rate of the discriminator instead of ``lr``, or ``None``.
@@ -50,7 +52,7 @@ class GibbsNet(JointModule):
         width: int = 32,
         discriminator_width: int | None = None,
         steps: int = 3,
-        code_bound: float | None = 3.0,
+        normalise_codes: bool = True,
         critic_steps: int = 1,
         lr: float = 1e-4,
         discriminator_lr: float | None = None,
@@ -59,13 +61,10 @@ class GibbsNet(JointModule):
         clip_norm: float | None = None,
         compile: bool = False,
     ) -> None:
-        if code_bound is not None:
-            check_positive(code_bound=code_bound)
         super().__init__(
-            **joint_players(architecture, shape, latent_dim, width, discriminator_width),
+            **joint_players(architecture, shape, latent_dim, width, discriminator_width, normalise_codes),
             **joint_training(critic_steps, lr, discriminator_lr, betas, decay_steps),
             steps=steps,
-            posterior=None if code_bound is None else BoundedGaussian(code_bound),
             clip_norm=clip_norm,
             compile=compile,
         )

@@ -33,11 +33,17 @@ class JointTraining(TypedDict):
 
 
 def joint_players(
-    architecture: str, shape: Sequence[int], latent_dim: int, width: int, discriminator_width: int | None = None
+    architecture: str,
+    shape: Sequence[int],
+    latent_dim: int,
+    width: int,
+    discriminator_width: int | None = None,
+    normalise_codes: bool = False,
 ) -> JointPlayers:
     """Builds the three networks; encoder and discriminator have the discriminator's layers of the architecture.
 
-    The discriminator's width is ``width`` unless ``discriminator_width`` is given.
+    The discriminator's width is ``width`` unless ``discriminator_width`` is given. With ``normalise_codes`` the means
+    of the codes are batch-normalised.
 
     Raises:
         ValueError: If the architecture is unknown or does not fit ``shape``, or a size is not positive.
@@ -48,7 +54,7 @@ def joint_players(
     build = architecture_of(architecture, shape)
     return {
         "generator": build.generator(shape, latent_dim, width, None),
-        "encoder": gaussian_encoder(build, shape, latent_dim, width),
+        "encoder": gaussian_encoder(build, shape, latent_dim, width, normalise_codes),
         "discriminator": pair_discriminator(build, shape, latent_dim, discriminator_width or width),
         "latent_dim": latent_dim,
     }

@@ -5,7 +5,6 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from lightning_modules.parts.checks import check_positive
 from lightning_modules.parts.games import in_full_precision
 from lightning_modules.parts.noise import Draws
 
@@ -45,33 +44,3 @@ class DiagonalGaussian:
     def mean(self, parameters: Tensor) -> Tensor:
         """Returns the means, (N, D, ...)."""
         return parameters.chunk(2, dim=1)[0]
-
-
-class BoundedGaussian:
-    """N(mean, diag scale^2) with means in (-bound, bound) and scales in (e^-3, 1), which it maps the outputs to.
-
-    A game whose codes are made by its own chain fixes no scale for them; without a bound they may grow without limit.
-
-    Args:
-        bound: Bound of the absolute values of the means; outputs well below it are the means.
-
-    Raises:
-        ValueError: If the bound is not positive.
-    """
-
-    least_log_scale = -3.0
-
-    def __init__(self, bound: float) -> None:
-        check_positive(bound=bound)
-        self.bound = bound
-
-    def draw(self, parameters: Tensor, noise: Draws) -> Tensor:
-        """Returns mean + scale * epsilon with epsilon ~ N(0, I), (N, D, ...)."""
-        outputs = in_full_precision(parameters)
-        mean, raw = self.mean(outputs), outputs.chunk(2, dim=1)[1]
-        scale = torch.exp(self.least_log_scale * torch.sigmoid(-raw))
-        return mean + scale * noise.normal(*mean.shape, device=mean.device)
-
-    def mean(self, parameters: Tensor) -> Tensor:
-        """Returns bound * tanh(first half / bound), (N, D, ...)."""
-        return self.bound * torch.tanh(parameters.chunk(2, dim=1)[0] / self.bound)

@@ -162,6 +162,16 @@ def test_every_architecture_has_two_heads_on_one_trunk(architecture: str) -> Non
     assert shared - own
 
 
+def test_spectral_norm_bounds_both_heads() -> None:
+    module = CreativeAdversarialNetwork(**SMALL, num_styles=3, spectral_norm=True)
+    fitted(module, Batch(torch.randn(8, 2), torch.arange(8) % 3), 10)
+    module.eval()
+    for head in (module.discriminator.head.linear, module.discriminator.head.styles):
+        assert torch.linalg.matrix_norm(head.weight, 2).item() == pytest.approx(1.0, abs=0.05)
+    plain = CreativeAdversarialNetwork(**SMALL, num_styles=3)
+    assert not any("parametrizations" in name for name in plain.state_dict())
+
+
 def test_numbers_out_of_range_are_refused() -> None:
     with pytest.raises(ValueError, match="num_styles=1 must be an integer of at least 2"):
         CreativeAdversarialNetwork(num_styles=1)

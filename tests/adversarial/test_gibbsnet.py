@@ -75,8 +75,8 @@ def test_without_steps_it_has_the_pairs_of_ali_and_learns_the_same() -> None:
     modules: list[JointModule] = []
     for method, settings in (
         (ALI, {}),
-        (GibbsNet, {"steps": 0, "code_bound": None}),
-        (GibbsNet, {"steps": 1, "code_bound": None}),
+        (GibbsNet, {"steps": 0, "normalise_codes": False}),
+        (GibbsNet, {"steps": 1, "normalise_codes": False}),
     ):
         torch.manual_seed(0)
         modules.append(method(**SMALL, lr=1e-2, **settings))
@@ -95,7 +95,7 @@ def test_without_steps_it_has_the_pairs_of_ali_and_learns_the_same() -> None:
 
 @pytest.mark.parametrize("steps", [0, 1, 3])
 def test_samples_are_those_of_a_chain_by_hand(steps: int) -> None:
-    module = GibbsNet(**SMALL, steps=2, code_bound=None)
+    module = GibbsNet(**SMALL, steps=2, normalise_codes=False)
     generator = torch.Generator().manual_seed(4)
     with torch.no_grad():
         z = torch.randn(5, 3, generator=generator)
@@ -121,6 +121,28 @@ def test_samples_take_the_steps_of_training_unless_told() -> None:
             module.sample(5, steps=bad)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"steps=-1\b.*integer"):
         GibbsNet(**SMALL, steps=-1)
+
+
+def test_codes_keep_their_spread_where_all_examples_are_nearly_the_same() -> None:
+    near = torch.full((64, 2), 0.3) + 0.1 * torch.randn(64, 2, generator=torch.Generator().manual_seed(0))
+    spread = {}
+    for normalise in (True, False):
+        torch.manual_seed(0)
+        mean = GibbsNet(**SMALL, normalise_codes=normalise).encoder(near).chunk(2, dim=1)[0]
+        spread[normalise] = mean.std(0, unbiased=False)
+    torch.testing.assert_close(spread[True], torch.ones(3), atol=0.01, rtol=0)
+    assert spread[False].max() < 0.1
+
+
+def test_codes_of_one_example_are_normalised_by_running_averages() -> None:
+    encoder = GibbsNet(**SMALL).encoder
+    x = torch.randn(32, 2, generator=torch.Generator().manual_seed(0))
+    for _ in range(200):  # the first running average, 1, has then the weight 1e-9
+        encoder(x)
+    in_evaluation = GibbsNet(**SMALL).encoder.eval()
+    in_evaluation.load_state_dict(encoder.state_dict())
+    torch.testing.assert_close(encoder(x[:1]), in_evaluation(x[:1]))
+    torch.testing.assert_close(encoder(x), in_evaluation(x), atol=0, rtol=0.05)
 
 
 def test_gradients_flow_through_the_last_step_only() -> None:

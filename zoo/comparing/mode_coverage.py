@@ -24,7 +24,6 @@ ON_POINTS = {"architecture": "mlp", "latent_dim": 2, "width": 32}
 ON_STACKS = {"architecture": "dcgan", "latent_dim": 64, "width": 16, "discriminator_width": 32}
 ADAM = {"lr": 5e-4, "betas": (0.0, 0.9)}
 ADAM_ON_IMAGES = {"lr": 4e-4, "betas": (0.0, 0.99)}
-JOINT = {"lr": 2e-4, "betas": (0.5, 0.999)}  # at the rates of the others GibbsNet diverges
 DECAY = {"decay_steps": 1.0}
 POINT_COLUMNS = (
     Column(f"modes-{NUM_POINTS}", "modes", ".0f"),
@@ -47,8 +46,8 @@ POINT_ENTRIES = (
     Entry("wgan_gp", "WGANGP", {**ADAM, "penalty_weight": 0.1}),
     Entry("sngan", "SNGAN", ADAM),
     Entry("jacobian_clamping_gan", "JacobianClampingGAN", {**ADAM, "lambda_min": 0.1, "lambda_max": 5.0}),
-    Entry("ali", "ALI", JOINT),
-    Entry("gibbsnet", "GibbsNet", JOINT),
+    Entry("ali", "ALI", {"lr": 2e-4, "betas": (0.5, 0.999)}),
+    Entry("gibbsnet", "GibbsNet", ADAM),
     Entry("creative_adversarial_network", "CreativeAdversarialNetwork", ADAM),
     Entry("r3gan", "R3GAN", {**ADAM, "gamma": 0.1, "gamma_end": 0.01, "lr_end": 5e-5}, {"schedule_steps": 1.0}),
 )
