@@ -57,6 +57,7 @@ class CreativeAdversarialNetwork(GenerativeModule):
         width: Channels of the networks at full resolution; see each architecture.
         discriminator_width: Width of the discriminator instead of ``width``, or ``None``.
         num_styles: Number of styles K, the classes of the data.
+        style_weight: Weight of the cross-entropy of the styles of real examples in the discriminator's loss.
         ambiguity_weight: lambda, the weight of the ambiguity in the generator's loss; 0 for a non-saturating GAN.
         batch_norm: Batch normalisation in the discriminator (dcgan only).
         spectral_norm: Normalises the discriminator's weights.
@@ -82,6 +83,7 @@ class CreativeAdversarialNetwork(GenerativeModule):
         width: int = 32,
         discriminator_width: int | None = None,
         num_styles: int = 10,
+        style_weight: float = 1.0,
         ambiguity_weight: float = 1.0,
         batch_norm: bool = False,
         spectral_norm: bool = False,
@@ -94,10 +96,14 @@ class CreativeAdversarialNetwork(GenerativeModule):
     ) -> None:
         super().__init__(None, linear_decay(decay_steps), clip_norm)
         as_count("num_styles", num_styles, 2)
-        if not 0 <= ambiguity_weight < math.inf:
-            raise ValueError(f"ambiguity_weight={ambiguity_weight} must be at least 0 and finite.")
+        if not 0 <= ambiguity_weight < math.inf or not 0 < style_weight < math.inf:
+            raise ValueError(
+                f"ambiguity_weight={ambiguity_weight} must be at least 0 and finite, and style_weight={style_weight} "
+                "positive and finite."
+            )
         self.automatic_optimization = False
-        self.latent_dim, self.num_styles, self.ambiguity_weight = latent_dim, num_styles, ambiguity_weight
+        self.latent_dim, self.num_styles = latent_dim, num_styles
+        self.style_weight, self.ambiguity_weight = style_weight, ambiguity_weight
         networks = players(architecture, shape, latent_dim, width, None, discriminator_width, batch_norm=batch_norm)
         self.generator = networks["generator"]
         self.discriminator = with_style_head(networks["discriminator"], num_styles)
@@ -170,7 +176,7 @@ class CreativeAdversarialNetwork(GenerativeModule):
                 self.descend(generator_optimizer, self.generator_losses(len(batch.x)), clip_norm=self.clip_norm)
 
     def discriminator_losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Returns -E log D(x) - E log(1 - D(G(z))), and the cross-entropy of the styles of real examples, in nats."""
+        """Returns -E log D(x) - E log(1 - D(G(z))), and the weighted cross-entropy of the styles of real examples."""
         assert batch.labels is not None
         with torch.no_grad():
             fake = self.draw_fakes(len(batch.x))
@@ -178,7 +184,7 @@ class CreativeAdversarialNetwork(GenerativeModule):
             (real_logits, styles), (fake_logits, _) = self.judged(channels_last(batch.x)), self.judged(fake)
         return {
             "discriminator": NON_SATURATING.discriminator(real_logits, fake_logits),
-            "style": F.cross_entropy(styles, batch.labels),
+            "style": self.style_weight * F.cross_entropy(styles, batch.labels),
         }
 
     def generator_losses(self, num: int) -> dict[str, Tensor]:
