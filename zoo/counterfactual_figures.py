@@ -109,11 +109,19 @@ def pairs_of(datamodule: Emoji, num_samples: int | None = None) -> Tensor:
         datamodule: The data.
         num_samples: Number of samples that may be made, two for each pair; ``None`` for all pairs, else as many, chosen
             at random with a fixed seed.
+
+    Raises:
+        ValueError: If there are fewer than two pairs.
     """
     seen, val, unseen = (datamodule.attributes(split) for split in ("train", "val", "test"))
     first = len(seen) + len(val)
     partners = enumerate(seen_partners(unseen, seen))
     pairs = torch.tensor([(first + place, partner) for place, partner in partners if partner is not None])
+    if min(len(pairs), (num_samples or 4) // 2) < 2:
+        raise ValueError(
+            f"num_samples={num_samples} of the {len(pairs)} pairs of an unseen and a seen caption in split="
+            f"{datamodule.split!r} have no standard error: give at least 4, and a split that has two pairs."
+        )
     if num_samples is None or num_samples >= 2 * len(pairs):
         return pairs
     chosen = torch.randperm(len(pairs), generator=torch.Generator().manual_seed(0))[: num_samples // 2]

@@ -4,6 +4,9 @@ Inception was trained on photographs; for 28x28 garments the features of a netwo
 informative. The classifier is trained first and then frozen, because every value measured with it depends on it: a
 retrained classifier gets a new name.
 
+Beside the class it can tell attributes of images, as the skin tone, person, role and style of emoji: then it also says
+whether a model has drawn what it was asked for; see ``counterfactuals``.
+
 NOTE: FIDs with different classifiers, or with Inception, cannot be compared with each other.
 """
 
@@ -29,7 +32,7 @@ UNKNOWN = -1
 
 
 class Classifier(ZooModule):
-    """Residual network trained on cross-entropy with label smoothing, shifts and flips.
+    """Residual network trained on cross-entropy with label smoothing, shifts and flips; it may tell attributes too.
 
     Args:
         shape: (C, H, W) of images in [-1, 1].

@@ -121,8 +121,8 @@ def test_samples_that_are_not_finite_and_other_images_are_refused(emoji: Emoji) 
         measured(emoji, module, Pixels())
     with pytest.raises(ValueError, match="emoji"):
         measured(emoji, module, Classifier(width=2))
-    with pytest.raises(ValueError, match="two groups"):
-        measured(emoji, Drawing(emoji, lambda one: torch.zeros(3, SIDE, SIDE)), Pixels(), num_samples=2)
+    with pytest.raises(ValueError, match="num_samples=3 .*'composition'.* at least 4"):
+        measured(emoji, Drawing(emoji, lambda one: torch.zeros(3, SIDE, SIDE)), Pixels(), num_samples=3)
 
 
 def test_only_models_of_captioned_emoji_have_them(
