@@ -175,6 +175,7 @@ def figures(
         features, neighbour = made[side].features, real.features[neighbours[side]]
         values[side][NEARER] = nearer_than_seen(features, truth[side].features, neighbour)
         values[side][NEAREST_TONE] = _nearest_tone(real, features, places)
+        scale[f"{NEAREST_TONE}_{side}_{NEIGHBOUR}"] = _nearest_tone(real, neighbour, places)
         for k in NUM_RETRIEVED:
             values[side][f"{RETRIEVED}_{k}"] = retrieved(features, real.features, places, k)
             scale[f"{RETRIEVED}_{k}_{side}_{NEIGHBOUR}"] = retrieved(neighbour, real.features, places, k)

@@ -19,8 +19,8 @@ COLUMNS = ("share of captions", "unseen", "seen", "unseen - seen", "real or neig
 EXPLANATION = (
     "One sample of each caption that training held out (unseen), and of a seen one of another skin tone or person, "
     "from the same random numbers; with bootstrap standard errors. Distances are those of the features of {extractor}. "
-    "For scale: attributes named in the real images of the unseen captions, and retrieval by repeating the seen image "
-    "that is nearest to the truth."
+    "For scale: attributes named in the real images of the unseen captions, and what a model gets that repeats the "
+    "seen image nearest to the truth."
 )
 
 

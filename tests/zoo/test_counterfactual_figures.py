@@ -52,6 +52,7 @@ def test_a_model_that_draws_the_truth_is_right_in_everything(emoji: Emoji) -> No
         assert [found[f"{name}_{side}"] for side in ("unseen", "seen", "difference")] == [1.0, 1.0, 0.0], name
     assert all(value == 0 for name, value in values.items() if "error" in name and "neighbour" not in name)
     assert found["retrieved_1_unseen_neighbour"] == 0
+    assert found["nearest_tone_unseen_neighbour"] < 1
 
 
 def test_a_model_that_repeats_another_tone_is_wrong_for_the_unseen_alone(emoji: Emoji) -> None:
