@@ -119,7 +119,9 @@ def numbers(card: Card) -> Iterable[str]:
     metrics = {name.removeprefix("test/"): value for name, value in card.metrics.items() if name.startswith("test/")}
     if card.method == "Classifier":
         real = metrics.get(f"fid_of_training_pictures-{card.data}-10k")
-        return f"accuracy {metrics['accuracy']:.3f}", *(("", "") if real is None else (f"{real:.4f}", "1")), ""
+        told = [f"{name} {metrics[f'accuracy_{name}']:.3f}" for name in card.hyperparameters.get("attributes") or ()]
+        named = f"accuracy of {', '.join(told)}" if told else f"accuracy {metrics['accuracy']:.3f}"
+        return named, *(("", "") if real is None else (f"{real:.4f}", "1")), ""
     seconds = metrics.get("seconds_per_sample-cpu-64")
     return likelihood(card, metrics), *distances(metrics), "" if seconds is None else two_digits(seconds)
 
