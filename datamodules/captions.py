@@ -36,15 +36,19 @@ class CaptionedSource:
         source: The examples.
         captions: The caption of each.
         tokens: These as tokens, int64 (N, S).
+        attributes: Attributes of the examples as batches have them, int64 (N, A), or ``None`` to yield none.
 
     Raises:
         ValueError: If there is not one caption per example.
     """
 
-    def __init__(self, source: Source, captions: Sequence[str], tokens: Tensor) -> None:
+    def __init__(
+        self, source: Source, captions: Sequence[str], tokens: Tensor, attributes: Tensor | None = None
+    ) -> None:
         if not len(source) == len(captions) == len(tokens):
             raise ValueError(f"{len(source)} examples need as many captions, got {len(captions)}.")
         self.source, self.captions, self.tokens = source, tuple(captions), tokens
+        self.attributes = attributes
         self.labels, self.shape = source.labels, source.shape
 
     def __len__(self) -> int:
@@ -63,5 +67,6 @@ class CaptionedSource:
         return self.source.stream(batches)
 
     def targets(self, indices: Tensor) -> dict[str, Tensor]:
-        """Returns the fields of the source, and the tokens of the captions."""
-        return {**self.source.targets(indices), "tokens": self.tokens.index_select(0, indices)}
+        """Returns the fields of the source, the tokens of the captions, and the attributes where there are any."""
+        found = {**self.source.targets(indices), "tokens": self.tokens.index_select(0, indices)}
+        return found if self.attributes is None else {**found, "attributes": self.attributes.index_select(0, indices)}

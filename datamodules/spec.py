@@ -51,6 +51,8 @@ class DataSpec:
         scale: How many units of the public data make one unit of the examples, where data without bounds are scaled.
         captions: The caption of each training example, or empty. A model of examples given captions samples among them.
         caption_classes: The class of each of these training examples, or empty.
+        attributes: What is known of an example beside its class, or empty: the name of each attribute with its values,
+            in order of their index in ``Batch.attributes``.
 
     Raises:
         ValueError: If a field contradicts another or lies outside its range.
@@ -71,6 +73,7 @@ class DataSpec:
     scale: float | None = None
     captions: tuple[str, ...] = ()
     caption_classes: tuple[int, ...] = ()
+    attributes: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -94,6 +97,8 @@ class DataSpec:
                 raise ValueError(f"caption_classes has {len(classes)} entries for {len(self.captions)} captions.")
             if not 0 <= min(classes) <= max(classes) < (self.num_classes or 0):
                 raise ValueError(f"caption_classes must lie below num_classes={self.num_classes}.")
+        if len({name for name, _ in self.attributes}) < len(self.attributes):
+            raise ValueError(f"attributes has a name twice: {', '.join(name for name, _ in self.attributes)}.")
         if wrong := [mode for mode in self.modes if len(mode) != self.shape[0]]:
             raise ValueError(f"modes has the centre {wrong[0]}, where an example has shape={self.shape}.")
 
@@ -224,6 +229,10 @@ def _is_list(fits: Callable[[Any], bool], length: int | None = None) -> Callable
     )
 
 
+def _is_attribute(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and len(value) == 2 and _is_text(value[0]) and _is_list(_is_text)(value[1])
+
+
 _FORMS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "name": ("a string", _is_text),
     "kind": ("a string", _is_text),
@@ -240,6 +249,7 @@ _FORMS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "scale": ("a number or null", _is_optional(_is_number)),
     "captions": ("a list of strings", _is_list(_is_text)),
     "caption_classes": ("a list of whole numbers", _is_list(_is_count)),
+    "attributes": ("a list of pairs, each a string and a list of strings", _is_list(_is_attribute)),
 }
 """What each field may be in JSON: in words, and as a check."""
 
@@ -259,6 +269,8 @@ class Batch:
         continues: Whether each row continues the same row of the previous batch, bool (N,), or ``None``.
         mask: Which pixels of damaged images are known, (N, 1, H, W): 1 for known and 0 for hidden ones; or ``None``.
         target: The images of which the examples are damaged versions, (N, C, H', W'), or ``None``.
+        attributes: Attributes of the examples, int64 (N, A), or ``None``: an index into the values of each of
+            ``DataSpec.attributes``, and -1 where an example has none of them.
     """
 
     x: "Tensor"
@@ -268,6 +280,7 @@ class Batch:
     continues: "Tensor | None" = None
     mask: "Tensor | None" = None
     target: "Tensor | None" = None
+    attributes: "Tensor | None" = None
 
     def __iter__(self) -> "Iterator[Tensor]":
         return iter([value for value in vars(self).values() if value is not None])

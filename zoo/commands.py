@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from zoo.cards import Card, card
+from zoo.counterfactual_table import meaning
 from zoo.errors import UsageError, ZooError
 from zoo.listing import columns
 from zoo.paths import check_out, command, recipe_names, recipe_path
@@ -225,6 +226,8 @@ def _check_data_dir(data_dir: str | None) -> None:
 
 def _meaning(metric: str) -> str:
     """Returns the unit of a likelihood, and whether it is exact, a bound or an estimate."""
+    if counterfactual := meaning(metric):
+        return counterfactual
     name, *kind = metric.rpartition("/")[2].split("-")
     units = {
         "nll": "-log p, nats per example",

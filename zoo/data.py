@@ -6,12 +6,13 @@ from typing import Any
 from torch import Tensor
 
 import datamodules
+from datamodules.images.image_base import ImageDataModule
 from datamodules.sequences.pixel_sequence import PixelSequence
 from datamodules.spec import Batch
 from lightning_modules.metrics.exposure_bias import real_sequences
 from zoo.cards import Card
 from zoo.compatibility import current_config
-from zoo.data_record import rebuilt, rebuilt_from_spec
+from zoo.data_record import is_own, rebuilt, rebuilt_from_spec
 from zoo.errors import ZooError
 from zoo.paths import recipe_names
 from zoo.recipe import read_recipe
@@ -55,6 +56,16 @@ def recipe_datamodule(card: Card, data_dir: str | None = None) -> Any:
     where = {} if data_dir is None else {"data_dir": data_dir}
     datamodule = datamodule_class(**data.get("init_args", {}), **where)
     return datamodule if _yields_data_of(datamodule, card) else None
+
+
+def compared_with(card: Card) -> str:
+    """Returns the real images that samples of a checkpoint are compared with: the test split, or ``"all"``."""
+    kinds = [] if is_own(card) else [kind for kind in datamodules.DATAMODULES.values() if _name_of(kind) == card.data]
+    return next((kind.compared_with for kind in kinds if issubclass(kind, ImageDataModule)), SPLIT)
+
+
+def _name_of(kind: Any) -> str | None:
+    return getattr(kind, "name", None)
 
 
 def _yields_data_of(datamodule: Any, card: Card) -> bool:

@@ -30,7 +30,8 @@ from lightning_modules.metrics.sample_evaluation import evaluate_classes, evalua
 from lightning_modules.parts.capabilities import HasGenerator, SupportsEncoding
 from lightning_modules.rendering.modules import rendered_as
 from zoo.cards import Card
-from zoo.data import SPLIT, as_images
+from zoo.counterfactual_figures import counterfactuals, draws_captioned_emoji
+from zoo.data import SPLIT, as_images, compared_with
 from zoo.data_record import is_own
 from zoo.errors import UsageError, ZooError
 from zoo.evaluation_request import NoExtractor, Request
@@ -67,21 +68,23 @@ def reconstructions(request: Request) -> dict[str, float]:
 def references(request: Request) -> dict[str, float]:
     """Returns metrics of real and binarised images with a classifier, as reference values for models."""
     values: dict[str, float] = {}
-    for real in (request.datamodule, request.datamodule.binarized()):
-        statistics = real_statistics(request.module, real.spec, SPLIT, real)
+    split = compared_with(request.card)
+    is_grey = request.module.data_spec.shape[0] == 1
+    for real in (request.datamodule, request.datamodule.binarized()) if is_grey else (request.datamodule,):
+        statistics = real_statistics(request.module, real.spec, split, real)
         name = request.module.extractor_name
         # These keys are older than the library's present terms; they stay, because cards contain them.
-        key = metric_name(SPLIT, "inception_score_of_real_pictures", name, statistics.num_samples, real.spec)
-        values[key.rpartition("-")[0]] = float(statistics.inception_score.mean)
+        key = metric_name(split, "inception_score_of_real_pictures", name, statistics.num_samples, real.spec)
+        values[key.replace(f"-{short_count(statistics.num_samples)}", "")] = float(statistics.inception_score.mean)
         for num in (NUM_IMAGES, NUM_OF_SLOW, NUM_OF_FEW):
             if len(real.images("train")[0]) < num:
                 continue
-            key = metric_name(SPLIT, "fid_of_training_pictures", name, num, real.spec)
+            key = metric_name(split, "fid_of_training_pictures", name, num, real.spec)
             values[key] = train_fid(
                 request.module,
                 real,
                 num_samples=num,
-                split=SPLIT,
+                split=split,
                 statistics=statistics,
                 progress=sys.stdout.isatty(),
             )
@@ -121,15 +124,15 @@ def compared_with_images(request: Request, module: Any) -> dict[str, float]:
     """Returns the metrics of ``samples_of_images`` of any module that samples such images."""
     spec, extractor = request.images[1], request.feature_extractor
     check_extractor_fits(extractor, spec)
-    num_samples = request.num_samples or module.num_evaluated
+    num_samples, split = request.num_samples or module.num_evaluated, compared_with(request.card)
     check_enough_for_fid(extractor, num_samples)
     try:
         # Two users' folders may have one name: their statistics are found by the images themselves.
         real = as_images(request.datamodule) if is_own(request.card) else None
-        statistics = real_statistics(extractor, spec, SPLIT, real)
+        statistics = real_statistics(extractor, spec, split, real)
     except ValueError:  # neither shipped nor cached: the data are needed
         real = as_images(request.datamodule)
-        statistics = real_statistics(extractor, spec, SPLIT, real, progress=True)
+        statistics = real_statistics(extractor, spec, split, real, progress=True)
     metrics = list(IMAGE_METRICS)
     if statistics.num_samples <= NEIGHBOURS:  # a small folder of the user's own
         metrics.remove("precision_recall")
@@ -139,28 +142,28 @@ def compared_with_images(request: Request, module: Any) -> dict[str, float]:
         extractor,
         spec=spec,
         num_samples=num_samples,
-        split=SPLIT,
+        split=split,
         seed=request.seed,
         statistics=statistics,
         metrics=metrics,
     )
     fid, over_real, of_real = (
-        metric_name(SPLIT, name, extractor.extractor_name, num_samples, spec)
+        metric_name(split, name, extractor.extractor_name, num_samples, spec)
         for name in ("fid", "fid_over_real", "fid_of_training_pictures")
     )
     reference = request.reference_metrics.get(of_real)
     if reference is None:
-        reference = computed_train_fid(request, num_samples, statistics)
+        reference = computed_train_fid(request, num_samples, statistics, split)
     return values if not reference else {**values, over_real: values[fid] / reference}
 
 
-def computed_train_fid(request: Request, num_samples: int, statistics: RealStatistics) -> float | None:
+def computed_train_fid(request: Request, num_samples: int, statistics: RealStatistics, split: str) -> float | None:
     """Returns the FID of as many training images; ``None`` without the data, or with fewer of them."""
     if request.samples_only:
         return None
     try:
         real = as_images(request.datamodule)
-        return train_fid(request.feature_extractor, real, num_samples=num_samples, split=SPLIT, statistics=statistics)
+        return train_fid(request.feature_extractor, real, num_samples=num_samples, split=split, statistics=statistics)
     except (DataNotFoundError, ValueError, ZooError):
         return None
 
@@ -244,6 +247,7 @@ EVALUATIONS = {
     "images": Evaluation(samples_of_images, samples_images),
     "means": Evaluation(means_of_images, has_noise_on_greys),
     "classes": Evaluation(classes, lambda module: samples_images(module) and module.num_classes is not None),
+    "counterfactuals": Evaluation(counterfactuals, draws_captioned_emoji, needs_data=True),
     "styles": Evaluation(styles, lambda module: isinstance(module, CreativeAdversarialNetwork)),
     "conditioning": Evaluation(conditioning, generates_images),
     "points": Evaluation(points, lambda module: isinstance(module, GenerativeModule) and bool(module.data_spec.modes)),
@@ -320,8 +324,8 @@ def _refuse_unused(card: Card, module: Any, chosen: Mapping[str, Evaluation], gi
     """Raises ``UsageError`` for an argument that was given and that no chosen evaluation uses."""
     of_data = "images" in chosen or any(evaluation.needs_data for evaluation in chosen.values())
     used = {
-        "extractor": bool({"images", "classes"} & chosen.keys()),
-        "num-samples": bool({"images", "styles", "points", "sequences"} & chosen.keys()),
+        "extractor": bool({"images", "classes", "counterfactuals"} & chosen.keys()),
+        "num-samples": bool({"images", "styles", "points", "sequences", "counterfactuals"} & chosen.keys()),
         "data-dir": of_data and module.data_spec.kind != "points",
     }
     if unused := [name for name in sorted(given) if not used[name]]:

@@ -85,7 +85,7 @@ def _rank(metric: str) -> tuple[bool, bool, int, bool]:
     split, _, rest = metric.rpartition("/")
     name, *protocol = rest.split("-")
     place = HEADINGS.index(name) if name in HEADINGS else len(HEADINGS)
-    return place == len(HEADINGS), split != "test", place, protocol[-1:] != [COUNT]
+    return place == len(HEADINGS), split != "test", place, COUNT not in protocol
 
 
 def _listed_recipe(name: str) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ import yaml
 from datamodules.spec import BYTES, DataSpec
 from lightning_modules.rendering.renderers import SEQUENCES, renderer_for
 from zoo.cards import SAMPLES_FILE, WEIGHTS_FILE, Card
+from zoo.counterfactual_table import COLUMNS, EXPLANATION, FIGURE, counterfactual_rows
 from zoo.escaping import code_span, markdown, paragraphs, printable
 from zoo.licences import licence_of
 from zoo.paths import checkpoints_dir, command
@@ -98,6 +99,8 @@ def published_type(metric: str) -> str:
     ``"fid_efficientnet_lite0"``; only with Inception it is ``"fid"``.
     """
     name, *protocol = metric.rpartition("/")[2].split("-")
+    if protocol[-1:] == ["all"]:  # compared with the images of all splits
+        protocol.pop()
     if protocol and re.fullmatch(r"\d+k?", protocol[-1]):
         protocol.pop()
     extractor = "-".join(protocol).removesuffix("_binarized")
@@ -223,10 +226,16 @@ def _curve(card: Card) -> str:
 def _metrics(card: Card) -> str:
     if not card.metrics:
         return "Nothing was measured yet: `python -m zoo evaluate`."
-    table = _table(["metric", "value"], [[name, _number(value)] for name, value in card.metrics.items()])
-    return "\n\n".join(
-        ["The name contains the protocol: metric, extractor, number of samples.", *_over_real(card), table]
-    )
+    rows = [[name, _number(value)] for name, value in card.metrics.items() if FIGURE.fullmatch(name) is None]
+    table = _table(["metric", "value"], rows) if rows else ""
+    parts = ["The name contains the protocol: metric, extractor, number of samples.", *_over_real(card), table]
+    return "\n\n".join(filter(None, [*parts, *_counterfactuals(card)]))
+
+
+def _counterfactuals(card: Card) -> Iterator[str]:
+    for extractor, rows in counterfactual_rows(card.metrics).items():
+        yield EXPLANATION.format(extractor=markdown(extractor))
+        yield _table(list(COLUMNS), rows)
 
 
 def _over_real(card: Card) -> Iterator[str]:
@@ -234,14 +243,19 @@ def _over_real(card: Card) -> Iterator[str]:
     types = [published_type(name) for name in card.metrics if FID.fullmatch(name)]
     if not (other := [kind for kind in types if kind.startswith("fid_")]):
         return
+    of_all = [name for name in card.metrics if FID.fullmatch(name) and name.endswith("-all")]
+    if of_all:
+        yield "Names that end in -all compare with the real images of all splits, most of which were trained on."
     of_such_images = any(kind.endswith("_classifier") for kind in other)
     ratios = [(found[1], value) for name, value in card.metrics.items() if (found := OVER_REAL.fullmatch(name))]
     values = ", ".join(f"{value:.3g} ({protocol})" for protocol, value in ratios)
+    divided = (
+        " Divided by the FID of as many training images, which is 1 for a perfect model, it is "
+        f"{values or 'not known yet: `python -m zoo evaluate` measures it'}."
+    )
     yield (
         f"FID has features of a classifier{' of such images' if of_such_images else ''}, not of Inception: compare it "
-        "with FIDs of the same "
-        "classifier and number of samples only. Divided by the FID of as many training images, which is 1 for a "
-        f"perfect model, it is {values or 'not known yet: `python -m zoo evaluate` measures it'}."
+        f"with FIDs of the same classifier and number of samples only.{'' if of_all and not ratios else divided}"
     )
 
 

@@ -6,7 +6,7 @@ from datamodules.images.image_base import ImageDataModule
 from lightning_modules.metrics.reference_statistics import ship_statistics
 from zoo import ZooError, card, load_classifier
 from zoo.cards import STATISTICS_FOLDER
-from zoo.data import datamodule_of
+from zoo.data import SPLIT, datamodule_of
 
 FORMS = (("val", False), ("test", False), ("test", True))  # split, and whether the images are binarized
 
@@ -17,7 +17,8 @@ def main(name: str) -> None:
     datamodule = datamodule_of(of)
     if not isinstance(datamodule, ImageDataModule):
         raise ZooError(f"{name} was trained on {of.data!r}, which is not a set of images: there are no statistics.")
-    for split, binarize in FORMS:
+    forms = FORMS if datamodule.compared_with == SPLIT else ((datamodule.compared_with, False),)
+    for split, binarize in forms:
         real = datamodule.binarized() if binarize else datamodule
         print(f"Wrote {ship_statistics(classifier, real, split, of.path / STATISTICS_FOLDER)}")
 

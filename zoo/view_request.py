@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
+from datamodules.images.emoji_attributes import Attributes
+
 
 @dataclass(frozen=True)
 class Request:
@@ -21,6 +23,7 @@ class Request:
         sequences: Held-out sequences (T, ...), instead of images.
         training: All training images, uint8 (T, C, H, W); empty for views that need none.
         extractor: A feature extractor of such images, or ``None``.
+        asked: What held-out images show, with the captions to sample for.
     """
 
     module: Any
@@ -31,6 +34,7 @@ class Request:
     sequences: Sequence[Tensor] = ()
     training: Tensor = field(default_factory=lambda: torch.empty(0))
     extractor: nn.Module | None = None
+    asked: Sequence[Attributes] = ()
 
     @property
     def value_range(self) -> tuple[float, float]:

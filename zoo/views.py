@@ -20,6 +20,8 @@ from lightning_modules.rendering.points import energy_surface
 from lightning_modules.rendering.renderers import SEQUENCES
 from lightning_modules.rendering.video import gif
 from zoo.cards import Card
+from zoo.counterfactual_figures import draws_captioned_emoji
+from zoo.counterfactual_view import counterfactual, with_counterfactuals
 from zoo.data import compared_sequences, held_out_batch, held_out_sequences
 from zoo.errors import ZooError
 from zoo.latent_views import inversion, jacobian, neighbours, with_neighbours
@@ -155,6 +157,7 @@ class View:
         num: Default number of rows or images.
         frames: Renders the frames of an animation, or ``None``.
         counted: Whether it has rows or images to count.
+        applies: What else must be true of a module.
     """
 
     draw: Callable[[Request], Image]
@@ -164,6 +167,7 @@ class View:
     num: int = 8
     frames: Callable[[Request], list[Image]] | None = None
     counted: bool = True
+    applies: Callable[[Any], bool] = lambda module: True
 
 
 GENERATOR = ("sample_latent", "decode", "generator", "latent_dim")
@@ -182,6 +186,9 @@ VIEWS = {
     ),
     "filters": View(filters, ("filters",), num=100),
     "fantasies": View(fantasies, ("fantasy_particles",), num=100),
+    "counterfactual": View(
+        counterfactual, ("sample",), gather=with_counterfactuals, num=12, applies=draws_captioned_emoji
+    ),
     "energy": View(energy, ("energy",), kinds=("points",), counted=False),
 }
 
@@ -190,7 +197,9 @@ def views_of(module: Any) -> list[str]:
     """Returns the names of the views that a module supports."""
     kind = module.data_spec.kind if module.has_data_spec else None
     return [
-        name for name, view in VIEWS.items() if kind in view.kinds and all(hasattr(module, need) for need in view.needs)
+        name
+        for name, view in VIEWS.items()
+        if kind in view.kinds and all(hasattr(module, need) for need in view.needs) and view.applies(module)
     ]
 
 

@@ -6,12 +6,13 @@ Noto Emoji, by Google, Apache-2.0. Twemoji, copyright Twitter, Inc. and other co
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from datamodules.captions import CaptionedSource, caption_tokens, words_in
+from datamodules.images.emoji_attributes import Attributes, attribute_indices, attribute_values
 from datamodules.images.emoji_captions import DescribedEmoji, read_emoji
 from datamodules.images.emoji_pixels import SIZES, colour, decoded_on
 from datamodules.images.emoji_splits import held_out
@@ -33,29 +34,6 @@ CATEGORIES = (
     "Flags",
     "Component",
 )
-
-
-@dataclass(frozen=True)
-class Attributes:
-    """What an image shows, by the parts of its caption; a part that it does not have is empty.
-
-    Attributes:
-        image: Name of the emoji's file, the same in every style and different for each emoji and skin tone.
-        caption: Its caption, with the style where there are several.
-        tone: ``"light"``, ``"medium-light"``, ``"medium"``, ``"medium-dark"``, ``"dark"``, or two of them.
-        category: One of the ten classes.
-        person: ``"woman"``, ``"man"`` or ``"person"``.
-        role: What that person is or does, ``"firefighter"``.
-        style: Whose image it is, ``"noto"`` or ``"twemoji"``.
-    """
-
-    image: str
-    caption: str
-    tone: str
-    category: str
-    person: str
-    role: str
-    style: str
 
 
 class Emoji(ImageDataModule):
@@ -82,12 +60,15 @@ class Emoji(ImageDataModule):
         binarize: As in ``PublicImages``.
         dequantize: As in ``PublicImages``.
         channels_last: As in ``PublicImages``.
+        with_attributes: Whether batches have ``attributes`` too, as ``spec.attributes`` lists them: skin tone, person,
+            role and style; see ``datamodules.images.emoji_attributes``.
 
     Raises:
         ValueError: If an argument is out of range.
     """
 
     name = "emoji"
+    compared_with = "all"
 
     def __init__(
         self,
@@ -102,6 +83,7 @@ class Emoji(ImageDataModule):
         binarize: bool = False,
         dequantize: bool = False,
         channels_last: bool = False,
+        with_attributes: bool = False,
     ) -> None:
         if not styles or len(set(styles)) < len(styles) or not set(styles) <= STYLES.keys():
             raise ValueError(f"styles={list(styles)} must be one or both of {', '.join(STYLES)}.")
@@ -121,6 +103,7 @@ class Emoji(ImageDataModule):
         styles = list(styles)
         self.save_hyperparameters(logger=False)
         self.data_dir, self.styles, self.split = data_dir, styles, split
+        self.with_attributes = with_attributes
         self._attributes: dict[str, list[Attributes]] = {}
 
     def prepare_data(self) -> None:
@@ -149,12 +132,16 @@ class Emoji(ImageDataModule):
         rest = (~is_test).nonzero().flatten()
         train, val = (rest[part] for part in split_indices(len(rest), self.val_size, self.seed))
         self._spec = replace(self._spec, vocabulary=words_in([one.caption for one in attributes]))
+        known = attribute_indices(attributes, values := attribute_values(attributes)) if self.with_attributes else None
+        if known is not None:
+            self._spec = replace(self._spec, attributes=values)
         sources: dict[str, Source] = {}
         for split, indices in (("train", train), ("val", val), ("test", is_test.nonzero().flatten())):
             self._attributes[split] = [attributes[index] for index in indices.tolist()]
             captions = [one.caption for one in self._attributes[split]]
             tokens = caption_tokens(captions, self.spec)
-            sources[split] = CaptionedSource(TensorSource(images[indices], labels[indices]), captions, tokens)
+            source = TensorSource(images[indices], labels[indices])
+            sources[split] = CaptionedSource(source, captions, tokens, None if known is None else known[indices])
         return sources
 
     def attributes(self, split: str) -> Sequence[Attributes]:

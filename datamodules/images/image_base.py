@@ -3,18 +3,20 @@
 from abc import abstractmethod
 from copy import copy
 from dataclasses import replace
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 import torch
 from torch import Tensor
 
 from datamodules.captions import CaptionedSource
-from datamodules.datamodule import ZooDataModule
+from datamodules.datamodule import SPLITS, ZooDataModule
 from datamodules.images.pixels import Pixels
 from datamodules.loader import SPLIT, Source, fixed_noise, seeded
 from datamodules.spec import DataSpec
 
 READ_CHUNK = 1024
+ALL = "all"
+"""What ``images`` calls the splits together."""
 
 Module = TypeVar("Module", bound="ImageDataModule")
 
@@ -37,6 +39,8 @@ class ImageDataModule(ZooDataModule):
     """
 
     transform: Pixels
+    compared_with: ClassVar[str] = "test"
+    """Real images that samples are compared with: those of a split, or ``"all"`` where a split has too few."""
 
     def __init__(self, spec: DataSpec, batch_size: int, val_size: int, seed: int, pixels: Pixels) -> None:
         super().__init__()
@@ -94,7 +98,7 @@ class ImageDataModule(ZooDataModule):
         """Returns all images of a split after the same preprocessing, for reference statistics.
 
         Args:
-            split: "train", "val" or "test".
+            split: "train", "val", "test", or "all" for these one after the other.
 
         Returns:
             Images (N, C, H, W) uint8 and labels (N,) int64. With ``binarize`` the images are Bernoulli samples, 0 or
@@ -103,6 +107,10 @@ class ImageDataModule(ZooDataModule):
         Raises:
             ValueError: If ``split`` is none of these, or empty.
         """
+        if split == ALL:
+            parts = [self.images(name) for name in SPLITS if len(self.source(name))]
+            pixels, labels = (torch.cat(values) for values in zip(*parts, strict=True))
+            return pixels, labels
         source = self.source(split)
         if len(source) == 0:
             raise ValueError(f"There are no {split} images in {self.spec.name}: build it with {split}_size above 0.")

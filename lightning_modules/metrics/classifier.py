@@ -4,10 +4,14 @@ Inception was trained on photographs; for 28x28 garments the features of a netwo
 informative. The classifier is trained first and then frozen, because every value measured with it depends on it: a
 retrained classifier gets a new name.
 
+Beside the class it can tell attributes of images, as the skin tone, person, role and style of emoji: then it also says
+whether a model has drawn what it was asked for; see ``counterfactuals``.
+
 NOTE: FIDs with different classifiers, or with Inception, cannot be compared with each other.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -21,10 +25,14 @@ from datamodules.spec import Batch, DataSpec
 from lightning_modules.base import ZooModule
 from lightning_modules.networks.convnet import ConvNet
 from lightning_modules.runtime.flags import planned_batches
+from lightning_modules.runtime.held_out import Weighted
+
+UNKNOWN = -1
+"""Index of an attribute that an example does not have; see ``Batch.attributes``."""
 
 
 class Classifier(ZooModule):
-    """Residual network trained on cross-entropy with label smoothing, shifts and flips.
+    """Residual network trained on cross-entropy with label smoothing, shifts and flips; it may tell attributes too.
 
     Args:
         shape: (C, H, W) of images in [-1, 1].
@@ -34,8 +42,11 @@ class Classifier(ZooModule):
         lr: Peak learning rate of AdamW in a one-cycle schedule over the whole run.
         weight_decay: AdamW's weight decay.
         label_smoothing: Share of the target that is spread over all classes, in [0, 1).
-        max_shift: Training images are shifted by up to this many pixels, filled with the lowest value.
+        max_shift: Training images are shifted by up to this many pixels, filled with ``ground``.
         flip: Training images are mirrored with probability 1/2.
+        ground: Value of the pixels that a shift brings in, in [-1, 1]: that of the images' background.
+        attributes: Number of values of each further attribute that it tells, by name, as ``DataSpec.attributes`` lists
+            them; the loss is then the mean cross-entropy of the class and the attributes.
     """
 
     kinds = ("image",)
@@ -52,6 +63,8 @@ class Classifier(ZooModule):
         label_smoothing: float = 0.05,
         max_shift: int = 2,
         flip: bool = True,
+        ground: float = -1.0,
+        attributes: Mapping[str, int] | None = None,
     ) -> None:
         super().__init__(num_classes)
         if len(shape) != 3:
@@ -60,12 +73,19 @@ class Classifier(ZooModule):
             raise ValueError(
                 f"num_classes={num_classes} >= 2, width={width} >= 1 and max_shift={max_shift} >= 0 must hold."
             )
+        if not -1 <= ground <= 1:
+            raise ValueError(f"ground={ground} must lie in [-1, 1], the range of images.")
+        self.attribute_sizes = dict(attributes or {})
+        if small := [name for name, size in self.attribute_sizes.items() if size < 2]:
+            raise ValueError(f"attributes={self.attribute_sizes}: {small[0]!r} must have at least 2 values.")
         self.save_hyperparameters()
         self.extractor_name = extractor_name
         self.statistics_dir: str | None = None
         self.network = ConvNet(shape[0], width)
         self.num_features = self.network.num_features
         self.head = nn.Linear(self.num_features, num_classes)
+        sizes = self.attribute_sizes.values()
+        self.attribute_head = nn.Linear(self.num_features, sum(sizes)) if sizes else None
         self.to(memory_format=torch.channels_last)
 
     @classmethod
@@ -77,11 +97,32 @@ class Classifier(ZooModule):
         """
         if spec.num_classes is None:
             raise ValueError(f"A Classifier needs classes, and {spec.name} has none.")
-        return {"shape": list(spec.shape), "num_classes": spec.num_classes, "extractor_name": spec.name}
+        derived = {"shape": list(spec.shape), "num_classes": spec.num_classes, "extractor_name": spec.name}
+        sizes = {name: len(values) for name, values in spec.attributes}
+        return {**derived, "attributes": sizes} if sizes else derived
+
+    def data_problem(self, spec: DataSpec) -> str | None:
+        """Returns why the attributes of data are not those that it was built for, or ``None``."""
+        found = {name: len(values) for name, values in spec.attributes}
+        if not spec.attributes or not self.attribute_sizes or list(found.items()) == list(self.attribute_sizes.items()):
+            return None  # some data know their attributes after their setup
+        return f"was built for attributes={self.attribute_sizes}, but {spec.name} has {found}."
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps images (N, C, H, W) in [-1, 1] to logits (N, num_classes)."""
-        return self.head(self.network(x.contiguous(memory_format=torch.channels_last)))
+        return self.head(self.features(x))
+
+    def features(self, x: Tensor) -> Tensor:
+        """Maps images (N, C, H, W) in [-1, 1] to features (N, num_features)."""
+        features: Tensor = self.network(x.contiguous(memory_format=torch.channels_last))
+        return features
+
+    def attribute_logits(self, features: Tensor) -> dict[str, Tensor]:
+        """Maps features (N, num_features) to the logits of each attribute by its name, (N, number of its values)."""
+        if self.attribute_head is None:
+            return {}
+        parts = self.attribute_head(features).split(list(self.attribute_sizes.values()), dim=1)
+        return dict(zip(self.attribute_sizes, parts, strict=True))
 
     def extract(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Maps uint8 images (N, C, H, W) to features (N, num_features) and logits (N, num_classes), float32.
@@ -95,7 +136,7 @@ class Classifier(ZooModule):
                 f"not {images.dtype} of {list(images.shape[1:])}."
             )
         x = (images.float() / 127.5 - 1).to(self.head.weight.dtype)
-        features = self.network(x.contiguous(memory_format=torch.channels_last))
+        features = self.features(x)
         return features.float(), self.head(features).float()
 
     def augment(self, x: Tensor) -> Tensor:
@@ -108,17 +149,28 @@ class Classifier(ZooModule):
             mirrored = self.noise.uniform(num, 1, device=x.device) < 0.5
             columns = torch.where(mirrored, columns.flip(1), columns)
         columns = columns + self.noise.integers(2 * shift + 1, num, x.device)[:, None]
-        padded = F.pad(x, 4 * [shift], value=-1.0)
+        padded = F.pad(x, 4 * [shift], value=self.hparams["ground"])
         return padded.permute(0, 2, 3, 1)[
             torch.arange(num, device=x.device)[:, None, None], rows[:, :, None], columns[:, None, :]
         ].permute(0, 3, 1, 2)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Returns the cross-entropy with label smoothing, in nats."""
-        smoothing, labels = self.hparams["label_smoothing"], batch.labels
+        """Returns the loss of a batch with shifted and mirrored images, in nats."""
+        return self.objective(self.losses(replace(batch, x=self.augment(batch.x))))
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Returns the terms of the loss: cross-entropies with label smoothing, in nats.
+
+        With attributes, the sum of the terms is the mean over the class and these, and each is a mean over the examples
+        that have the attribute.
+        """
+        features, labels, smoothing = self.features(batch.x), batch.labels, self.hparams["label_smoothing"]
         assert labels is not None
-        loss = F.cross_entropy(self(self.augment(batch.x)), labels, label_smoothing=smoothing)
-        return self.objective({"cross_entropy": loss})
+        terms = {"cross_entropy": F.cross_entropy(self.head(features), labels, label_smoothing=smoothing)}
+        for name, (logits, values) in self._told(features, batch).items():
+            total = F.cross_entropy(logits, values, ignore_index=UNKNOWN, label_smoothing=smoothing, reduction="sum")
+            terms[f"cross_entropy_{name}"] = total / (values != UNKNOWN).sum().clamp(min=1)  # a batch may have none
+        return {name: term / len(terms) for name, term in terms.items()}
 
     def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
         """Returns the class logits (N, num_classes) of the images of a batch.
@@ -150,12 +202,26 @@ class Classifier(ZooModule):
         converted: Batch = super().on_before_batch_transfer(batch, dataloader_idx)
         return converted
 
-    def held_out(self, batch: Batch, indices: Tensor, stage: str) -> Mapping[str, Tensor]:
-        """Measures ``accuracy`` in [0, 1] and ``cross_entropy`` in nats."""
-        logits, labels = self(batch.x), batch.labels
+    def held_out(self, batch: Batch, indices: Tensor, stage: str) -> Mapping[str, Weighted]:
+        """Measures ``accuracy`` in [0, 1] and ``cross_entropy`` in nats, and ``accuracy_<name>`` of each attribute."""
+        features, labels = self.features(batch.x), batch.labels
         assert labels is not None
-        cross_entropy = F.cross_entropy(logits, labels, reduction="none")
-        return {"accuracy": (logits.argmax(1) == labels).float(), "cross_entropy": cross_entropy}
+        logits = self.head(features)
+        measured: dict[str, Weighted] = {
+            "accuracy": (logits.argmax(1) == labels).float(),
+            "cross_entropy": F.cross_entropy(logits, labels, reduction="none"),
+        }
+        for name, (told, values) in self._told(features, batch).items():
+            measured[f"accuracy_{name}"] = ((told.argmax(1) == values).float(), (values != UNKNOWN).float())
+        return measured
+
+    def _told(self, features: Tensor, batch: Batch) -> dict[str, tuple[Tensor, Tensor]]:
+        """Returns the logits of each attribute and its values in a batch, (N,), -1 where there is none."""
+        if not self.attribute_sizes:
+            return {}
+        assert batch.attributes is not None
+        pairs = zip(self.attribute_logits(features).items(), batch.attributes.unbind(1), strict=True)
+        return {name: (logits, values) for (name, logits), values in pairs}
 
     def on_train_start(self) -> None:
         """Extends the one-cycle schedule over the whole run, also over one that is resumed to be longer than planned.

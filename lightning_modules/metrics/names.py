@@ -9,15 +9,19 @@ def metric_name(stage: str, name: str, extractor: str, num_samples: int, spec: D
     Samples of a binarised model are compared with binarised images. That is a different task, so its name is different:
     ``"val/fid-fashion_mnist_binarized-5k"``.
 
+    Samples that are compared with the real images of all splits have a name that ends in ``-all``, as
+    ``"test/fid-emoji-10k-all"``: most of these images were trained on, so it says nothing about copies.
+
     Args:
-        stage: ``"val"`` or ``"test"``.
+        stage: ``"val"``, ``"test"`` or ``"all"``.
         name: Name of the metric, ``"fid"``.
         extractor: Name of the feature extractor.
         num_samples: Number of images that were measured.
         spec: Spec of the images.
     """
     binarized = "_binarized" if spec is not None and spec.is_binarized else ""
-    return f"{stage}/{name}-{extractor}{binarized}-{short_count(num_samples)}"
+    stage, compared = ("test", "-all") if stage == "all" else (stage, "")
+    return f"{stage}/{name}-{extractor}{binarized}-{short_count(num_samples)}{compared}"
 
 
 def short_count(number: int) -> str:

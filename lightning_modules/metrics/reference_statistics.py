@@ -31,7 +31,7 @@ from lightning_modules.metrics.protocol import check_extractor, check_image_spec
 from lightning_modules.parts.files import cache_folder
 from lightning_modules.runtime.distributed import rank, world_size
 
-SPLITS = ("train", "val", "test")
+SPLITS = ("train", "val", "test", "all")
 MAX_FEATURES = 5000
 _ORDER_SEED = 0
 _BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by bytes
@@ -47,7 +47,7 @@ class HoldsImages(Protocol):
         ...
 
     def images(self, split: str) -> tuple[Tensor, Tensor]:
-        """Returns all images of a split, uint8 (N, C, H, W), and their labels (N,)."""
+        """Returns all images of a split or of ``"all"``, uint8 (N, C, H, W), and their labels (N,)."""
         ...
 
 
@@ -84,7 +84,7 @@ def real_statistics(
     Args:
         extractor: A ``FeatureExtractor``. If it has a ``statistics_dir``, that is searched first.
         spec: Spec of the images, with the names of the data set and its preprocessing.
-        split: ``"train"``, ``"val"`` or ``"test"``.
+        split: ``"train"``, ``"val"`` or ``"test"``; ``"all"`` for the images of all three.
         datamodule: Source of the images if no file is found; not needed otherwise.
         cache_dir: Folder in which statistics are stored; by default ``statistics_cache()``.
         progress: Whether to show a progress bar while computing.

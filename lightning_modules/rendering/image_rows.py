@@ -1,6 +1,6 @@
 """Rows of images with a caption beside each."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
@@ -12,7 +12,10 @@ MARGIN = 6
 
 
 def captioned_rows(
-    images: Tensor, captions: Sequence[str], value_range: tuple[float, float] = (-1.0, 1.0)
+    images: Tensor,
+    captions: Sequence[str],
+    value_range: tuple[float, float] = (-1.0, 1.0),
+    headings: Mapping[int, str] | None = None,
 ) -> Image.Image:
     """Renders rows of images at twice their size, with a caption to the left of each row.
 
@@ -20,20 +23,26 @@ def captioned_rows(
         images: (rows, columns, C, H, W) with one or three channels.
         captions: One for each row.
         value_range: The values that become black and white.
+        headings: Texts above columns, each by the index of the column over which it begins.
 
     Raises:
         ValueError: If there is not one caption per row.
     """
     if len(captions) != len(images):
         raise ValueError(f"There are {len(captions)} captions for {len(images)} rows: give one for each.")
+    headings = headings or {}
     grid = image_grid(images.flatten(0, 1), value_range, columns=images.shape[1])
     grid = grid.resize((SCALE * grid.width, SCALE * grid.height), Image.Resampling.NEAREST)
     font = ImageFont.load_default()
     left = max(int(font.getlength(caption)) for caption in captions) + 2 * MARGIN
-    rendered = Image.new("RGB", (left + grid.width, grid.height), "white")
-    rendered.paste(grid, (left, 0))
+    width, height = (SCALE * (images.shape[axis] + PADDING) for axis in (4, 3))
+    ends = [left + column * width + SCALE * PADDING + int(font.getlength(text)) for column, text in headings.items()]
+    top = int(font.getbbox("A")[3]) + 2 * MARGIN if headings else 0
+    rendered = Image.new("RGB", (max([left + grid.width, *ends]), top + grid.height), "white")
+    rendered.paste(grid, (left, top))
     draw = ImageDraw.Draw(rendered)
-    height = SCALE * (images.shape[3] + PADDING)
+    for column, text in headings.items():
+        draw.text((left + column * width + SCALE * PADDING, top - MARGIN), text, INK, font, anchor="ls")
     for row, caption in enumerate(captions):
-        draw.text((left - MARGIN, SCALE * PADDING + (row + 0.5) * height), caption, INK, font, anchor="rm")
+        draw.text((left - MARGIN, top + SCALE * PADDING + (row + 0.5) * height), caption, INK, font, anchor="rm")
     return rendered

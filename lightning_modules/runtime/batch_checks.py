@@ -4,7 +4,7 @@ Shapes and dtypes are known without waiting for the device, so they are checked 
 """
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
@@ -79,6 +79,19 @@ def caption_problem(batch: Batch, num_words: int) -> str | None:
         return f"{built}, but the tokens of a batch are {tokens.dtype}, not integers."
     problem = tokens_problem(tokens, num_words)
     return None if problem is None else f"{built}, but {problem}."
+
+
+def attribute_problem(batch: Batch, sizes: Mapping[str, int]) -> str | None:
+    """Returns what is wrong with the attributes of a batch, if anything is; ``sizes`` are the numbers of values."""
+    found, built = batch.attributes, f"it was built for attributes={dict(sizes)}"
+    if found is None or found.shape != (len(batch.x), len(sizes)) or found.is_floating_point():
+        return (
+            f"{built}; a batch must have attributes, integers of shape (N, {len(sizes)}): ask the datamodule for them."
+        )
+    for (name, size), values in zip(sizes.items(), found.unbind(1), strict=True):
+        if values.min() < -1 or values.max() >= size:
+            return f"{built}, but {name} of a batch spans [{values.min()}, {values.max()}]."
+    return None
 
 
 def tokens_problem(tokens: Tensor, num_words: int) -> str | None:

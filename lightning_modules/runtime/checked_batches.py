@@ -1,6 +1,7 @@
 """What a module does with every batch before its step: it is converted to a ``Batch`` and checked."""
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +12,7 @@ from lightning_modules.parts.batches import read_batch
 from lightning_modules.parts.schedules import Schedule
 from lightning_modules.parts.support import problem_with_examples
 from lightning_modules.runtime.batch_checks import (
+    attribute_problem,
     caption_problem,
     dtype_problem,
     form_problem,
@@ -46,6 +48,8 @@ class CheckedModule(LoadedModule):
     """The attribute that says how many values a batch's labels have, or ``None`` where labels are not used."""
     num_words: int | None = None
     """Number of words of the captions that a module is conditional on, or ``None``."""
+    attribute_sizes: Mapping[str, int] = {}
+    """Number of values of each attribute of examples that a module needs, by name."""
     symbols: bool = False
     """Whether examples are indices of symbols, int64, rather than numbers."""
 
@@ -86,7 +90,7 @@ class CheckedModule(LoadedModule):
         if x.is_floating_point() and x.dtype != self.dtype:
             changed["x"] = x.to(self.dtype)
         whole = {"x": x if self.symbols else None, "labels": batch.labels, "tokens": batch.tokens}
-        whole["lengths"] = batch.lengths
+        whole |= {"lengths": batch.lengths, "attributes": batch.attributes}
         for field, value in whole.items():
             if value is not None and value.dtype in SMALL_INTEGERS:
                 changed[field] = value.long()
@@ -157,4 +161,6 @@ class CheckedModule(LoadedModule):
             return problem
         num = getattr(self, self.labels_are)
         problem = None if num is None else label_problem(batch, num, self.labels_are)
-        return problem if problem or self.num_words is None else caption_problem(batch, self.num_words)
+        if problem is None and self.num_words is not None:
+            problem = caption_problem(batch, self.num_words)
+        return attribute_problem(batch, self.attribute_sizes) if problem is None and self.attribute_sizes else problem

@@ -57,7 +57,9 @@ def outputs(name: str) -> dict[str, Tensor]:
     x = inputs(spec)
     if hasattr(module, "extract"):
         pixels = ((x + 1) * 127.5).round().to(torch.uint8)
-        return dict(zip(("features", "logits"), module.extract(pixels), strict=True))
+        features, logits = module.extract(pixels)
+        told = module.attribute_logits(features) if hasattr(module, "attribute_logits") else {}
+        return {"features": features, "logits": logits, **told}
     settings = {"length": SEQUENCE_STEPS[spec.kind]} if spec.kind in SEQUENCE_STEPS else {}
     found = {"samples": module.sample(NUM, generator=seeded(), **settings)}
     if hasattr(module, "elbo"):

@@ -13,7 +13,7 @@ from torch.utils.data._utils.pin_memory import pin_memory
 from datamodules import DATAMODULES, Batch, ZooDataModule
 from tests.datamodules.loaders import loader_of
 
-FIELDS = ("x", "labels", "tokens", "lengths", "continues")
+FIELDS = ("x", "labels", "tokens", "lengths", "continues", "attributes")
 KINDS_WITH_LABELS = ("image", "points")
 
 
@@ -24,6 +24,7 @@ def full() -> Batch:
         tokens=torch.zeros(3, 7, dtype=torch.int64),
         lengths=torch.tensor([5, 2, 1]),
         continues=torch.tensor([True, False, True]),
+        attributes=torch.tensor([[0, 1], [1, -1], [0, 0]]),
     )
 
 
@@ -34,7 +35,7 @@ def present(batch: Batch) -> list[str]:
 def test_fields_that_are_not_given_are_none() -> None:
     batch = Batch(torch.rand(3, 2))
     assert present(batch) == ["x"]
-    assert [getattr(batch, field) for field in FIELDS[1:]] == [None] * 4
+    assert [getattr(batch, field) for field in FIELDS[1:]] == [None] * 5
 
 
 @pytest.mark.parametrize("given", [FIELDS, ("x",), ("x", "labels"), ("x", "lengths", "continues"), ("x", "tokens")])

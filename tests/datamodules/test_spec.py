@@ -27,6 +27,7 @@ FULL = DataSpec(
     scale=18.5,
     captions=("x é", "🌲"),
     caption_classes=(1, 0),
+    attributes=(("tone", ("none", "dark")), ("style", ("noto",))),
 )
 
 
@@ -93,6 +94,7 @@ def test_specs_are_equal_and_hash_alike_if_all_fields_are_equal() -> None:
         ({"captions": ("a",), "vocabulary": ("a",), "kind": "tokens"}, "captions need .* image or points"),
         ({"captions": ("a",), "vocabulary": ("a",), "caption_classes": (0, 1)}, "caption_classes .* 2 .* 1 captions"),
         ({"captions": ("a",), "vocabulary": ("a",), "caption_classes": (2,)}, "caption_classes .*num_classes=2"),
+        ({"attributes": (("tone", ("a",)), ("tone", ("b",)))}, "attributes .*tone, tone"),
         ({"modes": ((0.0, 1.0),)}, r"modes .*\(0\.0, 1\.0\).*shape=\(1, 4, 4\)"),
     ],
 )
@@ -123,6 +125,7 @@ def test_fields_that_contradict_each_other_are_refused(changed: dict[str, Any], 
         ({**IMAGES.to_json(), "mode_scale": True}, "mode_scale .*True"),
         ({**IMAGES.to_json(), "captions": [["a"]]}, "captions .*'a'"),
         ({**IMAGES.to_json(), "caption_classes": [0.5]}, "caption_classes .*0\\.5"),
+        ({**IMAGES.to_json(), "attributes": [["tone", "dark"]]}, "attributes .*'dark'"),
         ({**IMAGES.to_json(), "kind": "picture"}, "kind='picture'"),
     ],
 )

@@ -84,7 +84,13 @@ def test_it_needs_classes_and_a_known_length() -> None:
 
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [({"shape": [2]}, r"shape=\[2\]"), ({"num_classes": 1}, "num_classes=1"), ({"width": 0}, "width=0")],
+    [
+        ({"shape": [2]}, r"shape=\[2\]"),
+        ({"num_classes": 1}, "num_classes=1"),
+        ({"width": 0}, "width=0"),
+        ({"ground": 2.0}, r"ground=2\.0"),
+        ({"attributes": {"tone": 6, "style": 1}}, "'style' must have at least 2"),
+    ],
 )
 def test_bad_hyperparameters_are_named(settings: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):

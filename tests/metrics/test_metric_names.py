@@ -20,3 +20,7 @@ def test_metrics_of_binarized_images_have_another_name() -> None:
     ):
         spec = DataSpec("x", "image", (1, 2, 2), (0.0, 1.0), preprocessing=preprocessing)
         assert metric_name("val", "fid", "fashion_mnist", 5000, spec) == expected
+
+
+def test_what_is_compared_with_all_real_images_says_so_at_the_end() -> None:
+    assert metric_name("all", "fid", "emoji", 10_000) == "test/fid-emoji-10k-all"

@@ -119,8 +119,10 @@ def numbers(card: Card) -> Iterable[str]:
     """The likelihood, FID, FID over that of real images, and seconds per sample; what does not apply is empty."""
     metrics = {name.removeprefix("test/"): value for name, value in card.metrics.items() if name.startswith("test/")}
     if card.method == "Classifier":
-        real = metrics["fid_of_training_pictures-fashion_mnist-10k"]
-        return f"accuracy {metrics['accuracy']:.3f}", f"{real:.4f}", "1", ""
+        real = metrics.get(f"fid_of_training_pictures-{card.data}-10k")
+        told = [f"{name} {metrics[f'accuracy_{name}']:.3f}" for name in card.hyperparameters.get("attributes") or ()]
+        named = f"accuracy of {', '.join(told)}" if told else f"accuracy {metrics['accuracy']:.3f}"
+        return named, *(("", "") if real is None else (f"{real:.4f}", "1")), ""
     seconds = metrics.get("seconds_per_sample-cpu-64")
     return likelihood(card, metrics), *distances(metrics), "" if seconds is None else two_digits(seconds)
 
@@ -151,12 +153,13 @@ def distances(metrics: Mapping[str, float]) -> tuple[str, str]:
     """FID, and how many times the FID of as many real images it is; of points the modes that were found."""
     if "modes-2500" in metrics:
         return f"{metrics['modes-2500']:.0f} modes, {100 * metrics['high_quality-2500']:.0f} % of samples near one", ""
-    found = [re.fullmatch(r"fid-(\w+-(?:10k|2k))", name) for name in metrics]
+    found = [re.fullmatch(r"fid-(\w+-(?:10k|2k)(?:-all)?)", name) for name in metrics]
     protocols = sorted(match[1] for match in found if match)  # 10k before 2k
     if not protocols:
         return "", ""
-    few = " (2k)" if protocols[0].endswith("-2k") else ""
-    return f"{metrics[f'fid-{protocols[0]}']:.2f}{few}", f"{metrics[f'fid_over_real-{protocols[0]}']:.0f}"
+    few = " (2k)" if "-2k" in protocols[0] else ""
+    over_real = metrics.get(f"fid_over_real-{protocols[0]}")  # of few training images there is none
+    return f"{metrics[f'fid-{protocols[0]}']:.2f}{few}", "" if over_real is None else f"{over_real:.0f}"
 
 
 def grids() -> str:

@@ -11,12 +11,13 @@ from torch import Tensor
 import lightning_modules
 import zoo
 import zoo.data
-from datamodules import DATAMODULES, Ring
+from datamodules import DATAMODULES, Emoji, Ring
 from datamodules.images.synthetic import SyntheticImages
 from datamodules.spec import DataSpec
 from lightning_modules import WGANGP, Classifier
 from lightning_modules.callbacks.ema import EMA
 from lightning_modules.metrics.reference_statistics import ship_statistics
+from tests.datamodules.small_data import small
 from tests.zoo.running import RECIPE, run
 from tests.zoo.sequence_checkpoints import LETTERS, SPECS, built
 from tests.zoo.tiny import TinyGAN
@@ -149,3 +150,12 @@ def held_out(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[Tensor, Tensor]
 
     monkeypatch.setattr(zoo.data, "datamodule_of", lambda card, data_dir=None: Data(card.data))
     return sequences
+
+
+@pytest.fixture
+def emoji(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Emoji:
+    """Small emoji of 16 pixels with captions and attributes, of which compositions are held out."""
+    data = small("Emoji", tmp_path / "small", monkeypatch, split="composition", val_size=4, with_attributes=True)
+    assert isinstance(data, Emoji)
+    data.setup()
+    return data

@@ -83,7 +83,7 @@ def test_each_kind_of_module_has_its_metrics(build: Callable[[], ZooModule], exp
 
 def test_the_likelihood_and_all_that_is_compared_step_by_step_needs_the_data() -> None:
     assert [name for name, evaluation in EVALUATIONS.items() if evaluation.needs_data] == [
-        "held_out", "reconstructions", "references", "sequences",
+        "held_out", "reconstructions", "references", "sequences", "counterfactuals",
     ]  # fmt: skip
 
 

@@ -119,6 +119,7 @@ def test_a_classifier_is_loaded_as_one(classified: Path) -> None:
         ("test/fid-efficientnet_lite0-10k", "fid_efficientnet_lite0"),
         ("test/fid_of_training_pictures-x-2k", "fid_of_training_pictures_x_classifier"),
         ("test/inception_score_of_real_pictures-x", "inception_score_of_real_pictures_x_classifier"),
+        ("test/kid-emoji-10k-all", "kid_emoji_classifier"),
         ("test/fid-inception-10k", "fid"),
         ("test/inception_score-inception-50k", "inception_score"),
         ("test/nll-exact", "nll"),

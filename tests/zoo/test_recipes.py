@@ -19,6 +19,7 @@ from zoo.recipe import dependencies, extractor_of, read_recipe
 from zoo.recipe_defaults import with_defaults
 
 RECIPES = recipe_names()
+MEASURED_BY_A_CLASSIFIER = ("datamodules.FashionMNIST", "datamodules.PixelSequence", "datamodules.Emoji")
 SCHEDULES = {"noise_steps", "gamma_steps", "schedule_steps"}
 """Hyperparameters that must not be longer than the run."""
 
@@ -48,7 +49,7 @@ def test_recipes_of_images_name_the_classifier_that_measures_them(name: str) -> 
     assert dependencies(name) <= set(RECIPES)
     if extractor is not None:
         assert read_recipe(extractor)["model"]["class_path"] == "lightning_modules.Classifier"
-    of_images = recipe["data"]["class_path"] in ("datamodules.FashionMNIST", "datamodules.PixelSequence")
+    of_images = recipe["data"]["class_path"] in MEASURED_BY_A_CLASSIFIER
     assert (extractor is not None) == (of_images and not name.startswith("classifier."))
 
 

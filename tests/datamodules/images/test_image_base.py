@@ -52,3 +52,12 @@ def test_a_split_is_disjoint_complete_and_in_order() -> None:
     assert (train.diff() > 0).all()
     assert (val.diff() > 0).all()
     assert sorted(train.tolist() + val.tolist()) == list(range(100))
+
+
+def test_all_images_are_those_of_the_splits_one_after_the_other() -> None:
+    data = SyntheticImages(size=16, val_size=0, test_size=4, batch_size=8, num_classes=3, shape=[1, 4, 4])
+    images, labels = data.images("all")
+    for part, of_splits in zip(
+        (images, labels), zip(data.images("train"), data.images("test"), strict=True), strict=True
+    ):
+        assert torch.equal(part, torch.cat(of_splits))
