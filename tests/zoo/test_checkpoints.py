@@ -295,7 +295,9 @@ def test_shipped_statistics_are_found_without_the_data(name: str, monkeypatch: p
 
 
 NOT_YET_TRAINED = {
+    "caption_gan.emoji",
     "creative_adversarial_network.fashion_mnist",
+    "flow_matching.emoji",
     "flow_matching.fashion_mnist",
     "flow_matching.fashion_mnist.conditional",
     "flow_matching.two_moons",
