@@ -8,6 +8,8 @@ import torch
 import torch.distributed
 from torch import Tensor
 
+from datamodules.spec import texts_of
+
 
 class SampleRequests:
     """Asks a model for samples, batch by batch: ``trainer.predict(model, SampleRequests(1000))``.
@@ -19,22 +21,37 @@ class SampleRequests:
         batch_size: Samples per batch.
         labels: Class of each sample, integers (num_samples,), for a class-conditional model; by default it draws them
             by their frequency in training.
+        captions: Captions, used in turn, for a model of captions; by default it draws them among those of training.
 
     Raises:
-        ValueError: If there is neither a number nor a label, they contradict each other, or a number is below 1.
+        ValueError: If there is neither a number nor a label or caption, they contradict each other, a number is below
+            1, captions are empty or more than the samples, or one is no string.
     """
 
     def __init__(
-        self, num_samples: int | None = None, batch_size: int = 250, labels: Sequence[int] | Tensor | None = None
+        self,
+        num_samples: int | None = None,
+        batch_size: int = 250,
+        labels: Sequence[int] | Tensor | None = None,
+        captions: Sequence[str] | None = None,
     ) -> None:
         self.labels = None if labels is None else torch.as_tensor(labels)
+        self.captions = None if captions is None else texts_of(captions)
         if num_samples is None and self.labels is not None:
             num_samples = len(self.labels)
+        if self.captions is not None:
+            if not self.captions:
+                raise ValueError("captions=[] has no caption: give at least one, or leave it out to draw them.")
+            num_samples = len(self.captions) if num_samples is None else num_samples
         num_samples, batch_size = _count("num_samples", num_samples), _count("batch_size", batch_size)
         if self.labels is not None and (self.labels.shape != (num_samples,) or self.labels.is_floating_point()):
             raise ValueError(
                 f"labels are {self.labels.dtype} {tuple(self.labels.shape)}, but must be num_samples={num_samples} "
                 "integers."
+            )
+        if self.captions is not None and len(self.captions) > num_samples:
+            raise ValueError(
+                f"{len(self.captions)} captions are more than num_samples={num_samples}: ask for as many samples."
             )
         self.num_samples, self.batch_size = num_samples, batch_size
 
@@ -47,8 +64,12 @@ class SampleRequests:
         start, stop = self._share()
         for first in range(start, stop, self.batch_size):
             last = min(first + self.batch_size, stop)
-            labels = {} if self.labels is None else {"labels": self.labels[first:last]}
-            yield {"num_samples": last - first, **labels}
+            request: dict[str, Any] = {"num_samples": last - first}
+            if self.labels is not None:
+                request["labels"] = self.labels[first:last]
+            if self.captions is not None:
+                request["captions"] = [self.captions[place % len(self.captions)] for place in range(first, last)]
+            yield request
 
     def _share(self) -> tuple[int, int]:
         rank, size = 0, 1

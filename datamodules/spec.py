@@ -183,6 +183,19 @@ class DataSpec:
         return cls(**{key: _tupled(value) for key, value in values.items()})
 
 
+def texts_of(captions: Any) -> list[str]:
+    """Returns captions, one string or several, as a list.
+
+    Raises:
+        ValueError: If one of them is no string.
+    """
+    several = isinstance(captions, Iterable) and not isinstance(captions, str)
+    found = list(captions) if several else [captions]
+    if wrong := [caption for caption in found if not isinstance(caption, str)]:
+        raise ValueError(f"captions must be strings, but {wrong[0]!r:.80} is of {type(wrong[0]).__name__}.")
+    return found
+
+
 def words_of(caption: str) -> list[str]:
     """Returns the words of a caption in lower case, without punctuation at their ends; a tone is one word."""
     words = (word.strip(PUNCTUATION) for word in caption.lower().split())

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lightning_modules.adversarial.ali import ALI as ALI
+from lightning_modules.adversarial.caption_gan import CaptionGAN as CaptionGAN
 from lightning_modules.adversarial.composed import ComposedGAN as ComposedGAN
 from lightning_modules.adversarial.creative import CreativeAdversarialNetwork as CreativeAdversarialNetwork
 from lightning_modules.adversarial.gan import MinimaxGAN as MinimaxGAN
@@ -63,6 +64,7 @@ FAMILIES: dict[str, tuple[type[ZooModule], ...]] = {
         ALI,
         GibbsNet,
         CreativeAdversarialNetwork,
+        CaptionGAN,
         ProgressiveGAN,
         R3GAN,
         ComposedGAN,

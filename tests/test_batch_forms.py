@@ -18,6 +18,7 @@ from lightning_modules.callbacks import EMA
 from lightning_modules.parts.capabilities import SupportsAveraging
 from tests import training
 from tests.adversarial import tiny_loop
+from tests.captioned import CAPTIONED
 from zoo.record import TrainingRecord
 
 NUM = 8
@@ -49,16 +50,18 @@ def present(batch: Batch) -> dict[str, Tensor]:
 
 
 def without_labels() -> list[str]:
-    """Methods that can be built without classes."""
+    """Methods that can be built without classes, and without captions, which plain tuples do not have."""
     signatures = {name: inspect.signature(method).parameters for name, method in METHODS.items()}
     classes = {name: found.get("num_classes", found.get("num_styles")) for name, found in signatures.items()}
-    return [name for name, parameter in classes.items() if parameter is None or parameter.default is None]
+    names = [name for name, parameter in classes.items() if parameter is None or parameter.default is None]
+    return [name for name in names if name not in CAPTIONED]
 
 
 def with_labels() -> list[tuple[str, str]]:
-    """Methods that can be built for classes, with the name of the number of these."""
+    """Methods that can be built for classes without captions, with the name of the number of classes."""
     signatures = {name: inspect.signature(method).parameters for name, method in METHODS.items()}
-    return [(name, key) for name, found in signatures.items() for key in ("num_classes", "num_styles") if key in found]
+    keys = ("num_classes", "num_styles")
+    return [(name, key) for name in signatures if name not in CAPTIONED for key in keys if key in signatures[name]]
 
 
 def build(method: str, **settings: Any) -> tuple[ZooModule, Tensor]:

@@ -31,6 +31,7 @@ from lightning_modules.parts.capabilities import (
     SupportsSampling,
 )
 from lightning_modules.parts.games import HINGE, RELATIVISTIC, WASSERSTEIN
+from tests.captioned import CAPTIONED, WORDS, CaptionedBars
 
 SMALL = {
     "width": 2,
@@ -64,7 +65,7 @@ class TinySequences(SequenceDataModule):
         return {split: TensorSource(x, lengths, "lengths") for split in ("train", "val", "test")}
 
 
-def tiny_data(kind: str, name: str) -> ZooDataModule:
+def tiny_data(kind: str, name: str, captions: bool = False) -> ZooDataModule:
     if kind == "points":
         return Ring(batch_size=16, train_size=64, val_size=32, test_size=32)
     if kind == "tokens":
@@ -72,9 +73,9 @@ def tiny_data(kind: str, name: str) -> ZooDataModule:
     if kind in ("piano_roll", "video", "strokes"):
         return TinySequences(kind)
     binarize = METHODS[name].value_range == (0.0, 1.0)
-    return SyntheticImages(
-        shape=[1, 28, 28], num_classes=3, size=64, val_size=16, test_size=16, batch_size=16, binarize=binarize
-    )
+    images = CaptionedBars if name in CAPTIONED or captions else SyntheticImages
+    sizes = {"size": 64, "val_size": 16, "test_size": 16, "batch_size": 16}
+    return images(shape=[1, 28, 28], num_classes=3, binarize=binarize, **sizes)
 
 
 def cases(with_classes: bool = False) -> list[Any]:
@@ -261,6 +262,23 @@ def test_class_conditional_form(name: str, kind: str) -> None:
     assert torch.equal(x[1], y[1])
 
 
+@pytest.mark.parametrize("name", [name for name, method in METHODS.items() if "num_words" in parameters_of(method)])
+@pytest.mark.parametrize("classes", [None, 3], ids=["captions", "both"])
+def test_form_of_captions(name: str, classes: int | None) -> None:
+    data = tiny_data("image", name, captions=True)
+    classes_of = {} if classes is None else {"num_classes": classes}
+    module = build(name, data, num_words=len(WORDS), **classes_of)
+    check_gradients(module, data)
+    assert isinstance(module, SupportsSampling)
+    with torch.no_grad():  # after four batches samples may differ by less than rounding
+        for parameter in module.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    labels = {} if classes is None else {"labels": torch.tensor([0, 1, 2])}
+    x = sampled(module, 3, captions=["a bar", "bar", "bar leaning left"], **labels)
+    y = sampled(module, 3, captions=["leaning right bar", "bar", "a"], **labels)
+    assert [torch.equal(one, two) for one, two in zip(x, y, strict=True)] == [False, True, False]
+
+
 @pytest.mark.parametrize(("name", "kind"), cases())
 def test_capabilities_fit_together(name: str, kind: str) -> None:
     module = build(name, tiny_data(kind, name))
@@ -269,10 +287,12 @@ def test_capabilities_fit_together(name: str, kind: str) -> None:
         assert all(modules[key] is network for key, network in module.averaged_networks().items())
     if isinstance(module, SupportsInterpolation):
         assert isinstance(module, GenerativeModule)
-        z = module.sample_latent(2, generator=torch.Generator().manual_seed(0))
+        generator = torch.Generator().manual_seed(0)
+        condition = module.choose_condition(2, None, None, generator)
+        z = module.sample_latent(2, generator=generator)
         # A stochastic decoder decodes to means; samples lie around them.
         means = {"mean": True} if "mean" in parameters_of(type(module).sample) else {}
-        assert torch.equal(module.decode(z), sampled(module, 2, **means))
+        assert torch.equal(module.decode(z, labels=condition), sampled(module, 2, **means))
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -20,13 +20,17 @@ from lightning_modules.callbacks import EMA
 from lightning_modules.parts.capabilities import SupportsAveraging
 from lightning_modules.runtime.checkpoint_io import AtomicCheckpointIO
 from lightning_modules.runtime.distributed import rank, world_size
+from tests.captioned import CAPTIONED, CaptionedExamples, with_words
 
 GLOBAL_BATCH = 8
 EXAMPLES = 5 * GLOBAL_BATCH + 3  # an epoch has five batches
 
 
 class TinyData(ZooDataModule):
-    """Fixed examples of a given shape: points, images of 256 grey values or of bits, in two classes; or sequences."""
+    """Fixed examples of a given shape: points, images of 256 grey values or of bits, in two classes; or sequences.
+
+    Points and images may have captions.
+    """
 
     def __init__(
         self,
@@ -34,6 +38,7 @@ class TinyData(ZooDataModule):
         batch_size: int = GLOBAL_BATCH,
         binary: bool = False,
         sequences: str | None = None,
+        captioned: bool = False,
     ) -> None:
         super().__init__()
         self.batch_size, self.seed = batch_size, 3
@@ -44,6 +49,8 @@ class TinyData(ZooDataModule):
             self.spec = DataSpec("tiny", "tokens", shape, vocabulary=("a", "b", "c"))
         elif sequences == "strokes":
             self.spec = DataSpec("tiny", "strokes", shape, preprocessing="dequantized", scale=2.0)
+        elif captioned:
+            self.spec = with_words(self.spec)
 
     def setup(self, stage: str | None = None) -> None:
         examples = torch.rand(EXAMPLES, *self.spec.shape, generator=torch.Generator().manual_seed(1))
@@ -61,7 +68,7 @@ class TinyData(ZooDataModule):
             examples[..., 2] = (examples[..., 2] > 0).float()
             source = TensorSource(examples, labels + length - 1, "lengths")  # every other drawing has a padded step
         else:
-            source = TensorSource(examples, labels)
+            source = (CaptionedExamples if self.spec.is_captioned else TensorSource)(examples, labels)
         self.sources = {"train": source, "val": source, "test": source}
 
 
@@ -142,6 +149,7 @@ def data_of(method: str) -> dict[str, Any]:
     return {
         "binary": METHODS[method].value_range == (0.0, 1.0),
         "sequences": next((kind for kind in SEQUENCES if kind in kinds), None),
+        "captioned": method in CAPTIONED,
     }
 
 

@@ -149,7 +149,9 @@ def build_parser() -> Parser:
     )
     sampling.add_argument("--steps", type=positive, help="steps of a Markov chain, or of the solver of a flow")
     sampling.add_argument(
-        "--guidance", type=number, help="above 1 exaggerates the labels of a flow, 0 leaves them out (default: its own)"
+        "--guidance",
+        type=number,
+        help="above 1 exaggerates labels and captions of a flow, 0 leaves them out (default: its own)",
     )
     sampling.add_argument("--top-k", type=whole, help="sample each symbol among the k most likely")
     sampling.add_argument(

@@ -9,26 +9,26 @@ from typing import Any
 
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import parametrize
 
 from datamodules.spec import Batch, DataSpec
+from lightning_modules.adversarial.generator_samples import SamplesByGenerator
 from lightning_modules.adversarial.window import RealBatches, read_window, window_state
-from lightning_modules.base import GenerativeModule
 from lightning_modules.parts.augmentation import Augmentation, unchanged
 from lightning_modules.parts.conditions import Conditioned, check_takes_labels, conditioned, given_condition, logits_of
 from lightning_modules.parts.constraints import unconstrained
 from lightning_modules.parts.critic_schedules import CriticSchedule, EveryNth
 from lightning_modules.parts.double_backward import fast_double_backward
 from lightning_modules.parts.games import Game, in_full_precision
-from lightning_modules.parts.noise import draw_normal, fixed_normal, new_generator
+from lightning_modules.parts.matching import wrong_conditions
+from lightning_modules.parts.noise import fixed_normal
 from lightning_modules.parts.optimizers import BuildOptimizer
 from lightning_modules.parts.penalties import WeightedTerm, due_terms, own_terms, sharing, weighted_terms
-from lightning_modules.parts.sampling import aside, check_num_samples
+from lightning_modules.parts.sampling import aside
 from lightning_modules.parts.schedules import Schedule
 from lightning_modules.runtime.flags import refuse_coarse_precision
-from lightning_modules.runtime.given_conditions import TextOrTokens
 from lightning_modules.runtime.loss_log import losses_are_read
 from lightning_modules.runtime.optimization import check_parameters
 
@@ -41,7 +41,7 @@ def single_stage(module: "AdversarialModule", step: int) -> bool:
     return False
 
 
-class AdversarialModule(GenerativeModule):
+class AdversarialModule(SamplesByGenerator):
     """Alternates critic and generator steps; one batch, or one window of accumulated batches, is one critic step.
 
     It can also be built directly, with any two networks. It then trains, samples and writes checkpoints, but the zoo
@@ -68,6 +68,9 @@ class AdversarialModule(GenerativeModule):
         schedule: After which critic steps the generator makes a step.
         num_classes: Number of classes of a class-conditional game, or ``None``.
         num_words: Number of words of the captions that the game is conditional on, or ``None``.
+        match_captions: Whether the discriminator also learns to tell real examples with wrong captions, those of others
+            in the batch, from those with their own. Where all captions of a batch are the same there are no wrong ones.
+        interpolate_captions: Whether the generator is also trained on means of two captions, (N, 2, S).
         lr_schedule: Factor of both learning rates, a ``Schedule``.
         beta2: The second of Adam's decay rates as a function of the batch, or ``None`` to keep the optimizers' own.
         clip_norm: Largest norm of each player's gradient, or ``None``; not applied under 16-bit gradient scaling.
@@ -75,7 +78,8 @@ class AdversarialModule(GenerativeModule):
         compile: Compiles both networks with ``torch.compile``, but not in penalties, which it does not differentiate.
 
     Raises:
-        ValueError: If a number is out of range, or a penalty is given for a discriminator with batch normalisation.
+        ValueError: If a number is out of range, a penalty is given for a discriminator with batch normalisation, or a
+            game without captions, or a relativistic one, is to match or interpolate them.
     """
 
     value_range = (-1.0, 1.0)
@@ -99,6 +103,8 @@ class AdversarialModule(GenerativeModule):
         schedule: CriticSchedule | None = None,
         num_classes: int | None = None,
         num_words: int | None = None,
+        match_captions: bool = False,
+        interpolate_captions: bool = False,
         lr_schedule: Schedule | None = None,
         beta2: Callable[[int], float] | None = None,
         clip_norm: float | None = None,
@@ -114,6 +120,7 @@ class AdversarialModule(GenerativeModule):
         self.penalties, self.generator_penalties = weighted_terms(penalties), weighted_terms(generator_penalties)
         self.constrain, self.prepare_real, self.stage = constrain, prepare_real, stage
         self.augment, self.corrupt = augment, corrupt
+        self.match_captions, self.interpolate_captions = match_captions, interpolate_captions
         self.schedule, self.beta2 = schedule or EveryNth(), beta2
         self.build_optimizers = (generator_optimizer, discriminator_optimizer)
         self.real_batches: RealBatches = []
@@ -122,6 +129,11 @@ class AdversarialModule(GenerativeModule):
             raise ValueError(
                 f"The penalty {', '.join(self.penalties)} is a mean over independent examples, but batch normalisation "
                 "in the discriminator makes them depend on each other; build it without (batch_norm=false)."
+            )
+        if (match_captions or interpolate_captions) and (num_words is None or game.relativistic):
+            raise ValueError(
+                f"match_captions={match_captions} and interpolate_captions={interpolate_captions} need num_words, and "
+                "no relativistic game: there are no pairs of one caption."
             )
         check_takes_labels(num_classes, generator, discriminator, num_words=num_words)
         # Convolutions in channels_last are a tenth to a third faster; other layers are not affected.
@@ -192,7 +204,7 @@ class AdversarialModule(GenerativeModule):
                     self.take_step(generator_optimizer, {**losses, **penalties}, clip_norm=self.clip_norm)
             elif "generator" not in self.last_losses and losses_are_read(self.trainer, step):
                 with aside(self, self.device):  # its first step is yet to come
-                    self.log_losses({"generator": self.generator_game(real, labels, step)[0]})
+                    self.log_losses(self.generator_game(real, labels, step)[0])
             if last:
                 self.real_batches = []
 
@@ -266,6 +278,10 @@ class AdversarialModule(GenerativeModule):
                 logits_real, logits_fake = logits.chunk(2)
             else:
                 logits_real, logits_fake = self.logits(real, labels), self.logits(fake, fake_labels)
+            if self.match_captions and labels is not None:
+                wrong, exist = wrong_conditions(labels, self.noise)
+                logits_wrong = torch.where(exist, self.logits(real, wrong), logits_fake)
+                logits_fake = torch.cat([logits_fake, logits_wrong])  # half of the loss of both (Algorithm 1)
         losses = {"discriminator": self.game.discriminator(logits_real, logits_fake)} | losses
         # On a segment between examples of two classes neither label is correct; the real one is used.
         critic = Conditioned(self.discriminator, labels, fake_labels)
@@ -273,16 +289,15 @@ class AdversarialModule(GenerativeModule):
 
     def generator_losses(self, real: Tensor, labels: Tensor | None, step: int) -> tuple[Terms, Terms]:
         """Does the same for the generator, on newly generated examples."""
-        loss, fake, z, fake_labels = self.generator_game(real, labels, step)
+        losses, fake, z, fake_labels = self.generator_game(real, labels, step)
         generator = Conditioned(self.generator, fake_labels)
         due = due_terms(self.generator_penalties, step, self.generator_updates(step))
-        losses = {"generator": loss}
         for name, (weight, term) in sharing(due, self.generator, self.device).items():
             losses[name] = weight * term.of_outputs(generator, z, fake, self.noise)
         return losses, own_terms(due, losses, self.device, generator, z, self.noise)
 
-    def generator_game(self, real: Tensor, labels: Tensor | None, step: int) -> tuple[Tensor, Tensor, Tensor, Any]:
-        """Returns the generator's loss in the game on newly generated examples, these, and their codes and labels."""
+    def generator_game(self, real: Tensor, labels: Tensor | None, step: int) -> tuple[Terms, Tensor, Tensor, Any]:
+        """Returns the generator's losses in the game on newly generated examples, these, and their codes and labels."""
         logits_real = None
         fake, z, fake_labels = self.draw_fakes(len(real), labels)
         with parametrize.cached():  # one power iteration for both, as in the discriminator's step
@@ -290,7 +305,20 @@ class AdversarialModule(GenerativeModule):
                 with torch.no_grad():
                     logits_real = self.logits(self.seen(real, step), labels)
             logits_fake = self.logits(self.seen(fake, step), fake_labels)
-        return self.game.generator_loss(logits_fake, logits_real), fake, z, fake_labels
+        losses = {"generator": self.game.generator_loss(logits_fake, logits_real)}
+        if self.interpolate_captions and fake_labels is not None:
+            losses["interpolation"] = self.interpolation_loss(fake_labels, step)
+        return losses, fake, z, fake_labels
+
+    def interpolation_loss(self, labels: Tensor, step: int) -> Tensor:
+        """Returns the generator's loss on examples of means of two captions, which no real example has.
+
+        Both players read each caption and take the mean of the two encodings; see ``networks.text_encoder``.
+        """
+        pairs = torch.stack([labels, wrong_conditions(labels, self.noise)[0]], 1)
+        fake = self(self.noise.normal(len(labels), self.latent_dim, device=self.device), pairs)
+        with parametrize.cached():
+            return self.game.generator(self.logits(self.seen(fake, step), pairs))
 
     def held_out(self, batch: Batch, indices: Tensor, stage: str) -> Mapping[str, Tensor]:
         """Measures ``discriminator_loss``, the game's value on held-out data, without penalties."""
@@ -320,31 +348,3 @@ class AdversarialModule(GenerativeModule):
     def load_rank_state(self, state: Mapping[str, Tensor]) -> None:
         """Restores accumulated gradients and real examples."""
         self.restored_gradients, self.real_batches = read_window(state)
-
-    # Sampling
-
-    def sample_latent(self, num_samples: int, *, generator: Generator | None = None) -> Tensor:
-        """Draws codes z ~ N(0, I), shape (num_samples, latent_dim)."""
-        num_samples = check_num_samples(num_samples)
-        return draw_normal((num_samples, self.latent_dim), generator or new_generator(), self.device)
-
-    def decode(self, z: Tensor, *, labels: Tensor | None = None) -> Tensor:
-        """Maps codes (N, latent_dim) to examples (N, *shape) in evaluation mode.
-
-        Raises:
-            ValueError: Unless there is one label per code for a conditional model, and none for another.
-        """
-        return self.decode_in_chunks(self.generator, z, labels)
-
-    def sample(
-        self,
-        num_samples: int,
-        *,
-        labels: Tensor | None = None,
-        captions: TextOrTokens | None = None,
-        generator: Generator | None = None,
-    ) -> Tensor:
-        """Samples examples, (num_samples, *shape), images in [-1, 1]; arguments as in ``choose_condition``."""
-        num_samples, generator = check_num_samples(num_samples), generator or new_generator()
-        labels = self.choose_condition(num_samples, labels, captions, generator)
-        return self.decode(self.sample_latent(num_samples, generator=generator), labels=labels)

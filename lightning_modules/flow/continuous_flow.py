@@ -3,11 +3,11 @@
 Solutions of dx/dt = v(x, t) lead from x_0 ~ N(0, I) to data x_1, and back. So an example has exactly one code, its x_0,
 and a density, by the instantaneous change of variables; see ``parts.change_of_variables``.
 
-With classes there are two velocities, v_c given the label and v_u without one. Guidance w follows
+With classes or captions there are two velocities, v_c given the condition and v_u without one. Guidance w follows
 
     v_u + w (v_c - v_u),
 
-the velocity without labels at 0, that of the label at 1, and one that exaggerates the label above 1.
+the velocity without a condition at 0, that of the condition at 1, and one that exaggerates it above 1.
 
 Classifier-Free Diffusion Guidance (Ho and Salimans, 2022), https://arxiv.org/abs/2207.12598 (its w is one less)
 """
@@ -35,6 +35,7 @@ from lightning_modules.parts.optimizers import BuildOptimizer
 from lightning_modules.parts.sampling import CHUNK, check_num_samples, measuring
 from lightning_modules.parts.schedules import Schedule
 from lightning_modules.parts.times import graded_times
+from lightning_modules.runtime.given_conditions import TextOrTokens
 
 LIKELIHOOD_POWER = 3.0
 """Of the solver's steps for likelihoods: dequantised grey values are a five hundredth of the noise apart."""
@@ -49,13 +50,14 @@ class ContinuousFlow(LikelihoodModule):
     change when the steps double is a measure of the solver's error.
 
     Args:
-        network: Maps examples, times (N,), class labels int64 (N,) or ``None``, and bool (N,) or ``None`` for labels
-            that are dropped, to velocities in the shape of the examples.
+        network: Maps examples, times (N,), the condition, int64 (N, ...) as in ``runtime.given_conditions`` or
+            ``None``, and bool (N,) or ``None`` for conditions that are dropped, to velocities in the shape of the
+            examples.
         shape: Shape of an example.
         steps: Steps of Heun's method in ``sample``, ``decode`` and ``encode``, two evaluations of the network each.
         sampling_power: Power of their times, see ``parts.times.graded_times``.
         guidance: w of ``sample`` and ``decode``; any other than 1 takes both velocities, and twice the time.
-        droppable: Whether the network has a velocity without labels.
+        droppable: Whether the network has a velocity without a condition.
         likelihood_steps: Steps of the Runge-Kutta method for likelihoods, four evaluations each.
         num_probes: Random directions per image of the likelihood.
         num_tested: Number of examples to test on, the first of the split, or ``None`` for all.
@@ -63,6 +65,7 @@ class ContinuousFlow(LikelihoodModule):
         optimizer: Builds the optimizer from all parameters.
         lr_schedule: Factor of the learning rate, a function of the batch.
         clip_norm: Largest norm of the gradient, or ``None``.
+        num_words: Number of words of the captions that the model is conditional on, or ``None``.
 
     Raises:
         ValueError: If a number is out of range.
@@ -86,8 +89,9 @@ class ContinuousFlow(LikelihoodModule):
         optimizer: BuildOptimizer,
         lr_schedule: Schedule | None = None,
         clip_norm: float | None = None,
+        num_words: int | None = None,
     ) -> None:
-        super().__init__(num_tested, num_classes, lr_schedule, clip_norm)
+        super().__init__(num_tested, num_classes, lr_schedule, clip_norm, num_words)
         self.steps, self.likelihood_steps = as_count("steps", steps), as_count("likelihood_steps", likelihood_steps, 2)
         self.num_probes = as_count("num_probes", num_probes)
         if not (math.isfinite(sampling_power) and sampling_power > 0):
@@ -122,15 +126,16 @@ class ContinuousFlow(LikelihoodModule):
         except (TypeError, ValueError, RuntimeError):
             value = math.nan
         if not (math.isfinite(value) and value >= 0):
-            raise ValueError(f"guidance={guidance!r} must be a number of at least 0: 1 follows the labels as they are.")
-        if value != 1 and self.num_classes is None:
+            raise ValueError(f"guidance={guidance!r} must be a number of at least 0: 1 follows the condition as it is.")
+        if value != 1 and self.num_classes is None and self.num_words is None:
             raise ValueError(
-                f"guidance={value:g} needs a class-conditional model, but num_classes is null: leave it 1."
+                f"guidance={value:g} needs a model conditional on classes or captions, but num_classes and num_words "
+                "are null: leave it 1."
             )
         if value != 1 and not self.droppable:
             raise ValueError(
-                f"guidance={value:g} needs a velocity without labels, which condition_dropout=0 does not train: use "
-                "guidance=1, or train with condition_dropout above 0."
+                f"guidance={value:g} needs a velocity without a condition, which condition_dropout=0 does not train: "
+                "use guidance=1, or train with condition_dropout above 0."
             )
         return value
 
@@ -140,11 +145,11 @@ class ContinuousFlow(LikelihoodModule):
         Args:
             x: States of the flow, float32 or float64.
             time: 0 is noise, 1 data.
-            labels: Class labels, int64 (N,), or ``None``.
+            labels: The condition, int64 (N, ...), or ``None`` for the velocity without one.
             guidance: w.
         """
         inputs, times = x.to(next(self.network.parameters()).dtype), x.new_full((len(x),), time)
-        if self.num_classes is None or guidance == 1:
+        if labels is None or guidance == 1:
             return self.network(inputs, times, labels).to(x.dtype)
         without: Tensor = self.network(inputs, times, None).to(x.dtype)
         if guidance == 0:
@@ -174,7 +179,7 @@ class ContinuousFlow(LikelihoodModule):
 
         Args:
             z: Codes.
-            labels: Class labels, int64 (N,), for a class-conditional model.
+            labels: The condition of a conditional model: classes int64 (N,), or as ``caption_condition`` returns it.
             steps: Steps of Heun's method, by default the hyperparameter.
             guidance: w, by default the hyperparameter.
 
@@ -194,7 +199,7 @@ class ContinuousFlow(LikelihoodModule):
 
         Args:
             x: Examples.
-            labels: Class labels, int64 (N,), for a class-conditional model.
+            labels: The condition of a conditional model: classes int64 (N,), or as ``caption_condition`` returns it.
             steps: Steps of Heun's method, by default the hyperparameter.
 
         Raises:
@@ -218,6 +223,7 @@ class ContinuousFlow(LikelihoodModule):
         num_samples: int,
         *,
         labels: Tensor | None = None,
+        captions: TextOrTokens | None = None,
         generator: Generator | None = None,
         steps: int | None = None,
         guidance: float | None = None,
@@ -228,16 +234,17 @@ class ContinuousFlow(LikelihoodModule):
             num_samples: Number of samples, at least 1.
             labels: Class labels, int64 (num_samples,), for a class-conditional model; ``None`` draws them by their
                 frequency in training.
+            captions: Captions of a model of these, as in ``choose_condition``.
             generator: Source of all random numbers; ``None`` takes a fresh seed from the system. The global random
                 state does not change.
             steps: Steps of Heun's method, two evaluations of the network each; by default the hyperparameter.
-            guidance: w: 0 without labels, 1 as the labels say, more exaggerates them; by default the hyperparameter.
+            guidance: w: 0 without the condition, 1 as it says, more exaggerates it; by default the hyperparameter.
 
         Raises:
-            ValueError: If an argument is out of range, or ``labels`` do not fit the model.
+            ValueError: If an argument is out of range, or ``labels`` or ``captions`` do not fit the model.
         """
         num_samples, source = check_num_samples(num_samples), generator or new_generator()
-        labels = self.choose_condition(num_samples, labels, None, source)
+        labels = self.choose_condition(num_samples, labels, captions, source)
         z = self.sample_latent(num_samples, generator=source)
         return self.decode(z, labels=labels, steps=steps, guidance=guidance)
 
@@ -246,14 +253,14 @@ class ContinuousFlow(LikelihoodModule):
     def log_prob(
         self, x: Tensor, *, labels: Tensor | None = None, steps: int | None = None, generator: Generator | None = None
     ) -> Tensor:
-        """Returns log p(x) in nats, shape (N,), with gradients, given the labels of a class-conditional model.
+        """Returns log p(x) in nats, shape (N,), with gradients, given the condition of a conditional model.
 
         Of points it is exact up to the solver's error. Of images it is an unbiased estimate, from ``num_probes`` random
         directions per image.
 
         Args:
             x: Examples, shape (N, *shape).
-            labels: Class labels, int64 (N,), for a class-conditional model.
+            labels: The condition of a conditional model: classes int64 (N,), or as ``caption_condition`` returns it.
             steps: Steps of the Runge-Kutta method, by default ``likelihood_steps``.
             generator: Source of the directions; ``None`` makes them a function of the position in ``x``, the same ones
                 in every call.

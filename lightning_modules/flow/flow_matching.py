@@ -4,7 +4,8 @@ For noise x_0 ~ N(0, I), data x_1 and a time t, the point x_t = (1 - t) x_0 + t 
 Training minimises E |v(x_t, t) - (x_1 - x_0)|^2. Its minimum is the mean velocity at a point, E[x_1 - x_0 | x_t], and
 the flow of this v carries N(0, I) to the distribution of the data (theorem 2). Nothing is simulated in training.
 
-With classes, a share of the labels is dropped in training, so that one network learns v given the label and without.
+With classes or captions, a share of them is dropped in training, so that one network learns v given the condition and
+without. A model of both drops both together.
 
 NOTE: The paths are those of the paper with sigma_min = 0, equal to the rectified flow of Liu et al. before it is
 straightened. They are no optimal transport: noise and data are paired at random, and the flow of their mean velocity is
@@ -24,6 +25,7 @@ from torch import Tensor
 
 from datamodules.spec import Batch
 from lightning_modules.flow.continuous_flow import ContinuousFlow
+from lightning_modules.networks.text_encoder import condition_of
 from lightning_modules.networks.velocity_networks import velocity_network
 from lightning_modules.parts.likelihoods import sum_over_event
 from lightning_modules.parts.noise import Draws, FixedNoise
@@ -33,7 +35,7 @@ from lightning_modules.runtime.held_out import Weighted
 
 
 class FlowMatching(ContinuousFlow):
-    """Regression of v(x_t, t) on x_1 - x_0 along straight paths, with guidance by class labels.
+    """Regression of v(x_t, t) on x_1 - x_0 along straight paths, with guidance by classes or captions.
 
     Logs ``train/velocity_error`` and ``val/velocity_error``, the squared error per dimension at the times of training.
     See ``ContinuousFlow`` for samples, codes and likelihoods.
@@ -46,7 +48,8 @@ class FlowMatching(ContinuousFlow):
         fourier_features: Whether the U-Net also sees sines and cosines of the pixels with periods of one and two grey
             values, which a likelihood depends on.
         num_classes: Number of classes of a class-conditional model, or ``None``.
-        condition_dropout: Share of labels that are dropped in training; 0 trains no velocity without labels.
+        num_words: Number of words of the captions of a model conditional on these, or ``None``.
+        condition_dropout: Share of conditions that are dropped in training; 0 trains no velocity without a condition.
         times: ``"logit_normal"`` or ``"uniform"`` times of training.
         time_mean: Mean of the logit of logit-normal times; above 0 more of them lie near the data.
         time_scale: Standard deviation of the logit of logit-normal times.
@@ -75,6 +78,7 @@ class FlowMatching(ContinuousFlow):
         depth: int = 2,
         fourier_features: bool = False,
         num_classes: int | None = None,
+        num_words: int | None = None,
         condition_dropout: float = 0.1,
         times: str = "logit_normal",
         time_mean: float = 0.0,
@@ -92,10 +96,10 @@ class FlowMatching(ContinuousFlow):
         decay_steps: int | None = None,
     ) -> None:
         if not 0 <= condition_dropout < 1:
-            raise ValueError(f"condition_dropout={condition_dropout} must lie in [0, 1): a share of the labels.")
-        droppable = condition_dropout > 0
+            raise ValueError(f"condition_dropout={condition_dropout} must lie in [0, 1): a share of the conditions.")
+        droppable, condition = condition_dropout > 0, condition_of(num_classes, num_words)
         super().__init__(
-            velocity_network(architecture, shape, width, depth, num_classes, droppable, fourier_features),
+            velocity_network(architecture, shape, width, depth, condition, droppable, fourier_features),
             shape=shape,
             steps=steps,
             sampling_power=sampling_power,
@@ -105,6 +109,7 @@ class FlowMatching(ContinuousFlow):
             num_probes=num_probes,
             num_tested=num_tested,
             num_classes=num_classes,
+            num_words=num_words,
             **adamw(lr, weight_decay, clip_norm, warmup_steps, decay_steps),
         )
         self.times, self.condition_dropout = Times(times, time_mean, time_scale), condition_dropout
@@ -122,7 +127,7 @@ class FlowMatching(ContinuousFlow):
 
         Args:
             x: Examples x_1, shape (N, *shape).
-            condition: Class labels, int64 (N,), or ``None``.
+            condition: The condition, int64 (N, ...) as in ``runtime.given_conditions``, or ``None``.
             dropped: Which of them are dropped, bool (N,), or ``None`` for none.
             draws: Source of times and noise.
         """

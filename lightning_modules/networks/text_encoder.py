@@ -5,8 +5,11 @@ the condition of each example as whole numbers: classes (N,); tokens (N, S); or,
 (N, 1 + S). A layer that has a vector for each class, as ``nn.Embedding``, has for captions a linear map of their
 encoding in its place, since an embedding is a linear map of a one-hot vector.
 
-NOTE: Positions are sinusoids, so that captions may be longer than those of training. A caption without padding and the
-same one with padding have the same encoding: padding is left out of attention and of the mean over words.
+NOTE: Vectors of words are normalised before positions are added. Otherwise positions would drown words in networks that
+begin with small weights, or keep them small by spectral normalisation. Positions are sinusoids, so that captions may be
+longer than those of training. A caption without padding and the same one with padding have the same encoding: padding
+is left out of attention and of the mean over words. What lies between several captions, (N, K, S), has the mean of
+their encodings.
 
 Attention Is All You Need (Vaswani et al., 2017), https://arxiv.org/abs/1706.03762
 """
@@ -34,6 +37,18 @@ class Captions(NamedTuple):
 
 Condition = Captions | int | None
 """What a network is built for: captions, a number of classes, or neither."""
+
+
+class Words(NamedTuple):
+    """The words of captions, for a network that attends to them one by one.
+
+    Args:
+        vectors: Of each word in its context, (N, S, features).
+        hidden: Which of them are not to be seen, padding or dropped captions, bool (N, S).
+    """
+
+    vectors: Tensor
+    hidden: Tensor
 
 
 def condition_of(num_classes: int | None, num_words: int | None) -> Condition:
@@ -69,6 +84,7 @@ class TextEncoder(nn.Module):
     def __init__(self, num_words: int, features: int = TEXT_FEATURES, depth: int = DEPTH, heads: int = HEADS) -> None:
         super().__init__()
         self.embedding = nn.Embedding(num_words + 1, features)
+        self.scale = nn.LayerNorm(features)
         self.layers = nn.ModuleList(
             nn.TransformerEncoderLayer(
                 features, heads, 4 * features, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
@@ -80,7 +96,7 @@ class TextEncoder(nn.Module):
     def words(self, tokens: Tensor) -> Tensor:
         """Maps tokens (N, S) to a vector for each word in its context, (N, S, features); of padding they are 0."""
         padding = tokens == 0
-        h = self.embedding(tokens)
+        h = self.scale(self.embedding(tokens))
         h = h + sinusoids(tokens.shape[1], h.shape[2], h)
         for layer in self.layers:
             h = layer(h, src_key_padding_mask=padding)
@@ -88,22 +104,37 @@ class TextEncoder(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Maps tokens, int64 (N, S), each row with a word before its padding, to (N, features)."""
-        return self.words(tokens).sum(1) / (tokens != 0).sum(1, keepdim=True)
+        return mean_of(Words(self.words(tokens), tokens == 0))
+
+
+def mean_of(words: Words) -> Tensor:
+    """Returns the mean of each caption's words, (N, features); vectors of padding must be 0."""
+    return words.vectors.sum(1) / (~words.hidden).sum(1, keepdim=True)
 
 
 class ConditionEncoder(nn.Module):
-    """Maps tokens (N, S), or with classes (N, 1 + S), to vectors (N, features): of the caption plus of the class."""
+    """Maps tokens (N, S), or with classes (N, 1 + S), to vectors (N, features): of the caption plus of the class.
+
+    Several conditions of one example, (N, K, S) or (N, K, 1 + S), become the mean of their vectors.
+    """
 
     def __init__(self, condition: Captions, features: int = TEXT_FEATURES) -> None:
         super().__init__()
         self.text = TextEncoder(condition.num_words, features)
         self.label = None if condition.num_classes is None else nn.Embedding(condition.num_classes, features)
 
+    def with_words(self, condition: Tensor) -> tuple[Tensor, Words]:
+        """Returns the vectors (N, features) of a condition (N, S) or (N, 1 + S), and the words of its captions."""
+        tokens = condition if self.label is None else condition[:, 1:]
+        words = Words(self.text.words(tokens), tokens == 0)
+        vector = mean_of(words)
+        return vector if self.label is None else vector + self.label(condition[:, 0]), words
+
     def forward(self, condition: Tensor) -> Tensor:
         """Maps the condition, int64, to (N, features)."""
-        if self.label is None:
-            return self.text(condition)
-        return self.text(condition[:, 1:]) + self.label(condition[:, 0])
+        if condition.ndim == 3:
+            return self(condition.flatten(0, 1)).unflatten(0, condition.shape[:2]).mean(1)
+        return self.with_words(condition)[0]
 
 
 def condition_encoder(condition: Condition) -> nn.Module:

@@ -2,8 +2,10 @@
 
 Each patch is one position with 4 C channels, so that the network works at half resolution: a quarter of the arithmetic.
 Residual blocks with group normalisation halve the side down to 4 to 8 positions, where all positions attend to each
-other, and double it again, each with the features of the same resolution on the way down. The last convolution of each
-block, and that of the network, start at zero: in the beginning blocks are identities and velocities 0.
+other, and double it again, each with the features of the same resolution on the way down. Captions enter twice: by one
+vector for all positions, and at the lowest resolution by attention of each position to the words, so that a word may
+say what is where. The last convolution of each block, and that of the network, start at zero: in the beginning blocks
+are identities and velocities 0.
 
 U-Net: Convolutional Networks for Biomedical Image Segmentation (Ronneberger et al., 2015),
 https://arxiv.org/abs/1505.04597
@@ -19,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lightning_modules.networks.blocks import base_resolution
+from lightning_modules.networks.text_encoder import TEXT_FEATURES, Captions, Condition, Words
 from lightning_modules.networks.velocity import HIGHEST_FREQUENCY, TimeAndCondition
 
 PATCH = 2
@@ -62,15 +65,34 @@ class Block(nn.Module):
         return self.shortcut(x) + h
 
 
-class Attention(nn.Module):
-    """Self-attention between all positions, added to its input.
+def num_heads(channels: int) -> int:
+    """Returns the number of heads of attention, of about 32 channels each and of equal size."""
+    return math.gcd(channels, max(1, channels // CHANNELS_PER_HEAD))
+
+
+def attend(queries: Tensor, keys: Tensor, values: Tensor, hidden: Tensor | None = None) -> Tensor:
+    """Returns the mean of values for each query by the softmax of their similarity, (N, heads, C, Q).
 
     It is written out, because torch's fused attention has no second derivative, which gradients of log p need.
+
+    Args:
+        queries: Shape (N, heads, C, Q).
+        keys: Shape (N, heads, C, K).
+        values: Shape (N, heads, C, K).
+        hidden: Which of the values are left out, bool (N, K), not all of one example; ``None`` for none.
     """
+    scores = queries.transpose(2, 3) @ keys / math.sqrt(queries.shape[2])
+    if hidden is not None:
+        scores = scores.masked_fill(hidden[:, None, None], -math.inf)
+    return values @ scores.softmax(3).transpose(2, 3)
+
+
+class Attention(nn.Module):
+    """Self-attention between all positions, added to its input."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.heads = math.gcd(channels, max(1, channels // CHANNELS_PER_HEAD))
+        self.heads = num_heads(channels)
         self.norm = group_norm(channels)
         self.queries_keys_values = nn.Conv2d(channels, 3 * channels, 1, bias=False)
         self.output = starting_at_zero(nn.Conv2d(channels, channels, 1))
@@ -78,10 +100,32 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Maps (N, channels, H, W) to the same shape."""
         projected = self.queries_keys_values(self.norm(x)).flatten(2).unflatten(1, (3, self.heads, -1))
-        queries, keys, values = projected.unbind(1)  # each (N, heads, channels / heads, H W)
-        scores = queries.transpose(2, 3) @ keys / math.sqrt(queries.shape[2])
-        attended = values @ scores.softmax(3).transpose(2, 3)
-        return x + self.output(attended.reshape(x.shape))
+        return x + self.output(attend(*projected.unbind(1)).reshape(x.shape))
+
+
+class WordAttention(nn.Module):
+    """Attention of all positions to the words of a caption, added to its input.
+
+    A learned vector stands beside the words: of no word, which is all that is left of a caption that is dropped.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.heads = num_heads(channels)
+        self.norm = group_norm(channels)
+        self.queries = nn.Conv2d(channels, channels, 1, bias=False)
+        self.keys_values = nn.Linear(TEXT_FEATURES, 2 * channels, bias=False)
+        self.no_word = nn.Parameter(torch.zeros(TEXT_FEATURES))
+        self.output = starting_at_zero(nn.Conv2d(channels, channels, 1))
+
+    def forward(self, x: Tensor, words: Words | None) -> Tensor:
+        """Maps (N, channels, H, W) and words, or ``None`` where there is no caption, to the shape of x."""
+        read, hidden = self.no_word.expand(len(x), 1, -1), None
+        if words is not None:
+            read, hidden = torch.cat([read, words.vectors], 1), F.pad(words.hidden, (1, 0))  # False for no word
+        keys, values = self.keys_values(read).transpose(1, 2).unflatten(1, (2, self.heads, -1)).unbind(1)
+        queries = self.queries(self.norm(x)).flatten(2).unflatten(1, (self.heads, -1))
+        return x + self.output(attend(queries, keys, values, hidden).reshape(x.shape))
 
 
 class UNet(nn.Module):
@@ -91,7 +135,7 @@ class UNet(nn.Module):
         shape: (C, H, W) with H = W = 28, 32, 64, ...
         width: Channels at half resolution; twice as many below.
         depth: Blocks per resolution, on each way.
-        num_classes: Number of classes, or ``None``.
+        condition: Number of classes, captions, or ``None``.
         droppable: As in ``TimeAndCondition``.
         fourier_features: Whether the network also sees sines and cosines of the pixels, with periods of one and two of
             256 grey values: a likelihood depends on details that fine.
@@ -102,7 +146,7 @@ class UNet(nn.Module):
         shape: Sequence[int],
         width: int,
         depth: int,
-        num_classes: int | None,
+        condition: Condition,
         droppable: bool,
         fourier_features: bool,
     ) -> None:
@@ -114,7 +158,7 @@ class UNet(nn.Module):
         channels = [width if level == 0 else 2 * width for level in range(levels)]
         vector_size = 4 * width
         self.frequencies = GREY_FREQUENCIES if fourier_features else ()
-        self.embedding = TimeAndCondition(vector_size, HIGHEST_FREQUENCY["unet"], num_classes, droppable)
+        self.embedding = TimeAndCondition(vector_size, HIGHEST_FREQUENCY["unet"], condition, droppable)
         self.input = nn.Conv2d(PATCH**2 * shape[0] * (1 + 2 * len(self.frequencies)), width, 3, padding=1)
         self.depth, self.down, self.up = depth, nn.ModuleList(), nn.ModuleList()
         self.reduce, self.enlarge = nn.ModuleList(), nn.ModuleList()
@@ -126,6 +170,7 @@ class UNet(nn.Module):
             last = size
         self.middle = nn.ModuleList([Block(last, last, vector_size), Block(last, last, vector_size)])
         self.attention = Attention(last)
+        self.words = WordAttention(last) if isinstance(condition, Captions) else None
         for level, size in reversed(list(enumerate(channels))):
             self.up.extend(Block(a + size, size, vector_size) for a in [last] + (depth - 1) * [size])
             if level > 0:
@@ -137,8 +182,9 @@ class UNet(nn.Module):
     def forward(
         self, x: Tensor, time: Tensor, condition: Tensor | None = None, dropped: Tensor | None = None
     ) -> Tensor:
-        """Maps images, times (N,), class labels and dropped ones (bool (N,)) to velocities (N, C, H, W)."""
-        vector = F.silu(self.embedding(time, condition, dropped))
+        """Maps images, times (N,), the condition and dropped ones (bool (N,)) to velocities (N, C, H, W)."""
+        vector, words = self.embedding(time, condition, dropped)
+        vector = F.silu(vector)
         waves = [wave(frequency * x) for frequency in self.frequencies for wave in (torch.sin, torch.cos)]
         h = self.input(F.pixel_unshuffle(torch.cat([x, *waves], 1), PATCH))
         kept = []
@@ -148,7 +194,8 @@ class UNet(nn.Module):
             if number % self.depth == 0 and number < len(self.down):
                 h = self.reduce[number // self.depth - 1](h)
         before, after = self.middle
-        h = after(self.attention(before(h, vector)), vector)
+        h = self.attention(before(h, vector))
+        h = after(h if self.words is None else self.words(h, words), vector)
         for number, block in enumerate(self.up, start=1):
             h = block(torch.cat([h, kept.pop()], 1), vector)
             if number % self.depth == 0 and number < len(self.up):

@@ -1,8 +1,9 @@
 """Networks of a velocity v(x, t), by name: all have the same signature.
 
 A velocity network maps examples (N, *shape), times in [0, 1], (N,), a condition, and which conditions are dropped, to
-velocities (N, *shape). The condition is class labels, int64 (N,), or ``None``: for a network with classes that is the
-velocity without a condition. Time and condition enter all of them by one vector, see ``TimeAndCondition``.
+velocities (N, *shape). The condition is classes, captions or both, int64 (N, ...) as in ``text_encoder``, or ``None``:
+for a network that takes conditions that is the velocity without one. Time and condition enter all of them by one
+vector, see ``TimeAndCondition``.
 """
 
 import math
@@ -11,6 +12,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from lightning_modules.networks.text_encoder import (
+    Condition,
+    ConditionEncoder,
+    Words,
+    condition_encoder,
+    vectors_of,
+)
 
 NUM_FREQUENCIES = 32
 HIGHEST_FREQUENCY = {"mlp": 10.0, "unet": 1000.0}
@@ -23,19 +32,24 @@ class TimeAndCondition(nn.Module):
     Args:
         size: Size of the vector.
         highest_frequency: Of the sines and cosines of the time, in radians per unit of time.
-        num_classes: Number of classes, or ``None``.
+        condition: Number of classes, captions, or ``None``.
         droppable: Whether there is a vector for no condition, which takes the place of those that are dropped.
     """
 
-    def __init__(self, size: int, highest_frequency: float, num_classes: int | None, droppable: bool) -> None:
+    def __init__(self, size: int, highest_frequency: float, condition: Condition, droppable: bool) -> None:
         super().__init__()
         self.highest_frequency = highest_frequency
         self.time = nn.Sequential(nn.Linear(2 * NUM_FREQUENCIES, size), nn.SiLU(), nn.Linear(size, size))
-        self.condition = None if num_classes is None else nn.Embedding(num_classes, size)
-        self.without = nn.Parameter(torch.zeros(size)) if num_classes is not None and droppable else None
+        self.encoder = condition_encoder(condition)
+        self.condition = vectors_of(condition, size)
+        self.without = nn.Parameter(torch.zeros(size)) if condition is not None and droppable else None
 
-    def forward(self, time: Tensor, condition: Tensor | None, dropped: Tensor | None) -> Tensor:
-        """Maps times (N,), class labels (int64 (N,), or ``None``) and bool (N,) or ``None`` to (N, size)."""
+    def forward(self, time: Tensor, condition: Tensor | None, dropped: Tensor | None) -> tuple[Tensor, Words | None]:
+        """Maps times (N,), the condition, int64 (N, ...), and dropped ones, bool (N,), or ``None`` for either.
+
+        Returns:
+            Vectors (N, size), and the words of captions, those of dropped ones hidden; ``None`` where there are none.
+        """
         frequencies = torch.logspace(
             0, math.log10(self.highest_frequency), NUM_FREQUENCIES, dtype=time.dtype, device=time.device
         )
@@ -43,13 +57,24 @@ class TimeAndCondition(nn.Module):
         waves = torch.cat([angles.sin(), angles.cos()], 1)
         vector = self.time(waves.to(next(self.time.parameters()).dtype))
         if self.condition is None:
-            return vector
-        if self.without is None:
-            return vector + self.condition(condition)
+            return vector, None
         if condition is None:
-            return vector + self.without
-        given = self.condition(condition)
-        return vector + (given if dropped is None else torch.where(dropped[:, None], self.without, given))
+            assert self.without is not None
+            return vector + self.without, None
+        given, words = self.read(condition)
+        if dropped is not None:
+            assert self.without is not None
+            given = torch.where(dropped[:, None], self.without, given)
+            words = None if words is None else words._replace(hidden=words.hidden | dropped[:, None])
+        return vector + given, words
+
+    def read(self, condition: Tensor) -> tuple[Tensor, Words | None]:
+        """Returns the vectors of a condition, (N, size), and the words of its captions, ``None`` for classes alone."""
+        assert self.condition is not None
+        if not isinstance(self.encoder, ConditionEncoder):
+            return self.condition(condition), None
+        encoded, words = self.encoder.with_words(condition)
+        return self.condition(encoded), words
 
 
 class MLP(nn.Module):
@@ -61,14 +86,14 @@ class MLP(nn.Module):
     Args:
         shape: Shape of an example.
         width: A quarter of the units of a layer.
-        num_classes: Number of classes, or ``None``.
+        condition: Number of classes, captions, or ``None``.
         droppable: As in ``TimeAndCondition``.
     """
 
-    def __init__(self, shape: Sequence[int], width: int, num_classes: int | None, droppable: bool) -> None:
+    def __init__(self, shape: Sequence[int], width: int, condition: Condition, droppable: bool) -> None:
         super().__init__()
         size, units = math.prod(shape), 4 * width
-        self.embedding = TimeAndCondition(units, HIGHEST_FREQUENCY["mlp"], num_classes, droppable)
+        self.embedding = TimeAndCondition(units, HIGHEST_FREQUENCY["mlp"], condition, droppable)
         self.input, self.output = nn.Linear(size, units), nn.Linear(units, size)
         self.hidden = nn.ModuleList(nn.Linear(units, units) for _ in range(2))
         self.scale_shift = nn.ModuleList(nn.Linear(units, 2 * units) for _ in range(2))
@@ -78,8 +103,8 @@ class MLP(nn.Module):
     def forward(
         self, x: Tensor, time: Tensor, condition: Tensor | None = None, dropped: Tensor | None = None
     ) -> Tensor:
-        """Maps examples, times (N,), class labels and dropped ones (bool (N,)) to velocities (N, *shape)."""
-        vector = self.embedding(time, condition, dropped)
+        """Maps examples, times (N,), the condition and dropped ones (bool (N,)) to velocities (N, *shape)."""
+        vector, _ = self.embedding(time, condition, dropped)
         h = F.silu(self.input(x.flatten(1)) + vector)
         vector = F.silu(vector)
         for layer, scale_shift in zip(self.hidden, self.scale_shift, strict=True):

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
+from lightning_modules.networks.text_encoder import Condition
 from lightning_modules.networks.unet import UNet
 from lightning_modules.networks.velocity import MLP
 
@@ -15,7 +16,7 @@ def velocity_network(
     shape: Sequence[int],
     width: int,
     depth: int,
-    num_classes: int | None,
+    condition: Condition,
     droppable: bool,
     fourier_features: bool,
 ) -> nn.Module:
@@ -32,9 +33,9 @@ def velocity_network(
     if architecture == "mlp":
         if fourier_features:
             raise ValueError("fourier_features=True needs architecture='unet', not 'mlp': they are of pixels.")
-        return MLP(shape, width, num_classes, droppable)
+        return MLP(shape, width, condition, droppable)
     if len(shape) != 3:
         raise ValueError(
             f"architecture='unet' needs images (channels, height, width), not shape={list(shape)}; use 'mlp'."
         )
-    return UNet(shape, width, depth, num_classes, droppable, fourier_features)
+    return UNet(shape, width, depth, condition, droppable, fourier_features)

@@ -15,7 +15,7 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Generator, Tensor
 
-from datamodules.spec import Batch, DataSpec
+from datamodules.spec import Batch, DataSpec, texts_of
 from lightning_modules.parts.sampling import check_labels, choose_labels
 from lightning_modules.runtime.batch_checks import tokens_problem
 
@@ -59,12 +59,17 @@ class TakesConditions(LightningModule, ABC):
             num: Number of examples, for which captions are used in turn; by default one for each.
 
         Raises:
-            ValueError: If the model takes no captions, or they are empty, more than ``num`` or have unknown words; or
-                if classes are missing, or given to a model without classes.
+            ValueError: If the model takes no captions, or they are empty, no strings, more than ``num`` or have unknown
+                words; or if classes are missing, or given to a model without classes.
         """
-        if self.num_words is None:
-            raise ValueError("captions were given to a model without captions; build it with num_words to use them.")
-        captions = [captions] if isinstance(captions, str) else captions
+        self._check_takes_captions()
+        if not isinstance(captions, Tensor):
+            captions = texts_of(captions)
+        elif captions.ndim != 2:
+            raise ValueError(
+                f"captions as tokens must be of shape (N, words), not {tuple(captions.shape)}: one caption is "
+                "tokens[None]."
+            )
         num = len(captions) if num is None else num
         if len(captions) == 0:
             raise ValueError(
@@ -107,6 +112,16 @@ class TakesConditions(LightningModule, ABC):
         if labels is not None and torch.as_tensor(labels).ndim == 2:
             return self._checked_condition(num, labels)
         return self._drawn(num, labels, generator)
+
+    def check_captions(self, captions: Sequence[str]) -> None:
+        """Raises ValueError for captions that the model cannot read; it is quick, also for very many."""
+        self._check_takes_captions()
+        for caption in captions:
+            self.data_spec.tokens(caption)
+
+    def _check_takes_captions(self) -> None:
+        if self.num_words is None:
+            raise ValueError("captions were given to a model without captions; build it with num_words to use them.")
 
     def _tokens(self, captions: Sequence[str]) -> Tensor:
         rows = [self.data_spec.tokens(caption) for caption in captions]

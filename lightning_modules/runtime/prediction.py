@@ -42,7 +42,10 @@ class PredictsSamples(LightningModule, ABC):
         """Samples examples, shape (num_samples, *shape)."""
 
     def setup(self, stage: str) -> None:
-        """Reads a list of numpy's whole numbers as one of Python's: Lightning would take each for a loader."""
+        """Reads a list of numpy's whole numbers as one of Python's: Lightning would take each for a loader.
+
+        Captions of ``SampleRequests`` are checked here, before the first sample.
+        """
         super().setup(stage)
         if stage != "predict":
             return
@@ -51,6 +54,9 @@ class PredictsSamples(LightningModule, ABC):
             numbers = [_whole_number(batch) for batch in source.instance]
             if None not in numbers:
                 source.instance = numbers
+        elif isinstance(captions := getattr(source.instance, "captions", None), list):
+            module: Any = self
+            module.check_captions(captions)
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Reads a batch of ``Trainer.predict`` as the arguments of ``sample``, and any other as data."""

@@ -14,6 +14,7 @@ from lightning_modules.adversarial.loop import AdversarialModule
 from lightning_modules.parts.noise import Noise
 from lightning_modules.parts.penalties import WeightedTerm, r1
 from tests.adversarial.tiny_loop import BATCH, SIDE, Images, Watch, build, fit, sgd, weights
+from tests.captioned import needed
 
 
 @pytest.mark.parametrize("clip_norm", [None, 1e-3])
@@ -76,7 +77,7 @@ GANS = [name for name, method in METHODS.items() if issubclass(method, Adversari
     [("gradient_clip_val", 0.5, "clip_norm"), ("accumulate_grad_batches", 2, "accumulate_batches")],
 )
 def test_the_trainers_flags_are_refused_with_ours(name: str, flag: str, value: Any, own: str) -> None:
-    module = METHODS[name](shape=[1, SIDE, SIDE], latent_dim=2, width=2)
+    module = METHODS[name](shape=[1, SIDE, SIDE], latent_dim=2, width=2, **needed(name))
     trainer = Trainer(accelerator="cpu", max_steps=1, logger=False, enable_checkpointing=False, **{flag: value})
     with pytest.raises(ValueError, match=rf"{flag}={value}.*{own}={value}"):
         trainer.fit(module, Images())

@@ -14,6 +14,7 @@ from lightning_modules.parts.conditions import takes_condition
 from lightning_modules.parts.games import GAMES, Game
 from lightning_modules.parts.penalties import PENALTIES
 from tests.adversarial import tiny_loop
+from tests.captioned import needed
 from tests.standins import quiet_trainer
 
 SIDE = tiny_loop.SIDE
@@ -84,6 +85,6 @@ def test_each_player_of_a_wasserstein_game_has_its_own_rate() -> None:
 
 @pytest.mark.parametrize("method", [name for name, method in METHODS.items() if issubclass(method, AdversarialModule)])
 def test_every_game_has_two_time_scales(method: str) -> None:
-    module = METHODS[method](width=2, lr=1e-3, discriminator_lr=2e-3)
+    module = METHODS[method](width=2, lr=1e-3, discriminator_lr=2e-3, **needed(method))
     rates = [optimizer.param_groups[0]["lr"] for optimizer in module.configure_optimizers()]  # type: ignore[misc, union-attr]
     assert rates == [1e-3, 2e-3]

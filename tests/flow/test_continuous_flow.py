@@ -142,7 +142,7 @@ def test_held_out_likelihoods_do_not_depend_on_the_batch_and_are_named_as_estima
 @pytest.mark.parametrize(
     ("settings", "named"),
     [
-        ({"guidance": 2.0}, "guidance=2 needs a class-conditional model"),
+        ({"guidance": 2.0}, "guidance=2 needs a model conditional on classes or captions"),
         ({"guidance": 0.5, "num_classes": 2, "condition_dropout": 0.0}, "condition_dropout=0"),
         ({"guidance": -1.0, "num_classes": 2}, "guidance=-1.0"),
         ({"condition_dropout": 1.0}, "condition_dropout=1.0"),

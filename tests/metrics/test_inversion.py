@@ -11,6 +11,7 @@ from lightning_modules import METHODS, VAE, WGANGP
 from lightning_modules.adversarial.loop import AdversarialModule
 from lightning_modules.metrics.inversion import invert
 from lightning_modules.parts.capabilities import HasGenerator
+from tests.captioned import condition_for, needed
 from tests.metrics.linear_generator import LATENT, linear_gan
 
 GANS = [name for name, method in METHODS.items() if issubclass(method, AdversarialModule)]
@@ -86,12 +87,13 @@ def test_nothing_of_the_module_or_the_random_state_changes() -> None:
 @pytest.mark.parametrize("name", GANS)
 @pytest.mark.parametrize("num_classes", [None, 2])
 def test_every_gan_can_be_inverted(name: str, num_classes: int | None) -> None:
-    settings: dict[str, Any] = {"width": 4, "latent_dim": 3, "num_classes": num_classes}
-    on_points = "architecture" in inspect.signature(METHODS[name]).parameters
-    settings |= {"shape": (2,), "architecture": "mlp"} if on_points else {"shape": (1, 8, 8)}
+    settings: dict[str, Any] = {"width": 4, "latent_dim": 3, "num_classes": num_classes, **needed(name)}
+    has_mlp = "architecture" in inspect.signature(METHODS[name]).parameters
+    settings |= {"architecture": "mlp"} if has_mlp else {}
+    settings["shape"] = (2,) if has_mlp and "points" in METHODS[name].kinds else (1, 8, 8)
     module: Any = METHODS[name](**settings)
     assert isinstance(module, HasGenerator)
-    labels = None if num_classes is None else torch.tensor([0, 1])
+    labels = condition_for(module, 2)
     x = module.decode(torch.randn(2, 3, generator=source()), labels=labels)
     start = invert(module, x, labels=labels, starts=1, steps=1, generator=source(3))
     end = invert(module, x, labels=labels, starts=4, steps=100, generator=source(3))

@@ -9,10 +9,12 @@ from torch import Tensor, nn
 
 from lightning_modules.networks import ARCHITECTURES
 from lightning_modules.networks.autoencoder import AUTOENCODERS, Sizes, autoencoder
+from lightning_modules.networks.blocks import initialize_normal
 from lightning_modules.networks.growing import Discriminator, Generator
 from lightning_modules.networks.pixelcnn import FullPasses, PixelCNN
 from lightning_modules.networks.pixelcnn_cache import CachedPasses
-from lightning_modules.networks.text_encoder import Captions, Condition, TextEncoder, condition_of
+from lightning_modules.networks.text_encoder import Captions, Condition, ConditionEncoder, TextEncoder, condition_of
+from lightning_modules.parts.constraints import spectrally_normalized
 
 SHAPE, WORDS, CLASSES = (1, 28, 28), 9, 3
 CAPTIONS = torch.tensor([[1, 2, 3, 0, 0], [4, 0, 0, 0, 0], [5, 6, 7, 8, 9], [2, 1, 3, 0, 0]])
@@ -58,9 +60,27 @@ def test_the_embedding_of_padding_has_no_influence_and_no_gradient() -> None:
     torch.testing.assert_close(encoder(CAPTIONS), before)
 
 
-def test_words_and_their_order_count() -> None:
-    vectors = TextEncoder(WORDS).eval()(torch.tensor([[1, 2, 3], [2, 1, 3], [1, 2, 4], [1, 2, 0]]))
+@pytest.mark.parametrize("change", ["none", "small weights", "spectral norm"])
+def test_words_and_their_order_count(change: str) -> None:
+    """Also in networks that begin with small weights, or keep them small; real captions have 2 000 words, too."""
+    encoder = TextEncoder(2000).eval()
+    if change == "small weights":
+        initialize_normal(encoder)
+    if change == "spectral norm":
+        spectrally_normalized(encoder)
+    vectors = encoder(torch.tensor([[1, 2, 3], [2, 1, 3], [1, 2, 4], [1, 2, 0]]))
     assert torch.cdist(vectors, vectors).add(100 * torch.eye(4)).min() > 0.05
+
+
+@pytest.mark.parametrize("kind", ["captions", "both"])
+def test_the_middle_between_captions_is_the_mean_of_their_encodings(kind: str) -> None:
+    condition, values = CONDITIONS[kind]
+    assert isinstance(condition, Captions)
+    encoder = ConditionEncoder(condition)
+    pairs = torch.stack([values, values.flip(0)], 1)
+    encoded = encoder(values)
+    torch.testing.assert_close(encoder(pairs), (encoded + encoded.flip(0)) / 2)
+    torch.testing.assert_close(encoder(torch.stack([values, values], 1)), encoded)
 
 
 Build = Callable[[Condition], nn.Module]

@@ -7,17 +7,24 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lightning_modules.networks.unet import Attention, UNet
+from lightning_modules.networks.text_encoder import TEXT_FEATURES, Condition, Words, condition_of
+from lightning_modules.networks.unet import Attention, UNet, WordAttention
 from lightning_modules.networks.velocity_networks import velocity_network
 
 SHAPES = [("mlp", (2,)), ("mlp", (1, 4, 4)), ("unet", (1, 8, 8)), ("unet", (1, 28, 28)), ("unet", (3, 32, 32))]
 TIME, LABELS = torch.tensor([0.0, 0.3, 1.0]), torch.tensor([2, 0, 1])
+CAPTIONS = torch.tensor([[1, 2, 3], [4, 0, 0], [5, 1, 0]])
+CONDITIONS: dict[str, tuple[Condition, Tensor]] = {
+    "classes": (3, LABELS),
+    "captions": (condition_of(None, 5), CAPTIONS),
+    "both": (condition_of(3, 5), torch.cat([LABELS[:, None], CAPTIONS], 1)),
+}
 
 
-def network(architecture: str, shape: tuple[int, ...], num_classes: int | None = None, **settings: bool) -> nn.Module:
+def network(architecture: str, shape: tuple[int, ...], condition: Condition = None, **settings: bool) -> nn.Module:
     """A small network whose zeros have been replaced, as training does."""
     given = {"droppable": True, "fourier_features": False, **settings}
-    built = velocity_network(architecture, shape, 4, 2, num_classes, **given)
+    built = velocity_network(architecture, shape, 4, 2, condition, **given)
     for parameter in built.parameters():
         if not parameter.any():
             nn.init.normal_(parameter, std=0.1)
@@ -25,12 +32,13 @@ def network(architecture: str, shape: tuple[int, ...], num_classes: int | None =
 
 
 @pytest.mark.parametrize(("architecture", "shape"), SHAPES)
-@pytest.mark.parametrize("num_classes", [None, 3])
-def test_shapes_and_gradients(architecture: str, shape: tuple[int, ...], num_classes: int | None) -> None:
-    built = network(architecture, shape, num_classes)
+@pytest.mark.parametrize("kind", [None, *CONDITIONS])
+def test_shapes_and_gradients(architecture: str, shape: tuple[int, ...], kind: str | None) -> None:
+    condition, values = CONDITIONS[kind] if kind else (None, None)
+    built = network(architecture, shape, condition)
     x = torch.randn(3, *shape)
-    dropped = None if num_classes is None else torch.tensor([True, False, False])
-    velocity = built(x, TIME, None if num_classes is None else LABELS, dropped)
+    dropped = None if kind is None else torch.tensor([True, False, False])
+    velocity = built(x, TIME, values, dropped)
     assert velocity.shape == x.shape
     velocity.square().sum().backward()
     assert [name for name, p in built.named_parameters() if p.grad is None or not p.grad.any()] == []
@@ -43,23 +51,57 @@ def test_in_the_beginning_nothing_moves(architecture: str, shape: tuple[int, ...
 
 
 @pytest.mark.parametrize(("architecture", "shape"), SHAPES)
-def test_examples_do_not_see_each_other_but_their_time_and_class(architecture: str, shape: tuple[int, ...]) -> None:
-    built = network(architecture, shape, 3).double()
+@pytest.mark.parametrize("kind", CONDITIONS)
+def test_examples_do_not_see_each_other_but_their_time_and_condition(
+    architecture: str, shape: tuple[int, ...], kind: str
+) -> None:
+    condition, values = CONDITIONS[kind]
+    built = network(architecture, shape, condition).double()
     x, time = torch.randn(3, *shape, dtype=torch.float64), TIME.double()
-    together = built(x, time, LABELS)
+    together = built(x, time, values)
     for i in range(3):
-        torch.testing.assert_close(built(x[i : i + 1], time[i : i + 1], LABELS[i : i + 1])[0], together[i])
-    assert not torch.allclose(built(x, time.flip(0), LABELS)[0], together[0])
-    assert not torch.allclose(built(x, time, LABELS.flip(0))[0], together[0])
+        torch.testing.assert_close(built(x[i : i + 1], time[i : i + 1], values[i : i + 1])[0], together[i])
+    assert not torch.allclose(built(x, time.flip(0), values)[0], together[0])
+    assert not torch.allclose(built(x, time, values.flip(0))[0], together[0])
 
 
 @pytest.mark.parametrize(("architecture", "shape"), SHAPES)
-def test_a_dropped_condition_is_none_at_all(architecture: str, shape: tuple[int, ...]) -> None:
-    built, x = network(architecture, shape, 3), torch.randn(3, *shape)
-    given, without = built(x, TIME, LABELS), built(x, TIME, None)
-    mixed = built(x, TIME, LABELS, torch.tensor([True, False, True]))
+@pytest.mark.parametrize("kind", CONDITIONS)
+def test_a_dropped_condition_is_none_at_all(architecture: str, shape: tuple[int, ...], kind: str) -> None:
+    condition, values = CONDITIONS[kind]
+    built, x = network(architecture, shape, condition), torch.randn(3, *shape)
+    given, without = built(x, TIME, values), built(x, TIME, None)
+    dropped = torch.tensor([True, False, True])
+    mixed = built(x, TIME, values, dropped)
     torch.testing.assert_close(mixed, torch.stack([without[0], given[1], without[2]]))
     assert not torch.allclose(given, without)
+    other = built(x, TIME, values.flip(0), dropped)
+    torch.testing.assert_close(other[[0, 2]], mixed[[0, 2]])  # what is dropped leaves no trace
+
+
+@pytest.mark.parametrize(("architecture", "shape"), SHAPES)
+def test_padding_never_leaks_into_a_velocity(architecture: str, shape: tuple[int, ...]) -> None:
+    condition, values = CONDITIONS["captions"]
+    built, x = network(architecture, shape, condition).double(), torch.randn(3, *shape, dtype=torch.float64)
+    expected = built(x, TIME.double(), values)
+    torch.testing.assert_close(built(x, TIME.double(), nn.functional.pad(values, (0, 4))), expected)
+
+
+def test_positions_attend_to_the_words_that_are_not_hidden() -> None:
+    attention = WordAttention(4).double()
+    for parameter in (attention.output.weight, attention.no_word):
+        nn.init.normal_(parameter)
+    x, vectors = torch.randn(2, 4, 3, 3, dtype=torch.float64), torch.randn(2, 3, TEXT_FEATURES, dtype=torch.float64)
+    hidden = torch.tensor([[False, False, True], [True, True, True]])
+    found = attention(x, Words(vectors, hidden))
+    queries = attention.queries(attention.norm(x)).flatten(2).transpose(1, 2)
+    seen: list[list[Tensor]] = [[vectors[0, 0], vectors[0, 1]], []]
+    for i in range(2):
+        keys, values = attention.keys_values(torch.stack([attention.no_word, *seen[i]])).chunk(2, dim=1)
+        mean = nn.functional.scaled_dot_product_attention(queries[i], keys, values)
+        expected = x[i : i + 1] + attention.output(mean.T.reshape(1, 4, 3, 3))
+        torch.testing.assert_close(found[i : i + 1], expected)
+    torch.testing.assert_close(attention(x, None)[1], found[1])
 
 
 def test_all_positions_of_a_u_net_see_each_other() -> None:

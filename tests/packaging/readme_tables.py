@@ -62,6 +62,7 @@ EQUATIONS = {
     r"\lambda_\text{max}$ (1.45)",
     "R3GAN": r"$\mathbb E \log(1 + e^{D(G(z)) - D(x)}) + \frac \gamma 2 (R_1 + R_2)$",
     "CreativeAdversarialNetwork": r"$-\log D(G(z)) - \frac{\lambda}{K} \sum_k \log D_c(k \mid G(z))$",
+    "CaptionGAN": r"$-\log D(x, t) - \frac 12 \log(1 - D(x, t_\text{wrong})) - \frac 12 \log(1 - D(G(z, t), t))$",
     "ALI": r"$\min_G \max_D \mathbb E_q \log D(x, z) + \mathbb E_p \log(1 - D(x, z))$",
     "GibbsNet": r"the game of ALI, $x \sim p(x \mid z)$, $z \sim q(z \mid x)$ for $N$ steps",
     "ProgressiveGAN": r"$(1 - \alpha)\, G_{l-1}(z) + \alpha\, G_l(z)$, $\alpha: 0 \to 1$",

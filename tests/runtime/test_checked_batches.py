@@ -18,6 +18,7 @@ from lightning_modules import METHODS
 from lightning_modules.base import ZooModule
 from tests import training
 from tests.adversarial import tiny_loop
+from tests.captioned import batch_for
 from tests.standins import quiet_trainer
 
 SMALL = {
@@ -55,7 +56,7 @@ PLACES = ("first", "later", "sanity", "validation", "later in validation", "test
 def run(method: str, place: str, wrong: Tensor) -> None:
     """Runs a method on good batches but for one."""
     module, x, labels = made(method)
-    good, bad = Batch(x, labels), Batch(wrong, labels[: len(wrong)])
+    good, bad = batch_for(method, x, labels), batch_for(method, wrong, labels[: len(wrong)])
     both = loader(good, bad) if "later" in place else loader(bad)
     trainer = quiet_trainer(num_sanity_val_steps=2 if place == "sanity" else 0, max_steps=2)
     if "test" in place:
@@ -162,13 +163,13 @@ def test_images_that_are_never_negative_are_said(method: str) -> None:
     if module.value_range == (0.0, 1.0):
         return
     with warned() as said:
-        quiet_trainer(max_epochs=2).fit(module, loader((x, labels)))
+        quiet_trainer(max_epochs=2).fit(module, loader(batch_for(method, x, labels)))
     assert not [line for line in said if "negative" in line]
     module, x, labels = made(method)
     grey = (x + 1) * 127.5 // 2 / 127.5  # of the 256 grey values those that are not negative, and ToTensor's range
     grey = ((grey + 1) * 127.5).round() / 127.5 - 1
     with warned() as said:
-        quiet_trainer(max_epochs=2).fit(module, loader((grey, labels)))
+        quiet_trainer(max_epochs=2).fit(module, loader(batch_for(method, grey, labels)))
     (line,) = [line for line in said if "negative" in line]
     assert method in line
     assert "2 * x - 1" in line

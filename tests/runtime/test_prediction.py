@@ -96,6 +96,57 @@ def test_a_loader_says_which_classes(loader: Any, monkeypatch: pytest.MonkeyPatc
     assert torch.cat(asked).tolist() == list(range(6))
 
 
+@pytest.mark.parametrize(
+    ("requests", "captions"),
+    [
+        (SampleRequests(5, 2, captions=["a bar", "bar", "leaning"]), ["a bar", "bar", "leaning", "a bar", "bar"]),
+        (SampleRequests(captions=["a bar", "bar"]), ["a bar", "bar"]),
+        (SampleRequests(3, 2, captions="bar"), ["bar"] * 3),
+    ],
+)
+def test_requests_say_which_captions_in_turn(
+    requests: SampleRequests, captions: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, _ = build("CaptionGAN")
+    asked: list[str] = []
+    sample: Any = module.sample
+
+    def recorded(num_samples: int, *, captions: list[str], generator: torch.Generator) -> Tensor:
+        assert len(captions) == num_samples
+        asked.extend(captions)
+        return sample(num_samples, captions=captions, generator=generator)
+
+    monkeypatch.setattr(module, "sample", recorded)
+    assert sum(len(x) for x in predicted(module, requests)) == len(captions)
+    assert asked == captions
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"captions": []}, r"captions=\[\] has no caption"),
+        ({"captions": ["bar", None]}, "captions must be strings, but None is of NoneType"),
+        ({"num_samples": 1, "captions": ["bar", "a bar"]}, "2 captions are more than num_samples=1"),
+        ({"labels": [0, 1], "captions": ["bar"] * 3}, "3 captions are more than num_samples=2"),
+        ({}, "num_samples=None must be a positive integer"),
+    ],
+)
+def test_requests_of_no_sense_are_refused(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        SampleRequests(**arguments)
+
+
+def test_captions_are_checked_before_the_first_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An unknown word in the last of many batches would otherwise be said after all others were sampled."""
+    requests = SampleRequests(4, 1, captions=["bar", "bar", "bar", "baar"])
+    module, _ = build("CaptionGAN")
+    monkeypatch.setattr(module, "sample", lambda *_, **__: pytest.fail("sampled"))
+    with pytest.raises(ValueError, match="'baar'.*did you mean 'bar'"):
+        predicted(module, requests)
+    with pytest.raises(ValueError, match="captions were given to a model without captions"):
+        predicted(gan(), requests)
+
+
 def test_arguments_of_sample_are_passed_on() -> None:
     module, _ = build("TeacherForcing")
     (x,) = predicted(module, DataLoader([{"num_samples": 2, "length": 9, "temperature": 0.5}], batch_size=None))  # type: ignore[arg-type]

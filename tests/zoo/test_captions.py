@@ -1,6 +1,7 @@
 """Models of captions in the zoo: what a checkpoint keeps, and ``--caption`` on the command line."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from PIL import Image
 
 import zoo
 from datamodules import CaptionedFolder, SampleRequests
-from lightning_modules import NonSaturatingGAN
+from lightning_modules import METHODS, NonSaturatingGAN
 from lightning_modules.base import GenerativeModule
 from lightning_modules.callbacks import LatentInterpolation, SampleGrid
 from tests.datamodules.small_emoji import captioned_folder
@@ -24,10 +25,18 @@ def data_of(folder: Path) -> CaptionedFolder:
     return data
 
 
-def model(data: CaptionedFolder, **settings: int) -> NonSaturatingGAN:
-    words = len(data.spec.vocabulary)
-    small = {"architecture": "mlp", "width": 2, "latent_dim": 3, "num_words": words}
-    return NonSaturatingGAN.for_data(data.spec, **{**small, **settings})
+NAMES = ["NonSaturatingGAN", "CaptionGAN", "FlowMatching"]
+
+
+def model(data: CaptionedFolder, name: str = "NonSaturatingGAN", **settings: Any) -> Any:
+    """A small model of captions; a U-Net at first returns its noise, so its weights are changed, as by training."""
+    small: dict[str, Any] = {"width": 4, "depth": 1, "steps": 2} if name == "FlowMatching" else {"latent_dim": 3}
+    small |= {"architecture": "mlp", "width": 2} if name != "FlowMatching" else {}
+    module = METHODS[name].for_data(data.spec, **{"num_words": len(data.spec.vocabulary), **small, **settings})
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return module
 
 
 @pytest.fixture
@@ -36,11 +45,15 @@ def pets(tmp_path: Path) -> CaptionedFolder:
     return data_of(captioned_folder(tmp_path / "pets"))
 
 
+HELD_OUT = {"FlowMatching": "velocity_error"}
+
+
 @pytest.mark.parametrize("classes", [{}, {"num_classes": 3}], ids=["captions", "both"])
+@pytest.mark.parametrize("name", NAMES)
 def test_training_held_out_data_grids_and_predictions_take_captions(
-    pets: CaptionedFolder, classes: dict[str, int]
+    pets: CaptionedFolder, name: str, classes: dict[str, int]
 ) -> None:
-    module = model(pets, **classes)
+    module = model(pets, name, **classes)
     trainer = Trainer(
         max_steps=6,
         accelerator="cpu",
@@ -50,19 +63,24 @@ def test_training_held_out_data_grids_and_predictions_take_captions(
         callbacks=[SampleGrid(num_samples=4), LatentInterpolation(rows=2, steps=3)],
     )
     trainer.fit(module, pets)
-    assert {"val/discriminator_loss"} <= set(trainer.callback_metrics)
+    loss = HELD_OUT.get(name, "discriminator_loss")
+    assert f"val/{loss}" in trainer.callback_metrics
     assert list(Path("samples").glob("*.png"))
     assert list(Path("interpolation").glob("*.png"))
     (values,) = trainer.test(module, pets, verbose=False)
-    assert np.isfinite(values["test/discriminator_loss"])
+    assert np.isfinite(values[f"test/{loss}"])
     of_data = torch.cat(trainer.predict(module, pets))  # type: ignore[arg-type]
     assert len(of_data) == 5
     asked = torch.cat(trainer.predict(module, SampleRequests(3)))  # type: ignore[arg-type]
     assert len(asked) == 3
+    labels = [0, 1, 2] if classes else None
+    of_captions = trainer.predict(module, SampleRequests(3, captions=["a cat", "a dog"], labels=labels))  # type: ignore[arg-type]
+    assert len(torch.cat(of_captions)) == 3  # type: ignore[arg-type]
 
 
-def test_a_checkpoint_keeps_words_and_captions(pets: CaptionedFolder) -> None:
-    module = model(pets)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_checkpoint_keeps_words_and_captions(pets: CaptionedFolder, name: str) -> None:
+    module = model(pets, name)
     zoo.save(module, "pets_gan")
     loaded = zoo.load("./pets_gan")
     assert isinstance(loaded, GenerativeModule)
@@ -87,9 +105,9 @@ def test_a_lightning_checkpoint_keeps_them_too(pets: CaptionedFolder) -> None:
     assert loaded.data_spec == pets.spec
 
 
-def test_the_command_samples_for_captions(pets: CaptionedFolder, capsys: pytest.CaptureFixture[str]) -> None:
-    module = model(pets)
-    zoo.save(module, "pets_gan")
+@pytest.mark.parametrize("name", NAMES)
+def test_the_command_samples_for_captions(pets: CaptionedFolder, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    zoo.save(model(pets, name), "pets_gan")
     captions = ["a cat", "a dog, number 3", "a owl"]
     given = [word for caption in captions for word in ("--caption", caption)]
     assert main(["sample", "./pets_gan", *given, "--num", "6", "--seed", "2", "--out", "some.png"]) == 0
@@ -97,12 +115,18 @@ def test_the_command_samples_for_captions(pets: CaptionedFolder, capsys: pytest.
         assert image.width > image.height  # a column for each caption, two rows
     assert main(["sample", "./pets_gan", "--caption", "a cat", "--num", "1", "--out", "one.png"]) == 0
     assert "Wrote one.png" in capsys.readouterr().out
+    guided = ["sample", "./pets_gan", "--caption", "a cat", "--guidance", "2", "--num", "1", "--out", "guided.png"]
+    if name == "FlowMatching":
+        assert main(guided) == 0
+    else:
+        assert "has no option guidance" in fails(guided, capsys)
 
 
-def test_what_cannot_be_sampled_is_said(pets: CaptionedFolder, capsys: pytest.CaptureFixture[str]) -> None:
-    zoo.save(model(pets), "captioned")
-    zoo.save(model(pets, num_words=None), "plain")  # type: ignore[arg-type]
-    zoo.save(model(pets, num_classes=3), "both")
+@pytest.mark.parametrize("name", NAMES)
+def test_what_cannot_be_sampled_is_said(pets: CaptionedFolder, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    zoo.save(model(pets, name), "captioned")
+    zoo.save(model(pets, "NonSaturatingGAN" if name == "CaptionGAN" else name, num_words=None), "plain")
+    zoo.save(model(pets, name, num_classes=3), "both")
     sample = ["sample", "./captioned", "--caption"]
     assert "'dgo' (did you mean 'dog'" in fails([*sample, "a dgo"], capsys)
     assert "has no words" in fails([*sample, ""], capsys)

@@ -17,6 +17,7 @@ import lightning_modules
 import zoo
 from lightning_modules import Classifier
 from lightning_modules.callbacks.ema import EMA
+from tests.captioned import needed
 from tests.zoo.conftest import SPEC
 from tests.zoo.tiny import TinyGAN
 
@@ -150,7 +151,8 @@ def test_a_classifier_knows_where_its_statistics_lie(tmp_path: Path) -> None:
 def test_every_method_goes_round(method: str, tmp_path: Path) -> None:
     method_class = lightning_modules.METHODS[method]
     small: dict[str, Any] = {"width": 2, "num_hidden": 4, "num_components": 2}
-    module = method_class(**{key: value for key, value in small.items() if key in signature(method_class).parameters})
+    known = {key: value for key, value in small.items() if key in signature(method_class).parameters}
+    module = method_class(**known, **needed(method))
     zoo.save(module, tmp_path / "m", samples=False)
     loaded = zoo.load(str(tmp_path / "m"), method_class)
     assert type(loaded) is type(module)
