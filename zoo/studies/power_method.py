@@ -4,7 +4,9 @@ The layers are those of the critics of two checkpoints, one trained with spectra
 as matrices (out, in * kh * kw). One iteration is that of the library's spectral norm, in float64, from random vectors.
 If s1 > s2 are the largest singular values, the tangent of the angle between the iterate and the singular vector should
 shrink by (s2 / s1)^2 per iteration, and the error of the singular value by (s2 / s1)^4. Rates are fitted to the last
-iterations, where smaller singular values no longer matter.
+iterations, where smaller singular values no longer matter. That takes thousands of iterations for a critic with
+spectral norm, whose singular values are nearly equal: with 600, as this study was first run, its rates were up to 31 %
+above those of the theory.
 
 The warm start is that of the training itself: the checkpoint of the SNGAN holds the vectors of its last step, which
 were iterated once per step while the weights changed.
@@ -19,11 +21,11 @@ from torch import Tensor, nn
 from lightning_modules.parts.constraints import spectrally_normalized
 from zoo import loading
 from zoo.studies.study import Number, Outcome, exact, mean_of_runs, study
-from zoo.studies.study_figures import curve, labels, panels
+from zoo.studies.study_figures import COLOURS, curve, labels, panels
 
 SPECTRAL, PENALISED = "sngan.fashion_mnist", "wgan_gp.fashion_mnist"
 SEEDS = (0, 1, 2)
-ITERATIONS = 600
+ITERATIONS = 6000
 NEAR = 0.05
 """Tangent of the angle below which rates are fitted."""
 ROUNDING = {"vector": 1e-10, "value": 1e-12}
@@ -34,8 +36,8 @@ ROUNDING = {"vector": 1e-10, "value": 1e-12}
     claim="The power method finds the vector of the largest singular value, because all other components decay with "
     "the iterations. The weights change slowly, so a vector that is kept needs a single iteration per update.",
     rule="For each layer of both critics and each of three starts the fitted logarithms of the rates are within 10 % "
-    "of 2 log(s2/s1) for the vector and 4 log(s2/s1) for the value. The value by the kept vectors of the SNGAN is within "
-    "1 % of the exact one in each layer.",
+    "of 2 log(s2/s1) for the vector and 4 log(s2/s1) for the value. The value by the kept vectors of the SNGAN is "
+    "within 1 % of the exact one in each layer.",
     checkpoints=(SPECTRAL, PENALISED),
 )
 def power_method(quick: bool) -> Outcome:
@@ -43,19 +45,21 @@ def power_method(quick: bool) -> Outcome:
     seeds, iterations = (SEEDS[:1], 60) if quick else (SEEDS, ITERATIONS)
     figure, (left, right) = panels("error of the vector, first start", "fitted rates against theory")
     ratios: dict[str, list[float]] = {"vector": [], "value": []}
-    worst_kept, skipped, drawn = 0.0, 0, 0
+    worst_kept, lowest_cosine, closest, skipped, drawn = 0.0, 1.0, 0.0, 0, 0
     for index, checkpoint in enumerate((SPECTRAL, PENALISED)):
         theory: dict[str, list[float]] = {"vector": [], "value": []}
         fitted: dict[str, list[float]] = {"vector": [], "value": []}
         for matrix, kept in matrices(checkpoint):
-            left_vectors, values, right_vectors = torch.linalg.svd(matrix, full_matrices=False)
+            _, values, right_vectors = torch.linalg.svd(matrix, full_matrices=False)
             rate = math.log(values[1] / values[0])
             if kept is not None:
+                closest = max(closest, math.exp(rate))
+                lowest_cosine = min(lowest_cosine, (kept[1] @ right_vectors[0]).abs().item())
                 worst_kept = max(worst_kept, abs((kept[0] @ matrix @ kept[1] / values[0]).item() - 1))
             for seed in seeds:
                 vector, value = errors(matrix, right_vectors[0], values[0], iterations, seed)
                 if seed == seeds[0] and drawn < 7 and index == 0:
-                    curve(left, range(1, iterations + 1), vector, drawn, f"s2/s1 = {math.exp(rate):.3f}")
+                    curve(left, range(1, len(vector) + 1), vector, drawn, f"s2/s1 = {math.exp(rate):.3f}")
                     drawn += 1
                 for name, series, factor in (("vector", vector, 2), ("value", value, 4)):
                     if (found := slope(series, vector, ROUNDING[name])) is None:
@@ -65,9 +69,10 @@ def power_method(quick: bool) -> Outcome:
                     fitted[name].append(found)
                     ratios[name].append(found / (factor * rate))
         for offset, name in enumerate(theory):
-            style = {"marker": "os^D"[2 * index + offset], "s": 18, "alpha": 0.8}
+            style = {"marker": "os^D"[2 * index + offset], "s": 18, "color": COLOURS[2 * index + offset]}
             label = f"{name}, {checkpoint.partition('.')[0]}"
             right.scatter([-x for x in theory[name]], [-y for y in fitted[name]], label=label, **style)
+    left.set_xscale("log")
     left.set_yscale("log")
     left.set_ylim(1e-13, 30)
     labels(left, "iterations", "tangent of the angle")
@@ -81,12 +86,15 @@ def power_method(quick: bool) -> Outcome:
         numbers[f"{name}_rate_over_theory"] = mean_of_runs(found)
         numbers[f"{name}_furthest_from_theory"] = exact(max(abs(ratio - 1) for ratio in found))
     numbers["kept_vectors_largest_error_percent"] = exact(100 * worst_kept)
+    numbers["kept_vectors_lowest_cosine"] = exact(lowest_cosine)
+    numbers["largest_s2_over_s1_with_spectral_norm"] = exact(closest)
     numbers["fits_skipped_for_too_few_iterations"] = exact(skipped)
     furthest = max(numbers[f"{name}_furthest_from_theory"].value for name in ratios)
     seen = (
         f"Rates are {numbers['vector_rate_over_theory'].value:.3f} and {numbers['value_rate_over_theory'].value:.3f} "
-        f"of those of the theory on average, and at most {100 * furthest:.1f} % off. The vectors that the SNGAN kept give "
-        f"its singular values to {100 * worst_kept:.2g} %."
+        f"of those of the theory on average, and at most {100 * furthest:.1f} % off. The vectors that the SNGAN kept "
+        f"give its singular values to {100 * worst_kept:.2g} %, though the vectors themselves are at a cosine of "
+        f"down to {lowest_cosine:.2f} to the exact ones: its s2 is up to {closest:.4f} of s1."
     )
     return Outcome(furthest <= 0.1 and worst_kept <= 0.01, numbers, figure, seen, seeds)
 
@@ -126,6 +134,8 @@ def errors(
             cosine = state._v @ vector
             angles.append(((state._v - cosine * vector).norm() / cosine.abs()).item())
             distances.append(abs((matrix.norm() / normalised.norm() / value).item() - 1))
+            if angles[-1] < min(ROUNDING.values()):
+                break
     return angles, distances
 
 

@@ -14,6 +14,8 @@ MODULES = {
     "elbo_gap": "elbo_gap",
     "support": "vanishing_support",
     "noise_bounds_w": "noise_bounds_w",
+    "instance_noise": "overlap_by_noise",
+    "js_vs_w": "js_vs_w",
     "roth_equals_noise": "roth_equals_noise",
     "power_method": "power_method",
 }
