@@ -8,11 +8,15 @@ from zoo.studies.study import Study
 
 MODULES = {
     "entropy": "entropy",
+    "mixture_modes": "mixture_modes",
     "cd_bias": "cd_bias",
     "partition_bracket": "partition_bracket",
+    "scheduled_biased": "scheduled_biased",
     "naive_marginal": "naive_marginal",
     "elbo_gap": "elbo_gap",
+    "likelihood_consistency": "likelihood_consistency",
     "support": "vanishing_support",
+    "nce_distance": "nce_distance",
     "noise_bounds_w": "noise_bounds_w",
     "instance_noise": "overlap_by_noise",
     "js_vs_w": "js_vs_w",
