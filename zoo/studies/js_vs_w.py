@@ -86,7 +86,7 @@ def trained(theta: float, seed: int, steps: int, loss: Loss) -> tuple[nn.Module,
     optimizer = torch.optim.Adam(network.parameters(), RATE, (0.5, 0.99))
     for _ in range(steps):
         optimizer.zero_grad()
-        loss(network, *pair(theta, BATCH, noise), noise).backward()  # type: ignore[no-untyped-call]
+        loss(network, *pair(theta, BATCH, noise), noise).backward()
         optimizer.step()
     return network, *pair(theta, 20 * BATCH, noise)
 

@@ -131,7 +131,7 @@ def log_prob(model: LatentVariableModule, x: Tensor) -> Tensor:
     """Returns the exact log p(x) of a linear decoder, nats, (N,)."""
     offset, *ends = model.decode(torch.cat([torch.zeros(1, CODE), torch.eye(CODE)]))
     loading = torch.stack(ends, 1) - offset[:, None]
-    variance = math.exp(2 * model.observation.log_scale.item())  # type: ignore[operator,union-attr]
+    variance = math.exp(2 * model.observation.log_scale.item())  # type: ignore[operator]
     return MultivariateNormal(offset, loading @ loading.T + variance * torch.eye(DIMENSIONS)).log_prob(x)
 
 

@@ -36,7 +36,7 @@ def nce_distance(quick: bool) -> Outcome:
     """Trains with each noise and seed."""
     seeds, batches = (SEEDS[:1], 15) if quick else (SEEDS, BATCHES)
     shifts, dimensions = (SHIFTS[::5], DIMENSIONS[::4]) if quick else (SHIFTS, DIMENSIONS)
-    found = {
+    found: dict[str, dict[float, list[tuple[float, float]]]] = {
         "shift": {value: [one_run(2, value, 1.0, seed, batches) for seed in seeds] for value in shifts},
         "dimension": {value: [one_run(value, 0.0, 2.0, seed, batches) for seed in seeds] for value in dimensions},
     }

@@ -125,7 +125,7 @@ def trained_slope(sigma: float, seed: int, steps: int) -> float:
 
     for _ in range(steps):
         optimizer.zero_grad()
-        cross_entropy(seen(0.0, BATCH), seen(DISTANCE, BATCH)).backward()  # type: ignore[no-untyped-call]
+        cross_entropy(seen(0.0, BATCH), seen(DISTANCE, BATCH)).backward()
         optimizer.step()
     place = torch.tensor(DISTANCE, requires_grad=True)
     (slope,) = torch.autograd.grad(saturating(seen(place, 20 * BATCH)), place)

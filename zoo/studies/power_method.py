@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lightning_modules.adversarial.loop import AdversarialModule
 from lightning_modules.parts.constraints import spectrally_normalized
 from zoo import loading
 from zoo.studies.study import Number, Outcome, exact, mean_of_runs, study
@@ -50,14 +51,14 @@ def power_method(quick: bool) -> Outcome:
         theory: dict[str, list[float]] = {"vector": [], "value": []}
         fitted: dict[str, list[float]] = {"vector": [], "value": []}
         for matrix, kept in matrices(checkpoint):
-            _, values, right_vectors = torch.linalg.svd(matrix, full_matrices=False)
-            rate = math.log(values[1] / values[0])
+            _, singular, right_vectors = torch.linalg.svd(matrix, full_matrices=False)
+            rate = math.log(singular[1] / singular[0])
             if kept is not None:
                 closest = max(closest, math.exp(rate))
                 lowest_cosine = min(lowest_cosine, (kept[1] @ right_vectors[0]).abs().item())
-                worst_kept = max(worst_kept, abs((kept[0] @ matrix @ kept[1] / values[0]).item() - 1))
+                worst_kept = max(worst_kept, abs((kept[0] @ matrix @ kept[1] / singular[0]).item() - 1))
             for seed in seeds:
-                vector, value = errors(matrix, right_vectors[0], values[0], iterations, seed)
+                vector, value = errors(matrix, right_vectors[0], singular[0], iterations, seed)
                 if seed == seeds[0] and drawn < 7 and index == 0:
                     curve(left, range(1, len(vector) + 1), vector, drawn, f"s2/s1 = {math.exp(rate):.3f}")
                     drawn += 1
@@ -69,7 +70,11 @@ def power_method(quick: bool) -> Outcome:
                     fitted[name].append(found)
                     ratios[name].append(found / (factor * rate))
         for offset, name in enumerate(theory):
-            style = {"marker": "os^D"[2 * index + offset], "s": 18, "color": COLOURS[2 * index + offset]}
+            style: dict[str, Any] = {
+                "marker": "os^D"[2 * index + offset],
+                "s": 18,
+                "color": COLOURS[2 * index + offset],
+            }
             label = f"{name}, {checkpoint.partition('.')[0]}"
             right.scatter([-x for x in theory[name]], [-y for y in fitted[name]], label=label, **style)
     left.set_xscale("log")
@@ -82,9 +87,9 @@ def power_method(quick: bool) -> Outcome:
     labels(right, "theory: nats per iteration", "fitted: nats per iteration")
 
     numbers: dict[str, Number] = {}
-    for name, found in ratios.items():
-        numbers[f"{name}_rate_over_theory"] = mean_of_runs(found)
-        numbers[f"{name}_furthest_from_theory"] = exact(max(abs(ratio - 1) for ratio in found))
+    for name, values in ratios.items():
+        numbers[f"{name}_rate_over_theory"] = mean_of_runs(values)
+        numbers[f"{name}_furthest_from_theory"] = exact(max(abs(ratio - 1) for ratio in values))
     numbers["kept_vectors_largest_error_percent"] = exact(100 * worst_kept)
     numbers["kept_vectors_lowest_cosine"] = exact(lowest_cosine)
     numbers["largest_s2_over_s1_with_spectral_norm"] = exact(closest)
@@ -101,13 +106,12 @@ def power_method(quick: bool) -> Outcome:
 
 def matrices(checkpoint: str) -> list[tuple[Tensor, tuple[Tensor, Tensor] | None]]:
     """Returns the weights of a critic's layers, float64 (out, in), with the vectors that spectral norm has kept."""
-    critic = loading.load(checkpoint).discriminator  # type: ignore[attr-defined]
+    critic = loading.load(checkpoint, AdversarialModule).discriminator
+    layers: list[Any] = [layer for layer in critic.modules() if isinstance(layer, (nn.Conv2d, nn.Linear))]
     found: list[tuple[Tensor, tuple[Tensor, Tensor] | None]] = []
-    for layer in critic.modules():
-        if not isinstance(layer, (nn.Conv2d, nn.Linear)) or layer.weight.shape[0] < 2:
-            continue
+    for layer in [layer for layer in layers if len(layer.weight) > 1]:
         if hasattr(layer, "parametrizations"):
-            inner: Any = layer.parametrizations.weight
+            inner = layer.parametrizations.weight
             kept = (inner[0]._u.double(), inner[0]._v.double())
             found.append((inner.original.detach().double().flatten(1), kept))
         else:

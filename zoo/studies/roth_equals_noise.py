@@ -72,8 +72,8 @@ def roth_equals_noise(quick: bool) -> Outcome:
             curve(left, GAMMAS[4:], [value for value, _ in drawn], index, f"{name}: drawn", [e for _, e in drawn])
             left.plot(GAMMAS, rises, color="black", linewidth=0.8, label=None if index else "exact")
             analytic = [gamma * penalty for gamma in GAMMAS]
-            name = None if index else "gamma times the regulariser"
-            left.plot(GAMMAS, analytic, color="0.55", linewidth=1.4, linestyle="dotted", label=name)
+            heading = None if index else "gamma times the regulariser"
+            left.plot(GAMMAS, analytic, color="0.55", linewidth=1.4, linestyle="dotted", label=heading)
     for axes, what in ((left, "nats"), (right, "|increase - gamma regulariser|, nats")):
         axes.set_xscale("log")
         labels(axes, "variance gamma of the noise", what)
