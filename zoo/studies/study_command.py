@@ -1,5 +1,6 @@
 """``python -m zoo study``: runs studies, lists them, records their results and tells which of these are stale."""
 
+import math
 import textwrap
 from argparse import Namespace
 from collections.abc import Callable
@@ -85,14 +86,15 @@ def _introduction(study: "Study") -> str:
 
 
 def _report(outcome: "Outcome", quick: bool) -> str:
-    rows = [
-        (name, f"{value:.5g}", "exact" if not error else f"+- {error:.2g}")
-        for name, (value, error) in outcome.numbers.items()
-    ]
+    rows = [(name, f"{value:.5g}", _error(error)) for name, (value, error) in outcome.numbers.items()]
     verdict = "The claim holds." if outcome.holds else "The claim does not hold."
     if quick:
         verdict = "A quick run decides nothing; run it without --quick for a result."
     return "\n".join([columns(rows), _wrapped("Seen", outcome.seen), verdict])
+
+
+def _error(error: float) -> str:
+    return "exact" if error == 0 else "one run" if math.isnan(error) else f"+- {error:.2g}"
 
 
 def _wrapped(heading: str, text: str) -> str:
