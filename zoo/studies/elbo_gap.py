@@ -2,18 +2,20 @@
 
 Two VAEs with a code of one dimension are trained on points of a spiral: a linear one, for which all three terms have a
 closed form, and one with hidden layers, for which they are integrals over the code. Each term is computed in its own
-way, so that the identity can fail: log p(x) as a Gaussian, or by the trapezoid rule over codes; the bound by
-Gauss-Hermite quadrature under q(z|x), with the library's likelihood and its KL term to the prior; the divergence
-between two Gaussians, or by the trapezoid rule over the true posterior. The scale of p(x|z) starts small: from its
-default of 1 both models came to ignore the code, and in the first run of this study the gap was 0.001 nats, less than
-the noise of the estimates.
+way, so that the identity can fail: log p(x) as a Gaussian, or by the trapezoid rule over codes; the bound by the
+trapezoid rule over the standard normal of q(z|x), with the library's likelihood and its KL term to the prior; the
+divergence between two Gaussians, or by the trapezoid rule over the true posterior.
+
+Two things were changed after runs. From its default scale of 1 the decoder came to ignore the code, and gaps of 0.001
+nats were below the noise of the estimates: now the scale starts small. Gauss-Hermite quadrature of 120 nodes left an
+error of 0.008 nats in a strongly curved decoder: the identity failed by the arithmetic, not in itself.
 
 The bounds L_k with k samples, as the library estimates them, approach log p(x) as k grows.
 """
 
 import math
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.distributions import MultivariateNormal
@@ -30,7 +32,7 @@ MODELS = {"linear": (0, 60), "two_layers": (2, 500)}
 """Hidden layers and batches; the linear model is stopped early, because in the end its q is the true posterior."""
 START = math.log(0.2)
 SAMPLES = (1, 3, 10, 30, 100, 300)
-NUM_POINTS, REPEATS, NODES = 200, 10, 120
+NUM_POINTS, REPEATS, NODES = 200, 10, 3001
 TOLERANCE = 1e-4
 
 
@@ -51,18 +53,13 @@ def elbo_gap(quick: bool) -> Outcome:
         errors, divergences, gaps = [], [], []
         for seed in seeds:
             model, x = trained(depth, seed, 40 if quick else batches)
+            x = x[:20] if quick else x
             log_p, bound, divergence = linear_terms(model, x) if depth == 0 else integrals(model, x)
             errors.append((log_p - bound - divergence).abs().max().item())
             divergences.append(divergence.mean().item())
             gaps.append([mean_gap(model, x, log_p, k, repeats) for k in samples])
-        left.scatter(
-            divergence[:40],
-            (log_p - bound)[:40],
-            s=22,
-            marker="os"[index],
-            color=COLOURS[index],
-            label=name.replace("_", " "),
-        )
+        style: dict[str, Any] = {"marker": "os"[index], "color": COLOURS[index], "s": 22}
+        left.scatter(divergence[:40], (log_p - bound)[:40], label=name.replace("_", " "), **style)
         means = [mean_of_runs(values) for values in zip(*gaps, strict=True)]
         errors_of_means = None if quick else [mean.error for mean in means]
         curve(right, samples, [mean.value for mean in means], index, name.replace("_", " "), errors_of_means)
@@ -108,12 +105,15 @@ def mean_gap(model: VAE, x: Tensor, log_p: Tensor, k: int, repeats: int) -> floa
 
 @torch.no_grad()
 def bound_of(model: VAE, x: Tensor) -> Tensor:
-    """Returns the bound L of eq. 1.32, nats, (N,): Gauss-Hermite quadrature over q(z|x), exact for a linear decoder."""
-    nodes, weights = (torch.from_numpy(values) for values in np.polynomial.hermite_e.hermegauss(NODES))
-    mean, log_scale = model.posterior(x)
-    z = mean[:, None] + log_scale.exp()[:, None] * nodes[None, :, None]
-    expected = (model.log_likelihood(x, None, z) * weights / weights.sum()).sum(1)
-    return expected - gaussian_kl(mean, log_scale)
+    """Returns the bound L of eq. 1.32, nats, (N,), by a sum over the standard normal of which q(z|x) is made."""
+    nodes = torch.linspace(-9, 9, NODES, dtype=x.dtype)
+    weights = (-nodes.square() / 2).softmax(0)
+    bounds = []
+    for row in x.split(20):
+        mean, log_scale = model.posterior(row)
+        z = mean[:, None] + log_scale.exp()[:, None] * nodes[None, :, None]
+        bounds.append(model.log_likelihood(row, None, z) @ weights - gaussian_kl(mean, log_scale))
+    return torch.cat(bounds)
 
 
 @torch.no_grad()
@@ -133,8 +133,8 @@ def linear_terms(model: VAE, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 @torch.no_grad()
 def integrals(model: VAE, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns the same of any decoder; integrals over codes are sums over a grid from -7 to 7."""
-    z = torch.linspace(-7, 7, 14_001, dtype=x.dtype)
+    """Returns the same of any decoder; integrals over codes are sums over a grid from -12 to 12."""
+    z = torch.linspace(-12, 12, 12_001, dtype=x.dtype)
     step = (z[1] - z[0]).item()
     prior = -0.5 * (z.square() + math.log(2 * math.pi))
     log_p, divergence = [], []
