@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 from zoo import commands, image_commands, listing
 from zoo.image_arguments import add_image_commands
 from zoo.paths import did_you_mean
+from zoo.studies import study_command
 
 DESCRIPTION = "Pretrained generative models: list them, sample from them, measure them, train them again."
 RUN = {
@@ -20,6 +21,7 @@ RUN = {
     "export": commands.export,
     "fine-tune": commands.fine_tune,
     "compare": commands.compare,
+    "study": study_command.study,
     "fetch": commands.fetch,
     "stylize": image_commands.stylize,
     "texture": image_commands.texture,
@@ -249,6 +251,8 @@ def build_parser() -> Parser:
         "--runs", metavar="FOLDER", default="runs/compare", help="folder of the runs (default: %(default)s)"
     )
     comparing.add_argument("--out", metavar="FILE", help="file of the results (default: that of the zoo)")
+
+    study_command.add_study_command(command)
 
     fetching = command(
         "fetch",

@@ -1,0 +1,34 @@
+"""Every study runs, cut short to seconds, and reads no checkpoint but those whose digests a result records."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from zoo import loading
+from zoo.studies.study_figures import png
+from zoo.studies.study_registry import MODULES, study_of
+from zoo.studies.study_runs import run_study
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_quick_run(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    study, loaded = study_of(name), set()
+
+    def load_folder(folder: Path, *arguments: Any, **settings: Any) -> Any:
+        loaded.add(folder.name)
+        return original(folder, *arguments, **settings)
+
+    original = loading.load_folder
+    monkeypatch.setattr(loading, "load_folder", load_folder)
+    state = torch.get_rng_state()
+    outcome, _ = run_study(study, quick=True)
+    assert loaded == set(study.checkpoints)
+    assert outcome.numbers
+    assert all(math.isfinite(number.value) and not number.error < 0 for number in outcome.numbers.values())
+    assert outcome.seeds
+    assert outcome.seen.endswith(".")
+    assert png(outcome.figure).startswith(b"\x89PNG")
+    assert torch.equal(torch.get_rng_state(), state)

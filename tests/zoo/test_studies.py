@@ -1,0 +1,273 @@
+"""Studies: what is refused, what a recorded result holds, and when it is stale."""
+
+import json
+import subprocess
+from collections.abc import Callable
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+
+import pytest
+
+import zoo
+from tests.zoo.running import fails
+from zoo.__main__ import main
+from zoo.errors import ZooError
+from zoo.studies import study_registry, study_results
+from zoo.studies.study import Outcome, Study, exact, mean_of_runs
+from zoo.studies.study_figures import curve, labels, panels, png
+from zoo.studies.study_registry import MODULES, study_of
+from zoo.studies.study_results import commit_of_rule, read_result, result_file, stale_results, write_result
+
+FOLDER = Path(study_registry.__file__).parent
+SOURCE = """
+from zoo.studies.study import Outcome, exact, study
+from zoo.studies.study_figures import panels
+
+
+@study(place="1.1", claim="Two is even.", rule="The rest is 0.", checkpoints=("ebm.ring8",))
+def even(quick):
+    return Outcome(True, {"rest": exact(2 % 2)}, panels("nothing")[0], "The rest is 0.", (0,))
+"""
+
+
+@pytest.fixture
+def even(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
+    """A study of its own, the only one, in a file that the test may change."""
+    path = tmp_path / "zoo" / "studies" / "even.py"
+    path.parent.mkdir(parents=True)
+    path.write_text(SOURCE)
+    spec = spec_from_file_location("even", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(study_results, "MODULES", {"even": "even"})
+    monkeypatch.setattr(study_results, "study_of", lambda name: module.even)
+    return module.even
+
+
+@pytest.fixture
+def git(even: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """Git in a checkout whose only file is the study; the zoo is taken to be there."""
+
+    def run(*words: str) -> str:
+        settings = ["-c", "user.name=a", "-c", "user.email=a@b.c", "-c", "commit.gpgsign=false"]
+        done = subprocess.run(["git", "-C", str(tmp_path), *settings, *words], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    monkeypatch.setattr(study_results, "PACKAGE", tmp_path.resolve() / "zoo")
+    monkeypatch.setattr(study_results, "RESULTS", tmp_path.resolve() / "zoo" / "studies" / "results")
+    run("init", "--quiet")
+    return run
+
+
+# The command
+
+
+def test_an_unknown_study_names_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
+    said = fails(["study", "entropi"], capsys)
+    assert "There is no study 'entropi'. Did you mean entropy?" in said
+    assert all(name in said for name in MODULES)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "and none was given"),
+        (["entropy", "--all"], "not --all and entropy together"),
+        (["--list", "--quick"], "--quick has no effect with --list"),
+        (["--stale", "--write"], "--write has no effect with --stale"),
+        (["entropy", "--quick", "--write"], "leave out --quick"),
+        (["entropy", "--write", "--out", "x"], "leave out --out"),
+    ],
+)
+def test_arguments_that_do_not_fit_together(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["study", *words])
+    assert said in capsys.readouterr().err
+
+
+def test_the_list_has_every_study_and_its_result(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["study", "--list"]) == 0
+    lines = capsys.readouterr().out.splitlines()[1:]
+    assert [line.split()[0] for line in lines] == list(MODULES)
+    for line, name in zip(lines, MODULES, strict=True):
+        result = read_result(name)
+        said = "not recorded" if result is None else "holds" if result["holds"] else "does not hold"
+        assert f"  {said}  " in line
+
+
+def test_a_run_prints_the_rule_and_saves_the_figure(
+    even: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(study_registry, "study_of", lambda name: even)
+    assert main(["study", "even", "--out", str(tmp_path / "figures")]) == 0
+    said = capsys.readouterr().out
+    for line in ("even, 1.1", "Claim: Two is even.", "Rule: The rest is 0.", "rest  0  exact", "The claim holds."):
+        assert line in said
+    assert (tmp_path / "figures" / "even.png").read_bytes().startswith(b"\x89PNG")
+    assert main(["study", "even", "--quick", "--out", str(tmp_path / "figures")]) == 0
+    assert "The claim holds." not in capsys.readouterr().out
+
+
+def test_where_figures_cannot_be_written_nothing_is_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("")
+    assert "is not a writable folder" in fails(["study", "support", "--out", str(tmp_path / "file")], capsys)
+
+
+# Recorded results
+
+
+def test_a_result_is_read_as_it_was_written(even: Study, tmp_path: Path) -> None:
+    path = write_result(even, even.experiment(False), "c0ffee", 0.5, tmp_path)
+    result = read_result("even", tmp_path)
+    assert result is not None
+    assert path == result_file("even", tmp_path)
+    assert result["rule"] == "The rest is 0."
+    assert result["commit"] == "c0ffee"
+    assert result["numbers"] == {"rest": {"value": 0.0, "error": 0.0}}
+    assert result["checkpoints"] == {"ebm.ring8": zoo.card("ebm.ring8").sha256}
+    assert result["versions"].keys() >= {"python", "torch", "lightning", "generative-zoo"}
+    assert (tmp_path / result["figure"]).read_bytes().startswith(b"\x89PNG")
+    assert list(stale_results(tmp_path)) == []
+
+
+def test_numbers_that_are_none_leave_the_former_result(even: Study, tmp_path: Path) -> None:
+    write_result(even, even.experiment(False), "c0ffee", 0.5, tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.glob("even.*")}
+    broken = Outcome(True, {"rest": mean_of_runs([1.0])}, panels("other")[0], "", (0,))
+    with pytest.raises(ZooError, match=r"numbers\.rest\.error is nan"):
+        write_result(even, broken, "c0ffee", 0.5, tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.glob("even.*")} == before
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"format": 1}'])
+def test_a_damaged_result_says_how_to_record_it_again(content: str, tmp_path: Path) -> None:
+    result_file("even", tmp_path).write_text(content)
+    with pytest.raises(ZooError, match=r"python -m zoo study even --write records the result again"):
+        read_result("even", tmp_path)
+
+
+def test_a_result_is_stale_when_what_it_used_has_changed(even: Study, tmp_path: Path) -> None:
+    folder = tmp_path / "results"
+
+    def reasons() -> list[str]:
+        return [reason for name, reason in stale_results(folder) if name == "even"]
+
+    path = write_result(even, even.experiment(False), "c0ffee", 0.5, folder)
+    recorded = json.loads(path.read_text())
+    assert reasons() == []
+
+    path.write_text(json.dumps({**recorded, "checkpoints": {"ebm.ring8": "0" * 64}}))
+    assert reasons() == ["the checkpoint ebm.ring8 has changed"]
+    path.write_text(json.dumps({**recorded, "checkpoints": {"no_such_one": "0" * 64}}))
+    assert reasons() == [
+        "it used other checkpoints than the study names",
+        "the checkpoint no_such_one has changed",
+    ]
+    path.write_text(json.dumps(recorded))
+    even.file.write_text(SOURCE.replace("The rest is 0.", "The rest is 1."))
+    (folder / "even.png").unlink()
+    assert reasons() == ["even.py has changed", "its figure even.png is missing"]
+    path.rename(folder / "odd.json")
+    assert list(stale_results(folder)) == [("odd", "there is no such study any more")]
+
+
+def test_the_command_tells_what_is_stale(
+    even: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_result(even, even.experiment(False), "c0ffee", 0.5, tmp_path)
+    monkeypatch.setattr(study_results, "stale_results", lambda: stale_results(tmp_path))
+    assert main(["study", "--stale"]) == 0
+    even.file.write_text("")
+    assert main(["study", "--stale"]) == 1
+    said = capsys.readouterr().out
+    assert "No recorded result is stale." in said
+    assert "even  even.py has changed" in said
+    assert "python -m zoo study even --write" in said
+
+
+def test_no_recorded_result_is_stale() -> None:
+    assert list(stale_results()) == []
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_recorded_figure_is_small_enough_for_a_page(name: str) -> None:
+    if (result := read_result(name)) is None:
+        pytest.skip(f"{name} has no recorded result yet")
+    assert (study_results.RESULTS / result["figure"]).stat().st_size < 150_000
+
+
+# The commit that held the rule
+
+
+def test_the_commit_is_the_last_one_of_the_study(even: Study, git: Callable[..., str], tmp_path: Path) -> None:
+    git("add", ".")
+    git("commit", "--quiet", "-m", "Add a study")
+    first = git("rev-parse", "HEAD")
+    (tmp_path / "other").write_text("")
+    git("add", ".")
+    git("commit", "--quiet", "-m", "Add something else")
+    assert commit_of_rule(even) == first
+    (study_results.RESULTS).mkdir()
+    (study_results.RESULTS / "even.json").write_text("{}")  # a result of the study before, not committed yet
+    assert commit_of_rule(even) == first
+
+
+def test_code_that_is_not_committed_records_nothing(even: Study, git: Callable[..., str], tmp_path: Path) -> None:
+    with pytest.raises(ZooError, match="zoo/ has changes: commit them"):
+        commit_of_rule(even)
+    git("add", ".")
+    git("commit", "--quiet", "-m", "Add a study")
+    even.file.write_text(SOURCE + "\n")
+    with pytest.raises(ZooError, match=r"zoo/studies/even\.py has changes: commit them"):
+        commit_of_rule(even)
+
+
+def test_a_study_in_no_commit_records_nothing(even: Study, git: Callable[..., str], tmp_path: Path) -> None:
+    (tmp_path / ".gitignore").write_text("zoo\n")
+    git("add", ".")
+    git("commit", "--quiet", "-m", "Add nothing of it")
+    with pytest.raises(ZooError, match=r"even\.py is in no commit"):
+        commit_of_rule(even)
+
+
+def test_away_from_a_checkout_nothing_is_recorded(even: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(study_results, "PACKAGE", tmp_path / "site-packages" / "zoo")
+    with pytest.raises(ZooError, match="is not a git checkout of the zoo"):
+        commit_of_rule(even)
+
+
+# Files and figures
+
+
+def test_every_study_is_found_under_its_name() -> None:
+    files = {path.stem for path in FOLDER.glob("*.py") if "\n@study(\n" in path.read_text(encoding="utf-8")}
+    assert files == set(MODULES.values())
+    assert [study_of(name).name for name in MODULES] == list(MODULES)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_study_can_be_read_at_one_sitting(name: str) -> None:
+    study = study_of(name)
+    assert 60 <= len(study.file.read_text(encoding="utf-8").splitlines()) <= 150
+    assert study.place.startswith("1.")
+    assert study.claim.endswith(".")
+    assert study.rule.endswith(".")
+
+
+def test_a_figure_is_a_function_of_what_it_shows() -> None:
+    def drawn(height: float) -> bytes:
+        figure, (axes,) = panels("one")
+        curve(axes, [0, 1], [0, height], 0, "a", [0.1, 0.1])
+        labels(axes, "x", "y")
+        return png(figure)
+
+    assert drawn(1.0) == drawn(1.0)
+    assert drawn(1.0) != drawn(2.0)
+
+
+def test_numbers_have_the_standard_error_of_a_mean() -> None:
+    assert mean_of_runs([1.0, 2.0, 3.0]) == pytest.approx((2.0, 1 / 3**0.5))
+    assert exact(2) == (2.0, 0.0)
