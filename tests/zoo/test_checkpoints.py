@@ -264,7 +264,6 @@ NOT_YET_TRAINED = {
     "flow_matching.fashion_mnist.conditional",
     "flow_matching.two_moons",
     "gibbsnet.fashion_mnist",
-    "jacobian_clamping_gan.fashion_mnist",
     "ladder_vae.fashion_mnist",
     "ladder_vae.fashion_mnist_binary",
     "progressive_gan.fashion_mnist",
