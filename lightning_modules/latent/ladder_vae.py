@@ -38,6 +38,7 @@ from lightning_modules.parts.likelihoods import gaussian_kl
 from lightning_modules.parts.noise import draw_normal
 from lightning_modules.parts.optimizers import adam
 from lightning_modules.parts.precision import in_single
+from lightning_modules.parts.sampling import in_type_of
 
 MAX_LEVELS = 3
 UNIT, LEAST_VARIANCE = math.log(math.e - 1), 1e-6
@@ -67,7 +68,7 @@ class LadderPrior(LatentPrior):
         code = mean + torch.exp(log_scale) * eps
         drawn, z = [(code, mean.expand_as(code), log_scale.expand_as(code))], code
         for network, (mean, log_scale, eps) in zip(reversed(self.networks), reversed(lower), strict=True):
-            prior_mean, prior_log_scale = given_above(network(z))
+            prior_mean, prior_log_scale = given_above(network(in_type_of(network, z)))
             log_ratio = 2 * (prior_log_scale - log_scale)
             mean = torch.sigmoid(log_ratio) * (mean - prior_mean) * torch.exp(-prior_log_scale)
             log_scale = -0.5 * F.softplus(log_ratio)
@@ -80,7 +81,7 @@ class LadderPrior(LatentPrior):
         """Returns z_1, (..., latent_dims[0]), of codes (..., latent_dim)."""
         *lower, z = codes.split(self.latent_dims, -1)
         for network, code in zip(reversed(self.networks), reversed(lower), strict=True):
-            mean, log_scale = given_above(network(z))
+            mean, log_scale = given_above(network(in_type_of(network, z)))
             z = mean + torch.exp(log_scale) * code
         return z
 

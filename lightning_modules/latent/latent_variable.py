@@ -31,7 +31,7 @@ from lightning_modules.parts.interpolation import spherical_interpolation
 from lightning_modules.parts.likelihoods import log_mean_exp
 from lightning_modules.parts.noise import new_generator
 from lightning_modules.parts.optimizers import BuildOptimizer
-from lightning_modules.parts.sampling import check_num_samples, evaluating
+from lightning_modules.parts.sampling import check_num_samples, evaluating, in_type_of
 from lightning_modules.parts.schedules import Schedule
 from lightning_modules.runtime.given_conditions import TextOrTokens
 
@@ -148,7 +148,7 @@ class LatentVariableModule(LikelihoodModule):
         """Returns log p(x|z), nats, (N, k), of x (N, *shape) for what the decoder reads (N, k, D), with gradients."""
         particles = decoder_input.shape[1]
         labels = None if labels is None else labels.repeat_interleave(particles, 0)
-        parameters = self.decoder(decoder_input.flatten(0, 1), labels)
+        parameters = self.decoder(in_type_of(self.decoder, decoder_input.flatten(0, 1)), labels)
         return self.observation.log_prob(parameters.unflatten(0, (len(x), particles)), x)
 
     def log_weights(self, x: Tensor, labels: Tensor | None, posterior: tuple[Tensor, Tensor], noise: Tensor) -> Tensor:

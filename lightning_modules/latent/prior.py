@@ -24,6 +24,7 @@ from lightning_modules.parts.conditions import given_condition
 from lightning_modules.parts.likelihoods import gaussian_kl
 from lightning_modules.parts.noise import draw_categorical, draw_normal
 from lightning_modules.parts.precision import in_single
+from lightning_modules.parts.sampling import in_type_of
 
 
 @dataclass(frozen=True)
@@ -150,7 +151,8 @@ class CodeDecoder(nn.Module):
 
     def forward(self, codes: Tensor, condition: Tensor | None = None) -> Tensor:
         """Maps codes and the condition (int64 (N, ...), or ``None``) to parameters (N, num_parameters, ...)."""
-        return given_condition(self.decoder, self.prior.decoder_input(codes), condition)
+        read = in_type_of(self.decoder, self.prior.decoder_input(codes))
+        return given_condition(self.decoder, read, condition)
 
 
 PRIORS = ("standard", "mixture")

@@ -25,6 +25,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from lightning_modules.parts.precision import in_float64
+
 NUM_RESAMPLED = 2000
 ROWS = 32
 """Number of images that are compared with all others at once."""
@@ -77,8 +79,8 @@ def named(logits: Tensor, asked: Tensor) -> Tensor:
     Returns:
         1, 0, or NaN where none is asked for, float64 (N,).
     """
-    found = (logits.argmax(1) == asked).double()
-    return found.masked_fill(asked < 0, torch.nan)
+    found = in_float64(logits.argmax(1) == asked)
+    return found.masked_fill((asked < 0).to(found.device), torch.nan)
 
 
 def nearer_than_seen(samples: Tensor, truth: Tensor, neighbour: Tensor) -> Tensor:
@@ -89,7 +91,7 @@ def nearer_than_seen(samples: Tensor, truth: Tensor, neighbour: Tensor) -> Tenso
         truth: Features of the true images, (N, D).
         neighbour: Features of the seen image that is nearest to each true one, (N, D).
     """
-    return ((samples - truth).norm(dim=1) < (neighbour - truth).norm(dim=1)).double()
+    return in_float64((samples - truth).norm(dim=1) < (neighbour - truth).norm(dim=1))
 
 
 def nearest_variant(samples: Tensor, variants: Tensor, truth: Tensor) -> Tensor:
@@ -140,8 +142,8 @@ def estimate(values: Tensor, groups: Tensor, *, seed: int = 0) -> Estimate:
         ValueError: If fewer than two groups have a value.
     """
     known = ~values.isnan()
-    values, (_, groups) = values[known].double(), groups[known].unique(return_inverse=True)
-    counts = groups.bincount().double()
+    values, (_, groups) = in_float64(values[known]), groups[known].unique(return_inverse=True)
+    counts = in_float64(groups.bincount())
     if len(counts) < 2:
         raise ValueError(f"An error needs captions of two groups, but {len(counts)} have a value.")
     sums = torch.zeros_like(counts).index_add_(0, groups, values)
@@ -161,4 +163,4 @@ def _within(away: Tensor, truth: Tensor, k: int) -> Tensor:
     """Returns the share of the orders of tied images in which the truth is among the k nearest, float64 (N,)."""
     own = away.gather(1, truth[:, None])
     before, tied = (away < own).sum(1), (away == own).sum(1)
-    return ((k - before) / tied).clamp(0, 1).double()
+    return in_float64(((k - before) / tied).clamp(0, 1))

@@ -55,7 +55,7 @@ def test_every_entry_is_built_for_the_same_number_of_generator_steps(block: Bloc
 def test_every_gan_is_compared() -> None:
     from lightning_modules import FAMILIES
 
-    methods = {method.__name__ for method in FAMILIES["adversarial"]} - {"ComposedGAN"}
+    methods = {method.__name__ for method in FAMILIES["adversarial"]} - {"ComposedGAN", "CaptionGAN"}
     compared = {entry.method for block in COMPARISONS["gans"].blocks for entry in block.entries}
     assert compared == methods
 
