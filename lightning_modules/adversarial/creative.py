@@ -18,19 +18,18 @@ from typing import Any
 
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
 from datamodules.spec import Batch, DataSpec
+from lightning_modules.adversarial.generator_samples import SamplesByGenerator
 from lightning_modules.adversarial.players import players, two_adams
-from lightning_modules.base import GenerativeModule
 from lightning_modules.networks.style_head import with_style_head
-from lightning_modules.parts.checks import as_count, check_no_labels
+from lightning_modules.parts.checks import as_count
 from lightning_modules.parts.constraints import spectrally_normalized
 from lightning_modules.parts.games import NON_SATURATING, in_full_precision
-from lightning_modules.parts.noise import draw_normal, fixed_normal, new_generator
-from lightning_modules.parts.sampling import check_num_samples
+from lightning_modules.parts.noise import fixed_normal
 from lightning_modules.parts.schedules import linear_decay
 from lightning_modules.runtime.flags import refuse_coarse_precision
 
@@ -45,7 +44,7 @@ def style_ambiguity(posterior: Tensor) -> Tensor:
     return torch.special.entr(posterior).sum(1) / math.log(posterior.shape[1])
 
 
-class CreativeAdversarialNetwork(GenerativeModule):
+class CreativeAdversarialNetwork(SamplesByGenerator):
     """Non-saturating game, and ambiguity of style: -log D(G(z)) - lambda / K sum_k log D_c(k | G(z)).
 
     Styles are the labels of the data. It samples without labels.
@@ -219,23 +218,6 @@ class CreativeAdversarialNetwork(GenerativeModule):
             self.build_optimizers["generator_optimizer"](list(self.generator.parameters())),
             self.build_optimizers["discriminator_optimizer"](list(self.discriminator.parameters())),
         )
-
-    # Sampling
-
-    def sample_latent(self, num_samples: int, *, generator: Generator | None = None) -> Tensor:
-        """Draws codes z ~ N(0, I), shape (num_samples, latent_dim)."""
-        num_samples = check_num_samples(num_samples)
-        return draw_normal((num_samples, self.latent_dim), generator or new_generator(), self.device)
-
-    def decode(self, z: Tensor, *, labels: Tensor | None = None) -> Tensor:
-        """Maps codes (N, latent_dim) to examples (N, *shape) in evaluation mode; ``labels`` must be ``None``."""
-        check_no_labels(labels, type(self).__name__)
-        return self.decode_in_chunks(self.generator, z, None)
-
-    def sample(self, num_samples: int, *, labels: Tensor | None = None, generator: Generator | None = None) -> Tensor:
-        """Samples examples, shape (num_samples, *shape), images in [-1, 1]; ``labels`` must be ``None``."""
-        num_samples = check_num_samples(num_samples)
-        return self.decode(self.sample_latent(num_samples, generator=generator), labels=labels)
 
 
 def channels_last(x: Tensor) -> Tensor:
