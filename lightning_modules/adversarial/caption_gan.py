@@ -22,11 +22,16 @@ Generative Adversarial Text to Image Synthesis (Reed et al., 2016), https://arxi
 from collections.abc import Sequence
 from typing import Any
 
+import torch
+from torch import Tensor
+from torch.nn.utils import parametrize
+
 from datamodules.spec import DataSpec
-from lightning_modules.adversarial.loop import AdversarialModule
+from lightning_modules.adversarial.loop import AdversarialModule, Terms
 from lightning_modules.adversarial.players import common, players, two_adams
 from lightning_modules.parts.constraints import spectrally_normalized
 from lightning_modules.parts.games import GAMES
+from lightning_modules.parts.matching import wrong_conditions
 
 
 class CaptionGAN(AdversarialModule):
@@ -95,13 +100,37 @@ class CaptionGAN(AdversarialModule):
         spectrally_normalized(networks["discriminator"])
         super().__init__(
             game=GAMES[game],
-            match_captions=wrong_captions,
-            interpolate_captions=interpolation,
             **common(critic_steps, decay_steps, clip_norm, accumulate_batches, compile),
             **networks,
             **two_adams(lr, betas, discriminator_lr),
         )
+        self.wrong_captions, self.interpolation = wrong_captions, interpolation
         self.save_hyperparameters()
+
+    def logits_of_fakes(self, logits_fake: Tensor, real: Tensor, labels: Tensor | None) -> Tensor:
+        """Returns the logits of generated examples, and of real ones with wrong captions: half of the loss of both."""
+        if not self.wrong_captions:
+            return logits_fake
+        assert labels is not None
+        wrong, exist = wrong_conditions(labels, self.noise)
+        return torch.cat([logits_fake, torch.where(exist, self.logits(real, wrong), logits_fake)])
+
+    def generator_game(self, real: Tensor, labels: Tensor | None, step: int) -> tuple[Terms, Tensor, Tensor, Any]:
+        """Returns the generator's losses in the game and on means of two captions; the others as in the loop."""
+        losses, fake, z, fake_labels = super().generator_game(real, labels, step)
+        if self.interpolation:
+            losses["interpolation"] = self.interpolation_loss(fake_labels, step)
+        return losses, fake, z, fake_labels
+
+    def interpolation_loss(self, labels: Tensor, step: int) -> Tensor:
+        """Returns the generator's loss on examples of means of two captions, which no real example has (eq. 5).
+
+        Both players read each caption and take the mean of the two encodings; see ``networks.text_encoder``.
+        """
+        pairs = torch.stack([labels, wrong_conditions(labels, self.noise)[0]], 1)
+        fake = self(self.noise.normal(len(labels), self.latent_dim, device=self.device), pairs)
+        with parametrize.cached():
+            return self.game.generator(self.logits(self.seen(fake, step), pairs))
 
     @classmethod
     def hyperparameters_for(cls, spec: DataSpec) -> dict[str, Any]:

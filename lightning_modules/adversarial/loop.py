@@ -22,7 +22,6 @@ from lightning_modules.parts.constraints import unconstrained
 from lightning_modules.parts.critic_schedules import CriticSchedule, EveryNth
 from lightning_modules.parts.double_backward import fast_double_backward
 from lightning_modules.parts.games import Game, in_full_precision
-from lightning_modules.parts.matching import wrong_conditions
 from lightning_modules.parts.noise import fixed_normal
 from lightning_modules.parts.optimizers import BuildOptimizer
 from lightning_modules.parts.penalties import WeightedTerm, due_terms, own_terms, sharing, weighted_terms
@@ -68,9 +67,6 @@ class AdversarialModule(SamplesByGenerator):
         schedule: After which critic steps the generator makes a step.
         num_classes: Number of classes of a class-conditional game, or ``None``.
         num_words: Number of words of the captions that the game is conditional on, or ``None``.
-        match_captions: Whether the discriminator also learns to tell real examples with wrong captions, those of others
-            in the batch, from those with their own. Where all captions of a batch are the same there are no wrong ones.
-        interpolate_captions: Whether the generator is also trained on means of two captions, (N, 2, S).
         lr_schedule: Factor of both learning rates, a ``Schedule``.
         beta2: The second of Adam's decay rates as a function of the batch, or ``None`` to keep the optimizers' own.
         clip_norm: Largest norm of each player's gradient, or ``None``; not applied under 16-bit gradient scaling.
@@ -78,8 +74,7 @@ class AdversarialModule(SamplesByGenerator):
         compile: Compiles both networks with ``torch.compile``, but not in penalties, which it does not differentiate.
 
     Raises:
-        ValueError: If a number is out of range, a penalty is given for a discriminator with batch normalisation, or a
-            game without captions, or a relativistic one, is to match or interpolate them.
+        ValueError: If a number is out of range, or a penalty is given for a discriminator with batch normalisation.
     """
 
     value_range = (-1.0, 1.0)
@@ -103,8 +98,6 @@ class AdversarialModule(SamplesByGenerator):
         schedule: CriticSchedule | None = None,
         num_classes: int | None = None,
         num_words: int | None = None,
-        match_captions: bool = False,
-        interpolate_captions: bool = False,
         lr_schedule: Schedule | None = None,
         beta2: Callable[[int], float] | None = None,
         clip_norm: float | None = None,
@@ -120,7 +113,6 @@ class AdversarialModule(SamplesByGenerator):
         self.penalties, self.generator_penalties = weighted_terms(penalties), weighted_terms(generator_penalties)
         self.constrain, self.prepare_real, self.stage = constrain, prepare_real, stage
         self.augment, self.corrupt = augment, corrupt
-        self.match_captions, self.interpolate_captions = match_captions, interpolate_captions
         self.schedule, self.beta2 = schedule or EveryNth(), beta2
         self.build_optimizers = (generator_optimizer, discriminator_optimizer)
         self.real_batches: RealBatches = []
@@ -129,11 +121,6 @@ class AdversarialModule(SamplesByGenerator):
             raise ValueError(
                 f"The penalty {', '.join(self.penalties)} is a mean over independent examples, but batch normalisation "
                 "in the discriminator makes them depend on each other; build it without (batch_norm=false)."
-            )
-        if (match_captions or interpolate_captions) and (num_words is None or game.relativistic):
-            raise ValueError(
-                f"match_captions={match_captions} and interpolate_captions={interpolate_captions} need num_words, and "
-                "no relativistic game: there are no pairs of one caption."
             )
         check_takes_labels(num_classes, generator, discriminator, num_words=num_words)
         # Convolutions in channels_last are a tenth to a third faster; other layers are not affected.
@@ -278,14 +265,15 @@ class AdversarialModule(SamplesByGenerator):
                 logits_real, logits_fake = logits.chunk(2)
             else:
                 logits_real, logits_fake = self.logits(real, labels), self.logits(fake, fake_labels)
-            if self.match_captions and labels is not None:
-                wrong, exist = wrong_conditions(labels, self.noise)
-                logits_wrong = torch.where(exist, self.logits(real, wrong), logits_fake)
-                logits_fake = torch.cat([logits_fake, logits_wrong])  # half of the loss of both (Algorithm 1)
+            logits_fake = self.logits_of_fakes(logits_fake, real, labels)
         losses = {"discriminator": self.game.discriminator(logits_real, logits_fake)} | losses
         # On a segment between examples of two classes neither label is correct; the real one is used.
         critic = Conditioned(self.discriminator, labels, fake_labels)
         return losses, own_terms(due, losses, self.device, critic, real, fake, self.noise)
+
+    def logits_of_fakes(self, logits_fake: Tensor, real: Tensor, labels: Tensor | None) -> Tensor:
+        """Hook: returns the logits of all that the discriminator is to tell from real examples: of the generated."""
+        return logits_fake
 
     def generator_losses(self, real: Tensor, labels: Tensor | None, step: int) -> tuple[Terms, Terms]:
         """Does the same for the generator, on newly generated examples."""
@@ -305,20 +293,7 @@ class AdversarialModule(SamplesByGenerator):
                 with torch.no_grad():
                     logits_real = self.logits(self.seen(real, step), labels)
             logits_fake = self.logits(self.seen(fake, step), fake_labels)
-        losses = {"generator": self.game.generator_loss(logits_fake, logits_real)}
-        if self.interpolate_captions and fake_labels is not None:
-            losses["interpolation"] = self.interpolation_loss(fake_labels, step)
-        return losses, fake, z, fake_labels
-
-    def interpolation_loss(self, labels: Tensor, step: int) -> Tensor:
-        """Returns the generator's loss on examples of means of two captions, which no real example has.
-
-        Both players read each caption and take the mean of the two encodings; see ``networks.text_encoder``.
-        """
-        pairs = torch.stack([labels, wrong_conditions(labels, self.noise)[0]], 1)
-        fake = self(self.noise.normal(len(labels), self.latent_dim, device=self.device), pairs)
-        with parametrize.cached():
-            return self.game.generator(self.logits(self.seen(fake, step), pairs))
+        return {"generator": self.game.generator_loss(logits_fake, logits_real)}, fake, z, fake_labels
 
     def held_out(self, batch: Batch, indices: Tensor, stage: str) -> Mapping[str, Tensor]:
         """Measures ``discriminator_loss``, the game's value on held-out data, without penalties."""

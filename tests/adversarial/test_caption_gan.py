@@ -12,12 +12,10 @@ from torch.nn.functional import softplus
 
 from datamodules.spec import Batch, DataSpec
 from lightning_modules import CaptionGAN
-from lightning_modules.parts.games import HINGE, RELATIVISTIC
 from lightning_modules.parts.matching import wrong_conditions
 from lightning_modules.parts.noise import Noise
-from tests.adversarial import tiny_loop
 from tests.adversarial.covering import covering_rows
-from tests.captioned import CAPTIONS, WORDS, CaptionedBars, tokens_of, with_words
+from tests.captioned import CAPTIONS, CaptionedBars, tokens_of, with_words
 from tests.standins import quiet_trainer
 from tests.training import TinyData
 
@@ -212,13 +210,6 @@ def test_settings_train_together(row: dict[str, int]) -> None:
 def test_hyperparameters_of_no_sense_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         gan(**settings)
-
-
-@pytest.mark.parametrize("slot", ["match_captions", "interpolate_captions"])
-def test_a_game_without_captions_or_of_pairs_cannot_match(slot: str) -> None:
-    for game, words in ((HINGE, None), (RELATIVISTIC, len(WORDS))):
-        with pytest.raises(ValueError, match=f"{slot}=True.*need num_words, and no relativistic game"):
-            tiny_loop.build(game, num_words=words, **{slot: True})
 
 
 def test_data_and_batches_without_captions_are_refused() -> None:
