@@ -10,10 +10,10 @@ last step of the chain only: through more of them they vanish or explode. The ge
 randomness that the chain mixes by is the encoder's.
 
 The batch normalisation of the codes' means is ours. The game fixes no scale for the codes, and generator and encoder
-play on one side: without it, and as well with bounded codes, noise of a fixed scale, or from a trained ALI, each step
-of the chain lost some of the spread of the one before within a hundred batches of images, until all its pairs were the
-same. With it codes keep their spread, but the game can still lose modes: four of eight on a ring after 4 000 steps, and
-on images all but one in a first run.
+play on one side: without it, and as well with bounded codes or from a trained ALI, each step of the chain lost some of
+the spread of the one before, within 125 batches of images, until all its pairs were the same. With it codes keep their
+spread, but the game can still lose modes: four of eight on a ring and all of twenty-five on a grid after 4 000 steps,
+and on images all but one in a first run.
 
 GibbsNet: Iterative Adversarial Inference for Deep Graphical Models (Lamb et al., 2017),
 https://arxiv.org/abs/1712.04120

@@ -7,12 +7,11 @@ parameters of a Gaussian, that of the discriminator also reads the code.
 from collections.abc import Sequence
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.nn import functional as differentiable
 
 from lightning_modules.networks import Architecture
 from lightning_modules.networks.blocks import ProjectionHead
+from lightning_modules.networks.synchronised_norm import SynchronisedBatchNorm
 
 
 class GaussianHead(nn.Module):
@@ -27,57 +26,15 @@ class GaussianHead(nn.Module):
     def __init__(self, in_features: int, latent_dim: int, normalise: bool = False) -> None:
         super().__init__()
         self.linear = nn.Linear(in_features, 2 * latent_dim)
-        self.norm = MeanNorm(latent_dim) if normalise else nn.Identity()
+        self.norm = SynchronisedBatchNorm(latent_dim) if normalise else None
 
     def forward(self, h: Tensor, condition: None) -> Tensor:
         """Maps h (N, in_features) to means, then log-scales, (N, 2 * latent_dim)."""
-        mean, log_scale = self.linear(h).chunk(2, dim=1)
+        parameters = self.linear(h)
+        if self.norm is None:
+            return parameters
+        mean, log_scale = parameters.chunk(2, dim=1)
         return torch.cat([self.norm(mean), log_scale], dim=1)
-
-
-class MeanNorm(nn.Module):
-    """Batch normalisation without scale and offset, over the batches of all processes together.
-
-    In evaluation, and for a single example, it takes running averages. The constant in its root is small, because
-    codes that differ little at first, or later shrink, are those that it is for.
-
-    Args:
-        features: Number of features.
-        momentum: Weight of a batch in the running averages.
-        eps: Added to the variance.
-    """
-
-    running_mean: Tensor
-    running_var: Tensor
-
-    def __init__(self, features: int, momentum: float = 0.1, eps: float = 1e-8) -> None:
-        super().__init__()
-        self.momentum, self.eps = momentum, eps
-        self.register_buffer("running_mean", torch.zeros(features))
-        self.register_buffer("running_var", torch.ones(features))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalises (N, features), not in half precision."""
-        x = x.to(torch.promote_types(x.dtype, torch.float32))
-        mean, var = self.running_mean, self.running_var
-        if self.training and (len(x) > 1 or num_processes() > 1):
-            count = summed(x.new_full((), len(x)))
-            mean = summed(x.sum(0)) / count
-            var = summed((x - mean).square().sum(0)) / count
-            with torch.no_grad():
-                self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
-                self.running_var.lerp_(var.to(self.running_var.dtype), self.momentum)
-        return (x - mean) * torch.rsqrt(var + self.eps)
-
-
-def num_processes() -> int:
-    """Returns the number of processes of the run, 1 without a process group."""
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
-
-
-def summed(x: Tensor) -> Tensor:
-    """Returns the sum over all processes of the run, with gradients."""
-    return differentiable.all_reduce(x) if num_processes() > 1 else x
 
 
 class PairHead(nn.Module):

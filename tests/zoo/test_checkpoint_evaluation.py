@@ -17,6 +17,7 @@ import yaml
 import zoo
 import zoo.evaluation
 import zoo.evaluation_request
+import zoo.image_evaluation
 import zoo.paths
 import zoo.saving
 from datamodules import DataSpec, MarkovSource, Ring, TwoMoons
@@ -40,8 +41,9 @@ from lightning_modules.metrics.sample_evaluation import evaluate_samples, train_
 from tests.zoo.conftest import Named
 from tests.zoo.running import fails, run
 from zoo.__main__ import main
-from zoo.evaluation import EVALUATIONS, Means, evaluate, run_test
+from zoo.evaluation import EVALUATIONS, evaluate, run_test
 from zoo.evaluation_request import default_extractor
+from zoo.image_evaluation import Means
 from zoo.recipe import read_recipe
 
 IMAGES = DataSpec("synthetic", "image", (1, 28, 28), value_range=(-1.0, 1.0), num_classes=4)
@@ -392,7 +394,7 @@ def test_evaluate_a_classifier(
 def test_evaluate_a_classifier_with_enough_training_images(
     classifier: Path, named: type[Named], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(zoo.evaluation, "NUM_IMAGES", 40)
+    monkeypatch.setattr(zoo.image_evaluation, "NUM_IMAGES", 40)
     measured = evaluate(zoo.card(classifier))
     expected = train_fid(zoo.load_classifier(str(classifier)), named(), num_samples=40)
     assert measured["test/fid_of_training_pictures-synthetic-40"] == pytest.approx(expected)

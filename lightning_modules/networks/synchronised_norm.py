@@ -1,0 +1,60 @@
+"""Batch normalisation by the batches of all processes together, on every device.
+
+``nn.SyncBatchNorm`` does this on GPUs alone.
+
+Batch Normalization (Ioffe and Szegedy, 2015), https://arxiv.org/abs/1502.03167
+"""
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+
+class SynchronisedBatchNorm(nn.Module):
+    """Batch normalisation of vectors, without scale and offset.
+
+    In evaluation, and for a single example, it takes running averages. The constant in its root is small, so that it
+    normalises codes that differ little, too, as those of a new encoder do.
+
+    Args:
+        features: Number of features.
+        momentum: Weight of a batch in the running averages.
+        eps: Added to the variance.
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, features: int, momentum: float = 0.1, eps: float = 1e-8) -> None:
+        super().__init__()
+        self.momentum, self.eps = momentum, eps
+        self.register_buffer("running_mean", torch.zeros(features))
+        self.register_buffer("running_var", torch.ones(features))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalises (N, features), not in half precision."""
+        x = x.to(torch.promote_types(x.dtype, torch.float32))
+        mean, var = self.running_mean, self.running_var
+        if self.training and (len(x) > 1 or num_processes() > 1):
+            count = summed(x.new_full((), len(x)))
+            mean = summed(x.sum(0)) / count
+            var = summed((x - mean).square().sum(0)) / count
+            with torch.no_grad():
+                self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
+                self.running_var.lerp_(var.to(self.running_var.dtype), self.momentum)
+        return (x - mean) * torch.rsqrt(var + self.eps)
+
+
+def num_processes() -> int:
+    """Returns the number of processes of the run, 1 without a process group."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def summed(x: Tensor) -> Tensor:
+    """Returns the sum over all processes of the run, with gradients."""
+    if num_processes() == 1:
+        return x
+    from torch.distributed.nn.functional import all_reduce  # cannot be imported where torch has no distributed package
+
+    total: Tensor = all_reduce(x)
+    return total
