@@ -115,12 +115,10 @@ class CaptionGAN(AdversarialModule):
         wrong, exist = wrong_conditions(labels, self.noise)
         return torch.cat([logits_fake, torch.where(exist, self.logits(real, wrong), logits_fake)])
 
-    def generator_game(self, real: Tensor, labels: Tensor | None, step: int) -> tuple[Terms, Tensor, Tensor, Any]:
-        """Returns the generator's losses in the game and on means of two captions; the others as in the loop."""
-        losses, fake, z, fake_labels = super().generator_game(real, labels, step)
-        if self.interpolation:
-            losses["interpolation"] = self.interpolation_loss(fake_labels, step)
-        return losses, fake, z, fake_labels
+    def further_generator_losses(self, labels: Tensor | None, step: int) -> Terms:
+        """Returns the loss on means of two captions."""
+        assert labels is not None
+        return {"interpolation": self.interpolation_loss(labels, step)} if self.interpolation else {}
 
     def interpolation_loss(self, labels: Tensor, step: int) -> Tensor:
         """Returns the generator's loss on examples of means of two captions, which no real example has (eq. 5).

@@ -293,7 +293,12 @@ class AdversarialModule(SamplesByGenerator):
                 with torch.no_grad():
                     logits_real = self.logits(self.seen(real, step), labels)
             logits_fake = self.logits(self.seen(fake, step), fake_labels)
-        return {"generator": self.game.generator_loss(logits_fake, logits_real)}, fake, z, fake_labels
+        losses = {"generator": self.game.generator_loss(logits_fake, logits_real)}
+        return losses | self.further_generator_losses(fake_labels, step), fake, z, fake_labels
+
+    def further_generator_losses(self, labels: Tensor | None, step: int) -> Terms:
+        """Hook: returns losses of the generator in games on other examples, given the condition of its batch."""
+        return {}
 
     def held_out(self, batch: Batch, indices: Tensor, stage: str) -> Mapping[str, Tensor]:
         """Measures ``discriminator_loss``, the game's value on held-out data, without penalties."""
