@@ -4,7 +4,8 @@ The data are 25 Gaussians on a grid, ten standard deviations apart. Mixtures of 
 maximisation from k-means++; of several restarts, which see other samples of the data, the one of the highest
 likelihood counts. What a mixture pays is its cross-entropy on held-out points minus the entropy, estimated by the mean
 of log p - log q. Modes are the local maxima of its density, which can be more than the components in the plane: where
-two long ones cross, there is a maximum that is the centre of neither.
+two long ones cross, there is a maximum that is the centre of neither. A first run counted the maxima of a grid, of
+which a narrow ridge can have several; after it they became the starts of climbs. The rule is as it was.
 
 With K below 25 some components must stretch over several modes. The best that they can do is known for pairs: two modes
 in one component cost 0.075 nats here, so each component less than 25 costs as much.
