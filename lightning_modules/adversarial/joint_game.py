@@ -22,18 +22,29 @@ from datamodules.spec import Batch, DataSpec
 from lightning_modules.base import GenerativeModule
 from lightning_modules.parts.checks import as_count, check_counts
 from lightning_modules.parts.conditionals import Conditional, DiagonalGaussian, PointMass
-from lightning_modules.parts.conditions import logits_of, takes_condition
+from lightning_modules.parts.conditions import PairCritic, as_vectors, logits_of, takes_condition
 from lightning_modules.parts.critic_schedules import CriticSchedule, EveryNth
 from lightning_modules.parts.games import cross_entropy, in_full_precision
 from lightning_modules.parts.noise import Draws, FixedNoise, Noise, new_generator
 from lightning_modules.parts.optimizers import BuildOptimizer
-from lightning_modules.parts.sampling import CHUNK, aside, check_num_samples, choose_labels, evaluating, in_type_of
+from lightning_modules.parts.penalties import WeightedTerm, check_penalised, due_terms, own_terms, weighted_terms
+from lightning_modules.parts.sampling import (
+    CHUNK,
+    aside,
+    averages_kept,
+    check_num_samples,
+    choose_labels,
+    evaluating,
+    in_type_of,
+)
 from lightning_modules.parts.schedules import Schedule
 from lightning_modules.runtime.flags import refuse_coarse_precision
 from lightning_modules.runtime.loss_log import losses_are_read
 
 Pair = tuple[Tensor, Tensor]
 """Examples (N, *shape) and codes (N, latent_dim)."""
+Terms = dict[str, Tensor]
+"""Name to a term of a loss, scalar."""
 
 
 class JointModule(GenerativeModule):
@@ -53,13 +64,16 @@ class JointModule(GenerativeModule):
         steps: N, steps of the unclamped chain.
         likelihood: p(x|z), given the generator's outputs.
         posterior: q(z|x), given the encoder's outputs.
+        penalties: Name to ``(weight, penalty)`` or ``WeightedTerm``, of gradients by x and z together: added to the
+            discriminator's loss, in float32.
         schedule: After which steps of the discriminator generator and encoder make one.
         lr_schedule: Factor of both learning rates.
         clip_norm: Largest norm of each player's gradient, or ``None``; not applied under 16-bit gradient scaling.
-        compile: Compiles the three networks with ``torch.compile``.
+        compile: Compiles the three networks with ``torch.compile``, but not in penalties.
 
     Raises:
-        ValueError: If a number is out of range, or the discriminator takes examples alone.
+        ValueError: If a number is out of range, the discriminator takes examples alone, or there is a penalty and batch
+            normalisation in it.
     """
 
     value_range = (-1.0, 1.0)
@@ -76,6 +90,7 @@ class JointModule(GenerativeModule):
         steps: int = 0,
         likelihood: Conditional | None = None,
         posterior: Conditional | None = None,
+        penalties: Mapping[str, WeightedTerm | tuple[Any, ...]] | None = None,
         schedule: CriticSchedule | None = None,
         lr_schedule: Schedule | None = None,
         clip_norm: float | None = None,
@@ -92,7 +107,8 @@ class JointModule(GenerativeModule):
         self.generator, self.encoder, self.discriminator = generator, encoder, discriminator
         self.likelihood, self.posterior = likelihood or PointMass(), posterior or DiagonalGaussian()
         self.latent_dim, self.steps = latent_dim, as_count("steps", steps, 0)
-        self.schedule = schedule or EveryNth()
+        self.penalties, self.schedule = weighted_terms(penalties), schedule or EveryNth()
+        check_penalised(self.penalties, discriminator)
         self.build_optimizers = (player_optimizer, discriminator_optimizer)
         # Convolutions in channels_last are a tenth to a third faster; other layers are not affected.
         self.to(memory_format=torch.channels_last)
@@ -106,9 +122,9 @@ class JointModule(GenerativeModule):
         return {"shape": list(spec.shape), "architecture": "dcgan" if spec.kind == "image" else "mlp"}
 
     def on_fit_start(self) -> None:
-        """Raises ValueError for precisions that are too coarse for the game."""
+        """Raises ValueError for precisions that are too coarse for the game, or for penalties on gradients."""
         super().on_fit_start()
-        refuse_coarse_precision(self.trainer, penalised=False)
+        refuse_coarse_precision(self.trainer, bool(self.penalties))
 
     def batch_problem(self, batch: Batch) -> str | None:
         """Compares examples with those of a generator, and codes with those of an encoder, of the user's own."""
@@ -146,13 +162,14 @@ class JointModule(GenerativeModule):
     def draw_unclamped_codes(self, num: int, steps: int, noise: Draws) -> Tensor:
         """Draws codes z_N (num, latent_dim) of the unclamped chain after N = ``steps`` steps.
 
-        Gradients flow through the last draw z_N ~ q(z|x) alone. What precedes it is sampling, and is computed as
-        ``sample`` does, in evaluation mode: statistics of a batch normalisation then follow the last step only.
+        Gradients flow through the last draw z_N ~ q(z|x) alone. In training, batch normalisation takes in each step the
+        statistics of its own batch, without which the chain loses its spread while the networks change; its running
+        averages follow the last step only.
         """
         z = in_type_of(self.generator, noise.normal(num, self.latent_dim, device=self.device))
         if steps == 0:
             return z
-        with evaluating(self):
+        with torch.no_grad(), averages_kept(self):
             for _ in range(steps - 1):
                 z = self.draw_codes(self.draw_examples(z, noise), noise)
             x = self.draw_examples(z, noise)
@@ -187,8 +204,8 @@ class JointModule(GenerativeModule):
                 clamped, unclamped = self.pairs(self.real_examples(batch), self.noise)
 
             with self.toggled_optimizer(discriminator_optimizer):
-                loss = self.game_loss(detached(clamped), detached(unclamped))
-                self.descend(discriminator_optimizer, {"discriminator": loss}, clip_norm=self.clip_norm)
+                losses, penalties = self.discriminator_losses(detached(clamped), detached(unclamped), step)
+                self.descend(discriminator_optimizer, losses, penalties, clip_norm=self.clip_norm)
 
             if due:
                 with self.toggled_optimizer(player_optimizer):
@@ -197,6 +214,14 @@ class JointModule(GenerativeModule):
             elif "generator_and_encoder" not in self.last_losses and losses_are_read(self.trainer, step):
                 with aside(self, self.device):  # their first step is yet to come
                     self.log_losses({"generator_and_encoder": self.game_loss(unclamped, clamped)})
+
+    def discriminator_losses(self, clamped: Pair, unclamped: Pair, step: int) -> tuple[Terms, Terms]:
+        """Returns the discriminator's loss in the game, and the penalties that are due, in float32."""
+        losses = {"discriminator": self.game_loss(clamped, unclamped)}
+        critic = PairCritic(self.discriminator, clamped[0].shape[1:])
+        dtype = next(self.discriminator.parameters()).dtype
+        vectors = (as_vectors(*pair).to(dtype) for pair in (clamped, unclamped))
+        return losses, own_terms(due_terms(self.penalties, step), losses, self.device, critic, *vectors, self.noise)
 
     def generator_updates(self, batches: int) -> int:
         """Returns the number of steps of generator and encoder made in the first ``batches`` batches."""

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import parametrize
 
 from datamodules.spec import Batch, DataSpec
@@ -24,7 +23,14 @@ from lightning_modules.parts.double_backward import fast_double_backward
 from lightning_modules.parts.games import Game, in_full_precision
 from lightning_modules.parts.noise import fixed_normal
 from lightning_modules.parts.optimizers import BuildOptimizer
-from lightning_modules.parts.penalties import WeightedTerm, due_terms, own_terms, sharing, weighted_terms
+from lightning_modules.parts.penalties import (
+    WeightedTerm,
+    check_penalised,
+    due_terms,
+    own_terms,
+    sharing,
+    weighted_terms,
+)
 from lightning_modules.parts.sampling import aside
 from lightning_modules.parts.schedules import Schedule
 from lightning_modules.runtime.flags import refuse_coarse_precision
@@ -117,11 +123,7 @@ class AdversarialModule(SamplesByGenerator):
         self.build_optimizers = (generator_optimizer, discriminator_optimizer)
         self.real_batches: RealBatches = []
         self.restored_gradients: dict[str, Tensor] = {}
-        if self.penalties and any(isinstance(layer, _BatchNorm) for layer in discriminator.modules()):
-            raise ValueError(
-                f"The penalty {', '.join(self.penalties)} is a mean over independent examples, but batch normalisation "
-                "in the discriminator makes them depend on each other; build it without (batch_norm=false)."
-            )
+        check_penalised(self.penalties, discriminator)
         check_takes_labels(num_classes, generator, discriminator, num_words=num_words)
         # Convolutions in channels_last are a tenth to a third faster; other layers are not affected.
         self.to(memory_format=torch.channels_last)

@@ -14,7 +14,8 @@ class SynchronisedBatchNorm(nn.Module):
     """Batch normalisation of vectors, without scale and offset.
 
     In evaluation, and for a single example, it takes running averages. The constant in its root is small, so that it
-    normalises codes that differ little, too, as those of a new encoder do.
+    normalises codes that differ little, too, as those of a new encoder do. While ``track_running_stats`` is false, the
+    running averages stay what they are, as those of torch's layers do.
 
     Args:
         features: Number of features.
@@ -27,7 +28,7 @@ class SynchronisedBatchNorm(nn.Module):
 
     def __init__(self, features: int, momentum: float = 0.1, eps: float = 1e-8) -> None:
         super().__init__()
-        self.momentum, self.eps = momentum, eps
+        self.momentum, self.eps, self.track_running_stats = momentum, eps, True
         self.register_buffer("running_mean", torch.zeros(features))
         self.register_buffer("running_var", torch.ones(features))
 
@@ -39,9 +40,9 @@ class SynchronisedBatchNorm(nn.Module):
             count = summed(x.new_full((), len(x)))
             mean = summed(x.sum(0)) / count
             var = summed((x - mean).square().sum(0)) / count
-            with torch.no_grad():
-                self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
-                self.running_var.lerp_(var.to(self.running_var.dtype), self.momentum)
+            if self.track_running_stats:
+                for average, found in ((self.running_mean, mean), (self.running_var, var)):
+                    average.lerp_(found.detach().to(average.dtype), self.momentum)
         return (x - mean) * torch.rsqrt(var + self.eps)
 
 

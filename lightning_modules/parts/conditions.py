@@ -1,11 +1,13 @@
 """Networks that take a condition, such as class labels, as their second argument, and those that take x alone."""
 
 import inspect
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 
@@ -56,6 +58,29 @@ class Conditioned:
     def every(self, stride: int) -> "Conditioned":
         """Returns the network with the labels of the examples 0, stride, 2 * stride, ..."""
         return self if self.labels is None else Conditioned(self.network, self.labels[::stride])
+
+
+@dataclass(frozen=True)
+class PairCritic:
+    """A discriminator of pairs (x, z), as penalties take it: a function of vectors (x, z), not compiled.
+
+    Args:
+        network: Takes examples (N, *shape) and codes (N, latent_dim).
+        shape: Shape of an example.
+    """
+
+    network: nn.Module
+    shape: Sequence[int]
+
+    def __call__(self, vectors: Tensor) -> Tensor:
+        """Returns the network's output for N vectors of ``as_vectors``."""
+        size = math.prod(self.shape)
+        return conditioned(self.network, vectors[:, size:], vectors[:, :size].unflatten(1, self.shape))
+
+
+def as_vectors(x: Tensor, z: Tensor) -> Tensor:
+    """Returns each pair of an example (N, *shape) and a code (N, latent_dim) as one vector, (N, size + latent_dim)."""
+    return torch.cat([x.flatten(1), z.to(x.dtype)], 1)
 
 
 def check_takes_labels(num_classes: int | None, *networks: nn.Module, num_words: int | None = None) -> None:

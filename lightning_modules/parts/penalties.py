@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from lightning_modules.parts.conditions import Conditioned
 from lightning_modules.parts.double_backward import fast_double_backward, input_gradient
@@ -71,6 +72,15 @@ def weighted_terms(terms: Mapping[str, Any] | None) -> dict[str, WeightedTerm]:
                 f"every={term.every}, which must be at least 1."
             )
     return found
+
+
+def check_penalised(penalties: Mapping[str, WeightedTerm], discriminator: nn.Module) -> None:
+    """Raises ValueError if there are penalties on a discriminator with batch normalisation."""
+    if penalties and any(isinstance(layer, _BatchNorm) for layer in discriminator.modules()):
+        raise ValueError(
+            f"The penalty {', '.join(penalties)} is a mean over independent examples, but batch normalisation "
+            "in the discriminator makes them depend on each other; build it without (batch_norm=false)."
+        )
 
 
 DueTerms = dict[str, tuple[float, Any]]

@@ -28,6 +28,19 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
+def averages_kept(module: nn.Module) -> Iterator[None]:
+    """Leaves the running averages of batch normalisation as they are, in training mode too."""
+    layers = [(layer, layer.track_running_stats) for layer in module.modules() if hasattr(layer, "track_running_stats")]
+    for layer, _ in layers:
+        layer.track_running_stats = False
+    try:
+        yield
+    finally:
+        for layer, tracks in layers:
+            layer.track_running_stats = tracks
+
+
+@contextmanager
 def measuring(module: nn.Module) -> Iterator[None]:
     """Sets evaluation mode, and leaves gradients as the caller has them; afterwards every mode is the former again.
 

@@ -10,11 +10,14 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from lightning_modules import ALI, GibbsNet
 from lightning_modules.adversarial.joint_game import JointModule
 from lightning_modules.parts.noise import Noise
+from lightning_modules.parts.penalties import r1
 from lightning_modules.parts.schedules import linear_decay
 from tests.adversarial.joint_games import SMALL, Bilinear, TwoStates, adam, fit
 
 UP = 0.8
 """Share of the data that are 1; the others are -1."""
+PLAIN: dict[str, Any] = {"normalise_codes": False, "penalty_weight": 0.0}
+"""The game of the paper, without what is ours."""
 BATCHES = 300
 
 
@@ -75,8 +78,8 @@ def test_without_steps_it_has_the_pairs_of_ali_and_learns_the_same() -> None:
     modules: list[JointModule] = []
     for method, settings in (
         (ALI, {}),
-        (GibbsNet, {"steps": 0, "normalise_codes": False}),
-        (GibbsNet, {"steps": 1, "normalise_codes": False}),
+        (GibbsNet, {"steps": 0, **PLAIN}),
+        (GibbsNet, {"steps": 1, **PLAIN}),
     ):
         torch.manual_seed(0)
         modules.append(method(**SMALL, lr=1e-2, **settings))
@@ -168,6 +171,58 @@ def test_statistics_of_batch_normalisation_follow_the_last_step_only() -> None:
     module.pairs(torch.randn(4, 1, 28, 28).clamp(-1, 1), Noise())
     assert {int(layer.num_batches_tracked) for layer in norms if layer.num_batches_tracked is not None} == {1}
     assert all(part.training for part in module.modules())
+
+
+def test_codes_of_the_chain_are_normalised_by_the_batch_in_training() -> None:
+    """So that no step loses the spread of the one before, whatever the running averages are by then."""
+    module = GibbsNet(**SMALL, steps=3)
+    means: list[Tensor] = []
+    module.encoder.register_forward_hook(lambda _, __, made: means.append(made[:, :3].detach()))
+    for training in (True, False):
+        means.clear()
+        module.train(training)
+        module.draw_unclamped_codes(64, 3, Noise())
+        spreads = torch.stack([mean.std(0, unbiased=False) for mean in means])
+        assert spreads.shape == (3, 3)
+        assert torch.allclose(spreads, torch.ones(3, 3), atol=0.05) == training  # exactly 1 but for eps
+
+
+def test_penalties_are_squared_gradients_by_examples_and_codes() -> None:
+    module = GibbsNet(**SMALL, penalty_weight=0.3)
+    clamped, unclamped = (tuple(part.detach() for part in pair) for pair in module.pairs(torch.randn(6, 2), Noise()))
+    losses, penalties = module.discriminator_losses(clamped, unclamped, 0)
+    assert losses.keys() == {"discriminator"}
+    for name, pair in (("r1", clamped), ("r2", unclamped)):
+        x, z = (part.clone().requires_grad_() for part in pair)
+        by_x, by_z = torch.autograd.grad(module.discriminator(x, z).sum(), (x, z))
+        squares = by_x.square().sum(1) + by_z.square().sum(1)
+        torch.testing.assert_close(penalties[name], 0.3 * squares.mean() / 2)
+        assert by_x.abs().max() > 0 < by_z.abs().max()
+    lazy = GibbsNet(**SMALL, penalty_weight=0.3, lazy_every=4)
+    lazy.load_state_dict(module.state_dict())
+    assert lazy.discriminator_losses(clamped, unclamped, 0)[1] == {}
+    torch.testing.assert_close(lazy.discriminator_losses(clamped, unclamped, 3)[1]["r1"], 4 * penalties["r1"])
+
+
+def test_penalties_refuse_what_they_cannot_be_computed_with() -> None:
+    with pytest.raises(ValueError, match="lazy_every=0"):
+        GibbsNet(**SMALL, lazy_every=0)
+    with pytest.raises(ValueError, match=r"weight=-1\.0"):
+        GibbsNet(**SMALL, penalty_weight=-1.0)
+    with pytest.raises(ValueError, match="'bf16-true' is too coarse"):
+        fit(GibbsNet(**SMALL), torch.randn(1, 4, 2), precision="bf16-true")
+    discriminator = GibbsNet(**SMALL).discriminator
+    discriminator.add_module("norm", nn.BatchNorm1d(2))
+    with pytest.raises(ValueError, match="batch normalisation"):
+        JointModule(
+            nn.Linear(3, 2),
+            nn.Linear(2, 6),
+            discriminator,
+            latent_dim=3,
+            player_optimizer=adam(0.1),
+            discriminator_optimizer=adam(0.1),
+            penalties={"r1": (1.0, r1)},
+        )
 
 
 def test_mixed_precision_keeps_the_gradients_of_what_was_cast_without_them() -> None:
