@@ -21,7 +21,7 @@ from zoo.loading import build
 from zoo.recipe import LOADERS
 
 SIZES = ("shape", "step_shape", "vocabulary_size", "num_classes", "num_styles")
-"""Hyperparameters that have to be those of the data."""
+"""Hyperparameters that have to be those of the data, beside ``num_words``."""
 NUMBERS_OF_EXAMPLES = frozenset(("size", "train_size", "val_size", "test_size"))
 SHORTHANDS = {"--data.root": "--data.data_dir"}
 """Options under the names of other libraries."""
@@ -130,6 +130,8 @@ class Fit:
         required = {key: derived[key] for key in SIZES if key in derived and key in own}
         if own.get("num_classes") is not None:
             required["num_classes"] = spec.num_classes
+        if own.get("num_words") is not None and spec.vocabulary:  # some data know their words after their setup
+            required["num_words"] = len(spec.vocabulary)
         if self.has_other_data and "extractor_name" in derived and not self._is_given("model", "extractor_name"):
             required["extractor_name"] = derived["extractor_name"]
         return required

@@ -44,13 +44,17 @@ def fitted(recipe: str, *overrides: str) -> Fitted:
 
 @pytest.fixture
 def own(tmp_path: Path) -> Path:
-    """The working directory, with a folder of three classes of images, and a text."""
+    """The working directory, with a folder of three classes of images, one with captions of three words, and a text."""
     image_folder(tmp_path / "pets")
+    image_folder(tmp_path / "captioned")
+    for index, path in enumerate(sorted((tmp_path / "captioned").rglob("*.*"))):
+        path.with_suffix(".txt").write_text("a cat" if index % 2 else "a dog")
     (tmp_path / "poem.txt").write_text(POEM)
     return tmp_path
 
 
 FOLDER = ("--data", "ImageFolder", "--data.data_dir", "pets")
+CAPTIONED = ("--data", "CaptionedFolder", "--data.data_dir", "captioned")
 GREY = "discretized_logistic_mixture"
 TEXT = ("--data", "TextFile", "--data.path", "poem.txt")
 
@@ -82,6 +86,8 @@ def test_recipes_fit_their_own_data_as_they_are(recipe: str) -> None:
             {"likelihood": GREY, "architecture": "mlp"},
         ),
         ("pixelcnn_pp.fashion_mnist_binary", ("--data.binarize", "false"), {"likelihood": GREY}),
+        ("caption_gan.emoji", CAPTIONED, {"num_words": 3}),
+        ("flow_matching.emoji", CAPTIONED, {"num_words": 3}),
         ("rbm.fashion_mnist", FOLDER, {"shape": [3, 64, 64]}),
         ("gaussian.fashion_mnist", FOLDER, {"shape": [3, 64, 64]}),
         ("ebm.fashion_mnist", FOLDER, {"shape": [3, 64, 64]}),
@@ -129,6 +135,8 @@ def test_the_command_line_wins_where_it_agrees_and_is_refused_where_not() -> Non
             assert fact in str(caught.value)
     with pytest.raises(zoo.ZooError, match="num_classes=7.*num_classes=3"):
         Fitting(recipe_path("sngan.fashion_mnist.conditional"), [*FOLDER, "--model.num_classes", "7"], Path("x"))
+    with pytest.raises(zoo.ZooError, match="num_words=7.*num_words=3"):
+        Fitting(recipe_path("caption_gan.emoji"), [*CAPTIONED, "--model.num_words", "7"], Path("x"))
     with pytest.raises(zoo.ZooError, match="vocabulary_size=9"):
         Fitting(recipe_path("teacher_forcing.tinyshakespeare"), [*TEXT, "--model.vocabulary_size=9"], Path("x"))
 
