@@ -4,12 +4,15 @@
 #   TORCH_INDEX=URL        where torch and torchvision come from, for instance the address of CPU-only wheels
 #   PIP_EXTRA_ARGS="..."   more arguments for pip
 #   PARALLEL=              runs the tests one after the other, in one process
+#   JOBS=2 NAMES="a b"     which checkpoints are trained, and how many side by side
 
 PYTHON ?= python3
 VENV ?= .venv
 TORCH_INDEX ?=
 PIP_EXTRA_ARGS ?=
 PYTEST_ARGS ?=
+JOBS ?= 1
+NAMES ?=
 PARALLEL ?= --numprocesses auto --dist worksteal
 
 PY := $(VENV)/bin/python
@@ -24,7 +27,7 @@ help:
 	@echo "make test-all     the slow tests too"
 	@echo "make lint         ruff and mypy"
 	@echo "make bench        the table of benchmarks"
-	@echo "make checkpoints  train every checkpoint again from its recipe (hours)"
+	@echo "make checkpoints  train and measure the recipes without a checkpoint (hours); JOBS=2 side by side, NAMES='...' these"
 	@echo "make readme       bring the numbers and images of the checkpoints into the README"
 	@echo "make clean        remove .venv, caches and build products; runs/ and checkpoints/ stay"
 
@@ -64,15 +67,8 @@ bench: $(STAMP)
 	@echo "| benchmark | goal | measured | met |"; echo "|---|---|---|---|"
 	@for script in tests/benchmarks/bench_*.py; do $(PY) $$script || exit 1; done
 
-# A recipe comes after the checkpoints that it is trained from or measured with.
 checkpoints: $(STAMP)
-	@set -e; for name in $$($(PY) -m zoo.recipe); do \
-	    $(PY) -m zoo train $$name --save-to checkpoints/$$name; \
-	    case $$name in classifier.*) $(PY) -m zoo.ship_statistics $$name;; esac; \
-	    case $$name in *.ring8|*.grid25|classifier.*) ;; *) \
-	        $(PY) -m zoo evaluate $$name --num-samples 1000 --write;; esac; \
-	    $(PY) -m zoo evaluate $$name --speed --write; \
-	done
+	$(PY) -m zoo.checkpoint_training --jobs $(JOBS) $(NAMES)
 	$(PY) tests/packaging/readme_tables.py
 
 readme: $(STAMP)

@@ -69,9 +69,13 @@ def _listed(name: str) -> tuple[str, ...]:
         found = card(name)
     except ZooError as error:
         return name, "damaged", "", "", str(error)
-    heading = min(found.metrics, key=_rank, default=None)
-    measured = "not measured" if heading is None else f"{heading} {found.metrics[heading]:.4g}"
-    return name, found.method, found.data or "", _minutes(found.training), measured
+    return name, found.method, found.data or "", _minutes(found.training), measured(found)
+
+
+def measured(shown: Card) -> str:
+    """Returns the metric of a card that a list shows, with its name."""
+    heading = min(shown.metrics, key=_rank, default=None)
+    return "not measured" if heading is None else f"{heading} {shown.metrics[heading]:.4g}"
 
 
 def _minutes(training: Mapping[str, float]) -> str:

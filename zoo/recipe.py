@@ -53,7 +53,3 @@ def _loaded(value: Any) -> Iterator[str]:
     elif isinstance(value, list):
         for child in value:
             yield from _loaded(child)
-
-
-if __name__ == "__main__":
-    print(*training_order(), sep="\n")

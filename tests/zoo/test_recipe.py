@@ -1,7 +1,5 @@
 """The order in which recipes are trained: each after the checkpoints that it loads or is measured with."""
 
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -120,10 +118,3 @@ def test_the_recipes_of_the_zoo() -> None:
     assert dependencies("nce.fashion_mnist") == {"gaussian_mixture.fashion_mnist", "classifier.fashion_mnist"}
     assert extractor_of("teacher_forcing.fashion_mnist_pixels") == "classifier.fashion_mnist"
     assert extractor_of("wgan_gp.ring8") is None
-
-
-def test_the_module_prints_the_order() -> None:
-    """``make checkpoints`` reads it."""
-    root = Path(__file__).parents[2]
-    ran = subprocess.run([sys.executable, "-m", "zoo.recipe"], cwd=root, capture_output=True, text=True)
-    assert ran.stdout.split() == training_order()

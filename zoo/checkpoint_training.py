@@ -1,0 +1,239 @@
+"""Trains and measures checkpoints of the zoo, several side by side; ``make checkpoints`` runs it.
+
+A recipe waits for those whose checkpoints it loads or is measured with. Whatever has a checkpoint with its metrics is
+left as it is, and an interrupted run is resumed. Each recipe has processes of its own, which are the commands that a
+person would type; what they print is in ``runs/NAME.log``.
+"""
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from graphlib import TopologicalSorter
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from lightning_modules.runtime.run_folder import TABLE, newest_checkpoints
+from zoo.cards import card
+from zoo.errors import ZooError
+from zoo.listing import columns, measured
+from zoo.paths import recipe_path
+from zoo.recipe import dependencies, read_recipe, training_order
+from zoo.runs import RUNS, Origin
+
+SKIPPED, TRAINED, FAILED = "was there", "trained", "failed"
+BAR = "{desc:<44} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
+INTERRUPTED = 128 + signal.SIGINT
+POLL = 2.0
+"""Seconds between two looks at what the runs have written."""
+CLASSIFIERS = "classifier."
+UNMEASURED = (".ring8", ".grid25", ".two_moons")
+"""Endings of the names of checkpoints that a thousand samples of images are not measured of."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What became of a recipe.
+
+    Attributes:
+        name: Its name.
+        state: ``"was there"``, ``"trained"`` or ``"failed"``.
+        minutes: How long this call took for it.
+        said: Why it failed; else empty.
+    """
+
+    name: str
+    state: str
+    minutes: float = 0.0
+    said: str = ""
+
+
+class CommandFailed(Exception):
+    """A command that ended with an error; its text is the last line that the command has printed."""
+
+
+def train_checkpoints(
+    names: Sequence[str],
+    folder: Path,
+    jobs: int,
+    make: Callable[[str, Path], None] | None = None,
+) -> list[Report]:
+    """Trains and measures recipes, each after those that it depends on, and says when one has ended.
+
+    Args:
+        names: Names of the recipes.
+        folder: Folder of the checkpoints.
+        jobs: Number of recipes that are trained at the same time.
+        make: Makes the checkpoint of a recipe in a folder; by default ``Maker(jobs)``.
+
+    Returns:
+        A report of each recipe, in the order in which they ended. One that fails, or needs one that failed, leaves the
+        others as they are.
+    """
+    make = make or Maker(max(1, (os.cpu_count() or 1) // jobs))
+    graph = TopologicalSorter({name: dependencies(name) & set(names) for name in names})
+    graph.prepare()
+    reports: list[Report] = []
+    running: dict[Future[Report], tuple[str, tqdm[Any]]] = {}
+    with ThreadPoolExecutor(jobs) as pool:
+        try:
+            while graph.is_active():
+                for name in graph.get_ready():
+                    lost = sorted(dependencies(name) & {r.name for r in reports if r.state == FAILED})
+                    if lost:
+                        ended(reports, Report(name, FAILED, said=f"it needs {', '.join(lost)}"))
+                        graph.done(name)
+                    else:
+                        bar = tqdm(total=1.0, desc=name, bar_format=BAR, leave=False, disable=None)
+                        running[pool.submit(reported, make, name, folder / name)] = name, bar
+                for future in wait(running, POLL, FIRST_COMPLETED).done:
+                    name, bar = running.pop(future)
+                    bar.close()
+                    ended(reports, future.result())
+                    graph.done(name)
+                for name, bar in running.values():
+                    bar.update(progress(name) - bar.n)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)  # the processes have been interrupted as well
+            raise
+    return reports
+
+
+def ended(reports: list[Report], report: Report) -> None:
+    """Adds a report, and prints it in a line."""
+    reports.append(report)
+    took = f" in {report.minutes:.0f} minutes" if report.state == TRAINED else ""
+    tqdm.write(f"{report.name} {report.state}{took}{report.said and ': ' + report.said}")
+
+
+def reported(make: Callable[[str, Path], None], name: str, target: Path) -> Report:
+    """Makes the checkpoint of a recipe unless it is there with its metrics, and reports how that went."""
+    if is_done(target):
+        return Report(name, SKIPPED)
+    start = time.monotonic()
+    try:
+        make(name, target)
+    except CommandFailed as error:
+        return Report(name, FAILED, (time.monotonic() - start) / 60, f"{error} (the whole output: {log_of(name)})")
+    return Report(name, TRAINED, (time.monotonic() - start) / 60)
+
+
+def is_done(target: Path) -> bool:
+    """Returns whether a folder has a checkpoint with what is measured last of it."""
+    try:
+        found = card(str(target)).metrics
+    except ZooError:
+        return False
+    last = "test/" if target.name.startswith(CLASSIFIERS) else "test/seconds_per_sample"
+    return any(name.startswith(last) for name in found)
+
+
+class Maker:
+    """Makes a checkpoint by the commands of the zoo.
+
+    Args:
+        threads: Number of threads of each process.
+    """
+
+    def __init__(self, threads: int) -> None:
+        self.environment: Mapping[str, str] = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+
+    def __call__(self, name: str, target: Path) -> None:
+        """Trains and measures a recipe.
+
+        Raises:
+            CommandFailed: If one of the commands fails.
+        """
+        log_of(name).parent.mkdir(parents=True, exist_ok=True)
+        with log_of(name).open("w", encoding="utf-8") as log:
+            for words in commands(name, target):
+                log.write(f"$ python -m {' '.join(words)}\n")
+                log.flush()
+                done = subprocess.run(
+                    [sys.executable, "-m", *words], stdout=log, stderr=subprocess.STDOUT, env=self.environment
+                )
+                if done.returncode:
+                    raise CommandFailed(log_of(name).read_text(encoding="utf-8").rstrip().rpartition("\n")[2])
+
+
+def commands(name: str, target: Path) -> Iterator[list[str]]:
+    """Yields the arguments of ``python -m`` that make a checkpoint, without those whose work is done."""
+    if not (target / "config.json").is_file():
+        if is_interrupted(name, target):
+            yield ["zoo", "resume", name, "--trainer.enable_progress_bar", "false"]
+        else:
+            yield ["zoo", "train", name, "--save-to", str(target), "--trainer.enable_progress_bar", "false"]
+    if name.startswith(CLASSIFIERS):
+        yield ["zoo.ship_statistics", str(target)]
+    elif not name.endswith(UNMEASURED):
+        yield ["zoo", "evaluate", str(target), "--num-samples", "1000", "--write"]
+    yield ["zoo", "evaluate", str(target), "--speed", "--write"]
+
+
+def is_interrupted(name: str, target: Path) -> bool:
+    """Returns whether there is a run of the recipe as it stands, for this checkpoint, that can be resumed."""
+    origin = Origin.read(RUNS / name)
+    own = origin.recipe == name and not origin.overrides and origin.save_to == str(target)
+    return own and bool(newest_checkpoints(RUNS / name))
+
+
+def log_of(name: str) -> Path:
+    """Returns the file of what the commands of a recipe print."""
+    return RUNS / f"{name}.log"
+
+
+def progress(name: str) -> float:
+    """Returns which part of its training a run has written metrics of."""
+    steps = read_recipe(name)["trainer"].get("max_steps")
+    try:
+        last = (RUNS / name / TABLE).read_text(encoding="utf-8").rstrip().rpartition("\n")[2]
+        return min(1.0, int(last.partition(",")[0]) / steps) if steps else 0.0
+    except (OSError, ValueError):  # nothing was written yet
+        return 0.0
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Trains what its arguments name, prints a summary, and returns 1 if something failed."""
+    parser = argparse.ArgumentParser(prog="python -m zoo.checkpoint_training", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="RECIPE", help="recipes (default: all)")
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        default=1,
+        help="recipes that are trained at the same time, of which the seconds per sample suffer (default: 1)",
+    )
+    parser.add_argument("--folder", type=Path, default=Path("checkpoints"), help="folder of the checkpoints")
+    arguments = parser.parse_args(words)
+    if arguments.jobs < 1:
+        parser.error(f"--jobs {arguments.jobs} must be at least 1.")
+    try:
+        for name in arguments.names:
+            recipe_path(name)
+    except ZooError as error:
+        parser.error(str(error))
+    folder: Path = arguments.folder
+    try:
+        reports = train_checkpoints(training_order(arguments.names or None), folder, arguments.jobs)
+    except KeyboardInterrupt:
+        print("Interrupted. The same command goes on from here.", file=sys.stderr)
+        return INTERRUPTED
+    rows = sorted(row(report, folder / report.name) for report in reports)
+    print("\n" + columns([("NAME", "STATE", "MINUTES", "MEASURED"), *rows]))
+    return int(any(report.state == FAILED for report in reports))
+
+
+def row(report: Report, target: Path) -> tuple[str, ...]:
+    """Returns the line of the summary for a recipe."""
+    minutes = "" if report.state == SKIPPED else f"{report.minutes:.0f}"
+    return report.name, report.state, minutes, report.said or measured(card(str(target)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
