@@ -36,6 +36,8 @@ HEADINGS = {
 }
 EQUATIONS = {
     "Gaussian": r"$q(x) = \mathcal N(x; \mu, \Sigma)$ (1.16)",
+    "Bernoulli": r"$q(x) = e^{\langle \eta, T(x) \rangle - A(\eta)}$, $T(x) = x$ (1.16)",
+    "Categorical": r"$q(x) = e^{\langle \eta, T(x) \rangle - A(\eta)}$, $T(x)_k = [x = k]$ (1.16)",
     "GaussianMixture": r"$q(x) = \sum_k \pi_k\, q_k(x)$ (1.17)",
     "RBM": r"$q(v) = e^{-F(v)} / Z$ (1.18-1.20)",
     "EBM": r"$\mathbb E_p[\nabla_\theta f] - \mathbb E_q[\nabla_\theta f]$ (1.28)",
