@@ -18,7 +18,7 @@ from torch.nn.functional import relu, softplus
 class Game(NamedTuple):
     """A pair of losses: the min over the generator of the sup over the discriminator in eq. 1.37.
 
-    Args:
+    Attributes:
         discriminator: Maps (real logits, fake logits), each of shape (batch,), to the discriminator's loss, a scalar.
         generator: Maps fake logits, shape (batch,), to the generator's loss, a scalar; in a relativistic game it maps
             (real logits, fake logits).
