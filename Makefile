@@ -17,9 +17,10 @@ PARALLEL ?= --numprocesses auto --dist worksteal
 
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
+DOCS_STAMP := $(VENV)/.installed-docs
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint bench checkpoints readme clean
+.PHONY: help setup demo test test-all lint bench checkpoints readme docs clean
 
 help:
 	@echo "make demo         train a GAN on Fashion-MNIST for three minutes, save it, load it, sample from it"
@@ -28,7 +29,8 @@ help:
 	@echo "make lint         ruff and mypy"
 	@echo "make bench        the table of benchmarks"
 	@echo "make checkpoints  train and measure the recipes without a checkpoint (hours); JOBS=2 side by side, NAMES='...' these"
-	@echo "make readme       bring the numbers and images of the checkpoints into the README"
+	@echo "make readme       bring the numbers and images of the checkpoints into the README, and write docs/equations.md"
+	@echo "make docs         build the documentation into build/docs; warnings are errors"
 	@echo "make clean        remove .venv, caches and build products; runs/ and checkpoints/ stay"
 
 setup: $(STAMP)
@@ -73,6 +75,14 @@ checkpoints: $(STAMP)
 
 readme: $(STAMP)
 	$(PY) tests/packaging/readme_tables.py
+	$(PY) -m tests.packaging.equations_page
+
+$(DOCS_STAMP): $(STAMP)
+	$(PY) -m pip install --quiet $(PIP_EXTRA_ARGS) --editable ".[docs]"
+	@touch $@
+
+docs: $(DOCS_STAMP)
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --quiet
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache

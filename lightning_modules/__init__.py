@@ -29,6 +29,8 @@ from lightning_modules.autoregressive.scheduled_sampling import ScheduledSamplin
 from lightning_modules.autoregressive.teacher_forcing import TeacherForcing as TeacherForcing
 from lightning_modules.base import GenerativeModule as GenerativeModule
 from lightning_modules.base import ZooModule as ZooModule
+from lightning_modules.density.bernoulli import Bernoulli as Bernoulli
+from lightning_modules.density.categorical import Categorical as Categorical
 from lightning_modules.density.gaussian import Gaussian as Gaussian
 from lightning_modules.density.mixture import GaussianMixture as GaussianMixture
 from lightning_modules.density.nce import NCE as NCE
@@ -45,7 +47,7 @@ from lightning_modules.latent.vae import VAE as VAE
 from lightning_modules.metrics.classifier import Classifier as Classifier
 
 FAMILIES: dict[str, tuple[type[ZooModule], ...]] = {
-    "density": (Gaussian, GaussianMixture),
+    "density": (Gaussian, Bernoulli, Categorical, GaussianMixture),
     "energy": (RBM, EBM),
     "autoregressive": (PixelCNNPlusPlus, TeacherForcing, ScheduledSampling, ProfessorForcing, MixtureDensityRNN),
     "latent": (VAE, IWAE, LadderVAE),

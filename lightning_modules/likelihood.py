@@ -61,7 +61,10 @@ class LikelihoodModule(GenerativeModule):
 
     @abstractmethod
     def negative_log_likelihood(self, batch: Batch, indices: Tensor, stage: str) -> dict[str, Tensor]:
-        """Returns -log p of each example in nats, (N,), by kind (see the class); arguments as in ``held_out``."""
+        """Returns -log p of each example in nats, (N,), by kind (see the class); arguments as in ``held_out``.
+
+        Its mean is the objective of maximum likelihood, eq. 1.10, and estimates the cross-entropy of eq. 1.13.
+        """
 
     def half_precision_problem(self) -> str | None:
         """Names the digits that a likelihood needs; 16 bits also merge some of the 256 grey values."""

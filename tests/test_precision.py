@@ -13,7 +13,8 @@ from tests.standins import quiet_trainer
 from tests.test_contract import build, cases, tiny_data
 
 LIKELIHOODS = {
-    "Gaussian", "GaussianMixture", "RBM", "EBM", "NCE", "PixelCNNPlusPlus", "VAE", "IWAE", "LadderVAE", "FlowMatching",
+    "Gaussian", "Bernoulli", "Categorical", "GaussianMixture", "RBM", "EBM", "NCE", "PixelCNNPlusPlus", "VAE", "IWAE",
+    "LadderVAE", "FlowMatching",
 }  # fmt: skip
 PENALISED = {"WGANGP", "RothGAN", "JacobianClampingGAN", "ProgressiveGAN", "R3GAN"}
 

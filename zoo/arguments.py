@@ -234,8 +234,8 @@ def build_parser() -> Parser:
     tuning.add_argument("--out", metavar="FOLDER", help="folder to write (default: runs/fine-tune/<name>)")
     tuning.add_argument("--resume", action="store_true", help="continue this fine-tuning from its last checkpoint")
 
-    comparing = command("compare", "show a comparison of methods under one budget, or train what it lacks")
-    comparing.add_argument("name", help="gans (images) or modes (mode coverage)")
+    comparing = command("compare", "show a comparison of methods, or train what it lacks")
+    comparing.add_argument("name", help="gans (images), modes (mode coverage) or families (cards of all checkpoints)")
     comparing.add_argument(
         "--train", action="store_true", help="train and measure the runs that are missing; resumable"
     )

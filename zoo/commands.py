@@ -175,6 +175,13 @@ def compare(arguments: Namespace) -> None:
     given = [name for name in ("only", "jobs") if getattr(arguments, name)]
     if given and not arguments.train:
         raise UsageError(f"--{given[0]} has no effect without --train.")
+    from zoo.comparing.family_table import NAME, family_report
+
+    if arguments.name == NAME:
+        if arguments.train or arguments.out:
+            raise UsageError(f"{NAME} reads the cards of the checkpoints: it takes neither --train nor --out.")
+        print(family_report())
+        return
     from zoo.comparing.comparison_table import report
     from zoo.comparing.registry import comparison_of
     from zoo.comparing.results import Results, results_file

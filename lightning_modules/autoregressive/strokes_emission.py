@@ -24,7 +24,7 @@ MAX_SLANT = 8.0
 class StrokeDistribution(NamedTuple):
     """Parameters of the distribution of each step: (..., K) for the K components, (...) for the pen.
 
-    Args:
+    Attributes:
         log_weight: log pi.
         mean_x: Mean of dx.
         mean_y: Mean of dy.

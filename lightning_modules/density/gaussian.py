@@ -75,7 +75,7 @@ class Gaussian(LikelihoodModule):
         self.components = build_components(covariance, rank, 1, self.num_dimensions)
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """Returns the log-density of examples (N, *shape), exact, in nats, shape (N,), with gradients.
+        """Returns the log-density of examples (N, *shape), exact, in nats, (N,), with gradients; eq. 1.14 to 1.16.
 
         It is the density of the Gaussian on the whole space; that ``sample`` clips images is not taken into account.
 

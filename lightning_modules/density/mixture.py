@@ -107,7 +107,7 @@ class GaussianMixture(LikelihoodModule):
     # Densities
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """Returns the log-density of examples (N, *shape), exact, in nats, shape (N,), with gradients.
+        """Returns the log-density of eq. 1.17 of examples (N, *shape), exact, in nats, shape (N,), with gradients.
 
         It is the density of the mixture on the whole space; that ``sample`` clips images is not taken into account.
 

@@ -128,11 +128,14 @@ class NCE(MeasuredNCE):
         return self.log_normalizer - self.network(in_type_of(self.network, x))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Returns D(x), shape (N,): the probability that x is data, where there is nu times as much noise."""
+        """Returns D(x), shape (N,): the probability that x is data, where there is nu times as much noise.
+
+        Eq. 1.34 and 1.35 are the case nu = 1.
+        """
         return torch.sigmoid(self.unchecked_log_ratio(x) - math.log(self.hparams["noise_ratio"]))
 
     def unchecked_log_prob(self, x: Tensor) -> Tensor:
-        """Returns what ``log_prob`` does, of any finite values."""
+        """Returns log nu D / (1 - D) q, of which eq. 1.36 is the case nu = 1, of any finite values."""
         density: Any = self.noise_density
         log_q = getattr(density, "unchecked_log_prob", density.log_prob)(x)
         return log_q + self.unchecked_log_ratio(x)

@@ -14,7 +14,7 @@ from lightning_modules.parts.noise import Noise
 class LangevinChains(NamedTuple):
     """A sampler of exp(-f(x) / T).
 
-    Args:
+    Attributes:
         potential: f, maps examples (N, *shape) to (N,).
         step_size: Factor of the gradient of f in a Langevin step.
         temperature: T; the noise of a step has the standard deviation sqrt(2 step_size T).

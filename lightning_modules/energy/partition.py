@@ -194,7 +194,7 @@ def reverse_annealed_importance_sampling(
 def exact_log_partition(
     energy: Energy, num_units: int, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float64
 ) -> float:
-    """Returns log of the sum of exp(-E) over all states of binary units, nats.
+    """Returns log Z of eq. 1.19, the logarithm of the sum of exp(-E) over all states of binary units, nats.
 
     Args:
         energy: Maps states (N, num_units) in {0, 1} to energies (N,). For an RBM the free energy of the layer with

@@ -43,7 +43,7 @@ class UnnormalizedModel(PersistentChains):
         return None
 
     def energy(self, x: Tensor) -> Tensor:
-        """Returns E(x) in nats, shape (N,), with gradients: p(x) is proportional to exp(-E(x)).
+        """Returns E(x) in nats, (N,), with gradients: p(x) is proportional to exp(-E(x)); the f of eq. 1.18.
 
         Args:
             x: Examples (N, *shape).
@@ -55,7 +55,7 @@ class UnnormalizedModel(PersistentChains):
             return self.unchecked_energy(self.examples(x))
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """Returns log p(x) = -E(x) - log Z in nats, shape (N,), with the log Z that is known.
+        """Returns log p(x) = -E(x) - log Z (eq. 1.20) in nats, shape (N,), with the log Z that is known.
 
         It is in float64 where the device has that. The log Z that is known is the one given to ``set_log_partition``,
         or else the exact one, which is computed once for the present weights. It is a constant in differentiation:

@@ -125,7 +125,7 @@ class LatentVariableModule(SamplesByCodes):
     # Posterior and bounds
 
     def posterior(self, x: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Returns the encoder's mean and log-scale, each (N, latent_dim), with gradients; training calls it, unchecked.
+        """Returns the encoder's mean and log-scale of eq. 1.33, each (N, latent_dim), with gradients, unchecked.
 
         They are those of q(z|x), but for priors that combine them with their own; see ``LatentPrior.infer``.
         """
@@ -180,6 +180,8 @@ class LatentVariableModule(SamplesByCodes):
         self, x: Tensor, num_samples: int, *, labels: Tensor | None = None, generator: Generator | None = None
     ) -> Tensor:
         """Returns an estimate of L_k, a lower bound of log p(x) in expectation, nats, shape (N,).
+
+        It rises with k to the marginal likelihood of eq. 1.29 and 1.30; L_1 is the bound of eq. 1.31.
 
         Args:
             x: Shape (N, *shape); there are no gradients, and the networks run in evaluation mode.

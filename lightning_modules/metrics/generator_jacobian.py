@@ -70,7 +70,7 @@ def generator_jacobian(module: Any, z: Tensor, *, labels: Tensor | None = None) 
 def jacobian_spectrum(
     module: Any, num_codes: int = NUM_CODES, *, labels: Tensor | None = None, generator: Generator
 ) -> Tensor:
-    """Returns the singular values of dG/dz at codes of the model, in descending order.
+    """Returns the singular values of dG/dz at codes, in descending order: the limits of eq. 1.45.
 
     Args:
         module: A GAN: it ``HasGenerator``.

@@ -52,7 +52,7 @@ def moments(features: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def frechet_distance(mu1: Tensor, sigma1: Tensor, mu2: Tensor, sigma2: Tensor) -> float:
-    r"""Returns the squared Frechet (2-Wasserstein) distance of two Gaussians, in the squared unit of the features.
+    r"""Returns the squared Frechet (2-Wasserstein) distance of two Gaussians (eq. 1.47), in squared units of features.
 
     .. math:: |\mu_1 - \mu_2|^2 + \mathrm{Tr}(\Sigma_1 + \Sigma_2 - 2 (\Sigma_1 \Sigma_2)^{1/2})
 
@@ -85,7 +85,7 @@ def frechet_distance(mu1: Tensor, sigma1: Tensor, mu2: Tensor, sigma2: Tensor) -
 
 
 def inception_score(logits: Tensor, splits: int = 10) -> ScoreWithSpread:
-    r"""Returns the Inception Score :math:`\exp E_x KL(p(y|x) || p(y))`, between 1 and the number of classes K.
+    r"""Returns the Inception Score :math:`\exp E_x KL(p(y|x) || p(y))` (eq. 1.46), from 1 to K, the number of classes.
 
     Args:
         logits: Class logits (N, K).

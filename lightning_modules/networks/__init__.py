@@ -17,7 +17,7 @@ from lightning_modules.networks.text_encoder import Condition
 class Architecture(NamedTuple):
     """The two players of one architecture.
 
-    Args:
+    Attributes:
         generator: ``(shape, latent_dim, width, condition) -> nn.Module``.
         discriminator: ``(shape, width, condition, batch_norm) -> nn.Module``.
         takes_points: Whether it supports examples that are not images.

@@ -26,7 +26,7 @@ TEXT_FEATURES, DEPTH, HEADS = 64, 2, 4
 class Captions(NamedTuple):
     """The condition of a network that takes captions.
 
-    Args:
+    Attributes:
         num_words: Number of words of the vocabulary; tokens are 1 to ``num_words``, and 0 is padding.
         num_classes: Number of classes that are given with a caption, or ``None``.
     """
@@ -42,7 +42,7 @@ Condition = Captions | int | None
 class Words(NamedTuple):
     """The words of captions, for a network that attends to them one by one.
 
-    Args:
+    Attributes:
         vectors: Of each word in its context, (N, S, features).
         hidden: Which of them are not to be seen, padding or dropped captions, bool (N, S).
     """

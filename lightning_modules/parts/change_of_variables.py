@@ -27,7 +27,7 @@ from lightning_modules.parts.ode import Field, runge_kutta
 class Directions(NamedTuple):
     """Directions e of a sum of e' J e.
 
-    Args:
+    Attributes:
         vectors: Shape (K, N, ...): K directions for each of N examples.
         weight: Factor of the sum: 1 for unit vectors, 1 / K for the mean over random directions.
     """

@@ -16,9 +16,9 @@ from torch.nn.functional import relu, softplus
 
 
 class Game(NamedTuple):
-    """A pair of losses.
+    """A pair of losses: the min over the generator of the sup over the discriminator in eq. 1.37.
 
-    Args:
+    Attributes:
         discriminator: Maps (real logits, fake logits), each of shape (batch,), to the discriminator's loss, a scalar.
         generator: Maps fake logits, shape (batch,), to the generator's loss, a scalar; in a relativistic game it maps
             (real logits, fake logits).
@@ -56,7 +56,7 @@ def non_saturating(fake: Tensor) -> Tensor:
 
 
 def wasserstein(real: Tensor, fake: Tensor) -> Tensor:
-    """-(E f(x) - E f(G(z))) for a critic f, the dual of W1 (Arjovsky et al., 2017, eq. 2)."""
+    """-(E f(x) - E f(G(z))) for a critic f, the dual of W1 in eq. 1.41 (Arjovsky et al., 2017)."""
     return fake.mean() - real.mean()
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 class Stage(NamedTuple):
     """How far a network has grown.
 
-    Args:
+    Attributes:
         level: The highest resolution in use, from 0.
         alpha: Its share in (0, 1], less than 1 while it is faded in.
     """

@@ -34,7 +34,7 @@ def bernoulli_log_prob(logits: Tensor, x: Tensor) -> Tensor:
 
 
 def gaussian_log_prob(x: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
-    """Returns the log-density of independent Gaussians, nats, shape (N,).
+    """Returns the log-density of independent Gaussians, eq. 1.16, nats, shape (N,).
 
     Args:
         x: Shape (N, ...).

@@ -29,7 +29,7 @@ GeneratorPenalty = Callable[[Callable[[Tensor], Tensor], Tensor, Noise], Tensor]
 class WeightedTerm(NamedTuple):
     """A penalty with its weight in a loss.
 
-    Args:
+    Attributes:
         weight: Its weight, or a function of the number of earlier batches; at least 0.
         term: The penalty.
         every: Period in critic batches, or in steps of the generator: the penalty is computed once per period, with

@@ -29,7 +29,7 @@ def inputs_of(module: InstanceNoiseGAN, step: int) -> list[Tensor]:
 
 
 def test_equal_distributions_stay_equal_under_the_noise() -> None:
-    """Three independent samples of N(0, sigma^2 I): tolerances are five standard errors, 1 in 10^5 by chance."""
+    """Eq. 1.40: three independent samples of N(0, sigma^2 I), within five standard errors, 1 in 10^5 by chance."""
     torch.manual_seed(0)
     module = InstanceNoiseGAN(**POINTS, instance_noise=0.4, noise_steps=10)
     for step, sigma in ((0, 0.4), (5, 0.2)):

@@ -114,6 +114,7 @@ def test_low_rank_fit_is_between_diagonal_and_full() -> None:
 
 @pytest.mark.parametrize(("covariance", "rank"), FORMS)
 def test_density_integrates_to_one(covariance: str, rank: int | None) -> None:
+    """Eq. 1.14 to 1.16, by quadrature."""
     x = correlated(dim=2)
     module = Gaussian(shape=[2], covariance=covariance, rank=rank).double()
     module.fit_closed_form([x])

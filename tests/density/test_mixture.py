@@ -124,12 +124,28 @@ def test_gradients_get_as_far_as_em(covariance: str, rank: int | None) -> None:
 
 
 def test_density_integrates_to_one() -> None:
+    """Eq. 1.14, 1.15 and 1.17, by quadrature."""
     module = GaussianMixture(shape=[2], num_components=8).double()
     module.fit_em(Ring(batch_size=2000, train_size=2000), iterations=3)
     steps = torch.linspace(-1.6, 1.6, 641, dtype=torch.float64)
     with torch.no_grad():
         integral = module.log_prob(torch.cartesian_prod(steps, steps)).exp().sum() * (steps[1] - steps[0]) ** 2
     assert integral.item() == pytest.approx(1, abs=1e-6)
+
+
+def test_the_likelihood_of_a_data_set_is_a_product_of_sums_over_the_latent_component() -> None:
+    """Eq. 1.29 and 1.30 with k as z: sums of p(x, k), multiplied and then in logarithms, against scikit-learn's."""
+    module = mixture("full", None).double()
+    module.fit_em([three_clusters(40).double()], iterations=3)
+    x = three_clusters(10).double()
+    joint = module.joint_log_prob(x).detach().exp()
+    product = joint.sum(1).prod()
+    total = as_sklearn(module).score_samples(x.numpy()).sum()
+    assert product.log().item() == pytest.approx(total, abs=1e-9)
+    assert joint.sum(1).log().sum().item() == pytest.approx(total, abs=1e-9)
+    # A mean of log p(x, k) over sampled k is another, lower number: the text's warning.
+    biased = (joint / module.weights.detach()).log() @ module.weights.detach()
+    assert biased.sum().item() < total - 5
 
 
 def test_start_finds_all_modes_and_does_not_depend_on_batches() -> None:

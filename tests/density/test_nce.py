@@ -101,7 +101,7 @@ def test_more_noise_is_better_and_the_constant_becomes_minus_log_z() -> None:
 
 
 def test_the_ratio_of_two_gaussians_is_exact() -> None:
-    """Eq. 1.35 and 1.36: with the true energy D is p / (p + nu q), and nu D / (1 - D) q gives p back."""
+    """Eq. 1.34, 1.35 and 1.36: with the true energy D is p / (p + nu q), and nu D / (1 - D) q gives p back."""
     module = one_dimensional(3.0)
     set_log_precision(module, -math.log(2.25))
     with torch.no_grad():

@@ -20,6 +20,7 @@ from tests.energy.small_rbms import FEW, distribution_of_last_state, free_energy
 
 
 def test_enumeration_of_either_layer_and_an_explicit_sum_agree() -> None:
+    """Eq. 1.19."""
     weight, a, c = parameters = rbm(6, 4, 1.5)
     v, h = states(6), states(4)
     joint = (v @ a)[:, None] + (h @ c)[None] + v @ weight @ h.T

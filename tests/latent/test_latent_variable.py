@@ -26,7 +26,7 @@ def one_dimensional() -> tuple[VAE, Tensor, float]:
 
 
 def test_bounds_rise_with_the_number_of_samples_to_the_likelihood() -> None:
-    """L_1 <= L_5 <= L_50 <= log p in the mean over many samples; the order is beyond 5 standard errors."""
+    """Eq. 1.30 by quadrature: L_1 <= L_5 <= L_50 <= log p in the mean; the order is beyond 5 standard errors."""
     module, x, exact = one_dimensional()
     many = x.expand(10_000, -1, -1, -1)
     means, errors = [], []
@@ -43,6 +43,7 @@ def test_bounds_rise_with_the_number_of_samples_to_the_likelihood() -> None:
 
 
 def test_probabilities_of_all_images_sum_to_one_over_the_latent_line() -> None:
+    """Eq. 1.29 of every image, and eq. 1.15 for their sum."""
     module, _, _ = one_dimensional()
     every = torch.cartesian_prod(*4 * [torch.tensor([0.0, 1.0]).double()]).view(16, 1, 2, 2)
     bounds = module.log_prob_bound(every, 20_000, generator=torch.Generator().manual_seed(0))

@@ -65,6 +65,41 @@ def test_a_wrong_posterior_costs_its_divergence() -> None:
     assert not torch.equal(mean, module.posterior(x)[0])
 
 
+def test_the_bound_is_a_reconstruction_minus_a_divergence() -> None:
+    """Eq. 1.32: the mean of log p(x, z) / q(z|x), of eq. 1.31, against the two terms, within four standard errors."""
+    module, x, _ = linear_gaussian()
+    x = x[:1].expand(40_000, -1)
+    with torch.no_grad():
+        module.encoder.output.bias.add_(0.4)  # type: ignore[union-attr, operator]  # a posterior that is not the true one
+        mean, log_scale = module.posterior(x[:1])
+        noise = torch.randn(1, 40_000, 2, generator=torch.Generator().manual_seed(0)).double()
+        ratios = module.log_weights(x[:1], None, (mean, log_scale), noise)[0]
+        divergence = 0.5 * (mean.square() + (2 * log_scale).exp() - 1 - 2 * log_scale).sum()
+        z = mean + log_scale.exp() * noise[0]
+        terms = module.log_likelihood(x[:1], None, z[None])[0] - divergence
+    apart = ratios - terms
+    assert apart.mean().abs() < 4 * apart.std() / len(apart) ** 0.5
+    assert apart.std() > 0.1  # two estimates of the same number, not the same estimate
+    elbo = module.elbo(x[:1], 40_000, generator=torch.Generator().manual_seed(1))
+    assert elbo.item() == pytest.approx(terms.mean().item(), abs=6 * (terms.std() / len(terms) ** 0.5).item())
+
+
+def test_codes_are_normal_and_let_the_gradient_through() -> None:
+    """Eq. 1.33 with z in the place of x: z = mu + sigma eps has these moments, and slopes 1 by mu and eps by sigma."""
+    module, x, _ = linear_gaussian()
+    mean, log_scale = (value.detach().requires_grad_() for value in module.posterior(x[:1]))
+    noise = torch.randn(1, 50_000, 2, generator=torch.Generator().manual_seed(0)).double()
+    z = module.infer((mean, log_scale), noise).decoder_input[0]
+    scale = log_scale[0].exp()
+    assert ((z.mean(0) - mean[0]).abs() < 5 * scale / 50_000**0.5).all()
+    correlations = ((z - mean[0]) / scale).T @ ((z - mean[0]) / scale) / len(z)
+    torch.testing.assert_close(correlations, torch.eye(2).double(), atol=0.04, rtol=0)
+    weights = torch.randn(50_000, 2, generator=torch.Generator().manual_seed(1)).double()
+    slopes = torch.autograd.grad((weights * z).sum(), (mean, log_scale))
+    torch.testing.assert_close(slopes[0][0], weights.sum(0))
+    torch.testing.assert_close(slopes[1][0], (weights * noise[0] * scale).sum(0))
+
+
 def test_training_gradient_is_that_of_the_bound() -> None:
     """The reparametrised loss against finite differences with the same noise, in float64."""
     torch.manual_seed(0)

@@ -40,6 +40,7 @@ def test_the_spectrum_of_a_linear_generator_is_that_of_its_matrix(num_classes: i
 
 @pytest.mark.parametrize("num_classes", [None, 2])
 def test_it_is_the_limit_of_differences(num_classes: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The Jacobian whose singular values are the right side of eq. 1.45."""
     module = SNGAN(shape=(1, 28, 28), width=2, latent_dim=3, num_classes=num_classes).double()
     z = module.sample_latent(4, generator=source()).double()
     labels = None if num_classes is None else torch.tensor([0, 1, 1, 0])
@@ -50,6 +51,25 @@ def test_it_is_the_limit_of_differences(num_classes: int | None, monkeypatch: py
         torch.testing.assert_close(jacobian[:, dimension], change / 2e-6, atol=1e-7, rtol=1e-5)
     monkeypatch.setattr("lightning_modules.metrics.generator_jacobian.ROWS", 3)
     torch.testing.assert_close(generator_jacobian(module, z, labels=labels), jacobian)
+
+
+def test_along_an_eigenvector_the_change_is_the_root_of_its_eigenvalue() -> None:
+    """Eq. 1.45 for every eigenvector of the metric tensor; in other directions the quotient is between the extremes."""
+    module = SNGAN(shape=(1, 28, 28), width=2, latent_dim=3).double()
+    z = module.sample_latent(1, generator=source()).double()
+    jacobian = generator_jacobian(module, z)[0].flatten(1).T
+    eigenvalues, vectors = torch.linalg.eigh(jacobian.T @ jacobian)
+
+    def quotient(direction: Tensor, size: float) -> float:
+        change = module.decode(z + size * direction) - module.decode(z)
+        return (change.norm() / (size * direction.norm())).item()
+
+    stretches = eigenvalues.clamp(min=0).sqrt()
+    for stretch, vector in zip(stretches, vectors.T, strict=True):
+        assert quotient(vector, 1e-6) == pytest.approx(stretch.item(), abs=1e-5 * stretches[-1].item())
+    assert quotient(vectors[:, -1], 10) != pytest.approx(stretches[-1].item(), rel=1e-3)  # it is a limit
+    for direction in torch.randn(20, 3, generator=source()).double():
+        assert stretches[0] * (1 - 1e-4) < quotient(direction, 1e-6) < stretches[-1] * (1 + 1e-4)
 
 
 def test_a_direction_that_changes_nothing_counts_as_the_resolution() -> None:

@@ -43,6 +43,7 @@ def test_frechet_distance_of_commuting_gaussians_is_its_closed_form() -> None:
 
 @pytest.mark.parametrize("rank", [200, 20], ids=["full rank", "singular"])
 def test_frechet_distance_agrees_with_three_other_routes(rank: int) -> None:
+    """Eq. 1.47."""
     one, two = random_moments(64, rank, 1), random_moments(64, rank, 2)
     ours = frechet_distance(*one, *two)
     # the general routes lose the square root of the precision where an eigenvalue is 0
@@ -108,6 +109,7 @@ def test_inception_score_is_exploited_by_one_image_per_class_and_frechet_distanc
 
 
 def test_inception_score_agrees_with_torchmetrics_on_one_split() -> None:
+    """Eq. 1.46."""
     logits = torch.randn(700, 12)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

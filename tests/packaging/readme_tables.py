@@ -4,7 +4,6 @@ No number in the README is typed by hand: a test compares it with what this file
 """
 
 import inspect
-import math
 import re
 import sys
 from collections.abc import Iterable, Mapping
@@ -13,7 +12,9 @@ from pathlib import Path
 import zoo
 from lightning_modules import FAMILIES
 from zoo.cards import Card
+from zoo.comparing.card_numbers import likelihood, tested, two_digits
 from zoo.comparing.comparison_table import markdown, seeds_of
+from zoo.comparing.family_table import family_markdown
 from zoo.comparing.registry import COMPARISONS
 from zoo.comparing.results import Results, results_file
 
@@ -36,6 +37,8 @@ HEADINGS = {
 }
 EQUATIONS = {
     "Gaussian": r"$q(x) = \mathcal N(x; \mu, \Sigma)$ (1.16)",
+    "Bernoulli": r"$q(x) = e^{\langle \eta, T(x) \rangle - A(\eta)}$, $T(x) = x$ (1.16)",
+    "Categorical": r"$q(x) = e^{\langle \eta, T(x) \rangle - A(\eta)}$, $T(x)_k = [x = k]$ (1.16)",
     "GaussianMixture": r"$q(x) = \sum_k \pi_k\, q_k(x)$ (1.17)",
     "RBM": r"$q(v) = e^{-F(v)} / Z$ (1.18-1.20)",
     "EBM": r"$\mathbb E_p[\nabla_\theta f] - \mathbb E_q[\nabla_\theta f]$ (1.28)",
@@ -75,13 +78,6 @@ EQUATIONS = {
 
 A method that is not here is shown with the first line of its class's docstring.
 """
-STEP = {"tokens": "character", "piano_roll": "frame", "strokes": "stroke", "video": "frame"}
-KINDS = {"exact": "exact", "exact_windows_256": "exact, windows of 256", "exact_pixels": "exact"} | {
-    "grid": "by quadrature",
-    "ais": "AIS estimate",
-    "estimate_nce": "NCE's estimate",
-    "estimate_ode-1k": "estimate from 1 000 images",
-}
 
 
 def table() -> str:
@@ -118,7 +114,7 @@ def paper(method: type) -> str:
 
 def numbers(card: Card) -> Iterable[str]:
     """The likelihood, FID, FID over that of real images, and seconds per sample; what does not apply is empty."""
-    metrics = {name.removeprefix("test/"): value for name, value in card.metrics.items() if name.startswith("test/")}
+    metrics = tested(card)
     if card.method == "Classifier":
         real = metrics.get(f"fid_of_training_pictures-{card.data}-10k")
         told = [f"{name} {metrics[f'accuracy_{name}']:.3f}" for name in card.hyperparameters.get("attributes") or ()]
@@ -126,28 +122,6 @@ def numbers(card: Card) -> Iterable[str]:
         return named, *(("", "") if real is None else (f"{real:.4f}", "1")), ""
     seconds = metrics.get("seconds_per_sample-cpu-64")
     return likelihood(card, metrics), *distances(metrics), "" if seconds is None else two_digits(seconds)
-
-
-def two_digits(value: float) -> str:
-    """A number below 1 with two digits that count, 0.00042."""
-    return f"{value:.{max(0, 1 - math.floor(math.log10(value)))}f}"
-
-
-def likelihood(card: Card, metrics: Mapping[str, float]) -> str:
-    """The likelihood with its unit and its kind: exact, a bound or an estimate."""
-    kind = card.data_spec["kind"] if card.data_spec is not None else "image"
-    pixels = card.data == "fashion_mnist_pixels"
-    unit = "bits/dim" if kind == "image" or pixels else "nats" if kind == "points" else f"nats per {STEP[kind]}"
-    key = {"bits/dim": "bits_per_step" if pixels else "bits_per_dim", "nats": "nll"}.get(unit, "nats_per_step")
-    found = {name.partition("-")[2]: value for name, value in metrics.items() if name.partition("-")[0] == key}
-    for exact, words in KINDS.items():
-        if exact in found:
-            return f"{found[exact]:.4g} {unit}, {words}"
-    bounds = [match for name in found if (match := re.fullmatch(r"upper_bound_k(\d+)(-\w+)?", name))]
-    if not bounds:
-        return ""
-    best = max(bounds, key=lambda match: int(match[1]))
-    return f"≤ {found[best[0]]:.4g} {unit}, bound with k = {best[1]}"
 
 
 def distances(metrics: Mapping[str, float]) -> tuple[str, str]:
@@ -184,7 +158,7 @@ def comparisons() -> str:
         tables = {block: markdown(block, results) for block in comparison.blocks}
         parts += [f"**{comparison.title}** (`python -m zoo compare {comparison.name}`)"] if any(tables.values()) else []
         parts += [f"{block.title}, {seeds_of(block)}:\n\n{lines}" for block, lines in tables.items() if lines]
-    return "\n\n".join(parts)
+    return "\n\n".join([family_markdown(), *parts])
 
 
 def written(text: str) -> str:

@@ -30,6 +30,7 @@ def test_a_weight_that_starts_at_zero_is_refused_by_name() -> None:
 
 @pytest.mark.parametrize("name", [name for name in ARCHITECTURES if name != "resnext"])
 def test_every_weight_has_norm_one_after_a_hundred_power_iterations(name: str) -> None:
+    """Eq. 1.43 and 1.44: each is divided by its largest singular value."""
     shape = (1, 28, 28)
     network = spectrally_normalized(ARCHITECTURES[name].discriminator(shape, 4, 3, False))
     x, labels = torch.randn(2, *shape), torch.tensor([0, 2])
@@ -42,6 +43,22 @@ def test_every_weight_has_norm_one_after_a_hundred_power_iterations(name: str) -
     assert len(weights) >= 4
     for weight in weights:
         assert singular_value(weight) == pytest.approx(1, abs=0.02)
+
+
+def test_the_norm_of_a_matrix_is_its_largest_stretch_and_the_root_of_an_eigenvalue() -> None:
+    """Eq. 1.43: no vector is stretched further, on the sphere as in the ball, and sigma squared is that of A*A."""
+    matrix = torch.randn(5, 7, generator=torch.Generator().manual_seed(0)).double()
+    sigma = singular_value(matrix)
+    h = torch.randn(7, 10_000, generator=torch.Generator().manual_seed(1)).double()
+    stretches = (matrix @ h).norm(dim=0) / h.norm(dim=0)
+    assert 0.9 * sigma < stretches.max() <= sigma
+    inside = h / h.norm(dim=0) * torch.rand(10_000, generator=torch.Generator().manual_seed(2))
+    assert (matrix @ inside).norm(dim=0).max() <= sigma
+    vector = torch.linalg.svd(matrix).Vh[0]
+    assert (matrix @ vector).norm().item() == pytest.approx(sigma, rel=1e-12)
+    largest = torch.linalg.eigvalsh(matrix.T @ matrix)[-1].item()
+    assert largest == pytest.approx(sigma**2, rel=1e-12)
+    assert largest > 1.5 * sigma  # the text calls them the same
 
 
 def test_eval_leaves_the_singular_vectors_alone() -> None:
@@ -57,6 +74,7 @@ def test_eval_leaves_the_singular_vectors_alone() -> None:
 
 
 def test_dense_product_bounds_the_slope_at_random_points() -> None:
+    """Eq. 1.42: layers of norm 1 and an activation of slope at most 1."""
     network = spectrally_normalized(nn.Sequential(nn.Linear(8, 16), nn.LeakyReLU(0.2), nn.Linear(16, 1))).double()
     iterate(network, torch.randn(1, 8, dtype=torch.float64), 200)
     network.eval()

@@ -3,8 +3,11 @@
 import math
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
+from scipy.optimize import linprog
+from scipy.stats import wasserstein_distance
 from torch import Tensor
 
 from lightning_modules.parts.games import (
@@ -33,7 +36,49 @@ def test_value_at_the_equilibrium_is_minus_log_four() -> None:
         )
 
 
+P, Q = (torch.tensor(shares, dtype=torch.float64) for shares in ([0.7, 0.2, 0.1], [0.2, 0.2, 0.6]))
+
+
+def test_the_supremum_over_discriminators_is_a_divergence_and_its_place_the_posterior() -> None:
+    """Eq. 1.37 and 1.34: over all logits of three values V is largest at D = p / (p + q), where it is 2 JS - log 4."""
+
+    def value(logits: Tensor) -> Tensor:
+        copies = [logits.repeat_interleave((10 * shares).round().long()) for shares in (P, Q)]
+        return -MINIMAX.discriminator(*copies)
+
+    best = (P.log() - Q.log()).requires_grad_()
+    torch.testing.assert_close(best.sigmoid().detach(), P / (P + Q))
+    middle = (P + Q) / 2
+    jensen_shannon = ((P * (P / middle).log()).sum() + (Q * (Q / middle).log()).sum()) / 2
+    torch.testing.assert_close(value(best).detach(), 2 * jensen_shannon - math.log(4))
+    (slope,) = torch.autograd.grad(value(best), best)
+    torch.testing.assert_close(slope, torch.zeros(3, dtype=torch.float64), atol=1e-12, rtol=0)
+    for seed in range(20):
+        other = best.detach() + torch.randn(3, generator=torch.Generator().manual_seed(seed))
+        assert value(other) < value(best)
+
+
+def test_the_generator_minimises_the_value_that_the_discriminator_maximises() -> None:
+    """Eq. 1.38: a step down the generator's loss lowers V; the text says that it maximises V."""
+    real, fake = torch.randn(50, dtype=torch.float64), torch.randn(50, dtype=torch.float64)
+    moved = fake - 0.1 * gradient(MINIMAX.generator, fake)
+    assert -MINIMAX.discriminator(real, moved) < -MINIMAX.discriminator(real, fake)
+
+
+def test_the_best_critic_of_slope_one_gives_the_earth_movers_distance() -> None:
+    """Eq. 1.41 on a line: a linear programme over all 1-Lipschitz critics against scipy's transport of masses."""
+    places = np.array([0.0, 0.4, 1.5])
+    steps = np.diff(np.eye(3), axis=0)
+    bounds = np.diff(places)
+    found = linprog((Q - P).numpy(), np.vstack([steps, -steps]), np.tile(bounds, 2), bounds=(None, None))
+    copies = [torch.tensor(found.x).repeat_interleave((10 * shares).round().long()) for shares in (P, Q)]
+    distance = wasserstein_distance(places, places, P.numpy(), Q.numpy())
+    assert -WASSERSTEIN.discriminator(*copies).item() == pytest.approx(distance, abs=1e-9)
+    assert distance > 0.5
+
+
 def test_cross_entropy_is_that_of_probabilities() -> None:
+    """Eq. 1.38 and 1.39."""
     real, fake = torch.randn(100, dtype=torch.float64), torch.randn(100, dtype=torch.float64)
     expected = -(real.sigmoid().log().mean() + (1 - fake.sigmoid()).log().mean())
     torch.testing.assert_close(MINIMAX.discriminator(real, fake), expected)
@@ -42,6 +87,7 @@ def test_cross_entropy_is_that_of_probabilities() -> None:
 
 
 def test_minimax_vanishes_where_the_discriminator_is_sure_and_non_saturating_stays_one() -> None:
+    """The gradients of eq. 1.38 and 1.39 by the logit."""
     sure_it_is_fake = torch.full((4,), -20.0)
     assert gradient(MINIMAX.generator, sure_it_is_fake).abs().max() < 1e-8
     torch.testing.assert_close(gradient(NON_SATURATING.generator, sure_it_is_fake), -torch.ones(4))

@@ -160,6 +160,7 @@ def test_a_low_temperature_samples_the_mode() -> None:
 
 
 def test_bernoulli_and_gaussian_agree_with_scipy() -> None:
+    """Eq. 1.16."""
     logits, mean, log_scale = normal(3, 5, seed=1), normal(3, 5, seed=2), normal(3, 5, seed=3)
     x, bits = normal(3, 5, seed=4), (normal(3, 5, seed=5) > 0).float()
     bernoulli = stats.bernoulli(logits.sigmoid().double().numpy()).logpmf(bits.numpy()).sum(1)

@@ -22,7 +22,7 @@ MANUAL = [method.__name__ for method in (*FAMILIES["adversarial"], ProfessorForc
 AUTOMATIC = [name for name in METHODS if name not in MANUAL]
 WITH_OWN_CLIPPING = [name for name, method in METHODS.items() if "clip_norm" in inspect.signature(method).parameters]
 REAL_VALUED = [name for name in METHODS if data_of(name)["sequences"] != "tokens"]
-NATURAL = {"Gaussian", "GaussianMixture"}
+NATURAL = {"Gaussian", "Bernoulli", "Categorical", "GaussianMixture"}
 """Methods that turn a gradient into a natural one before the step; they have no ``clip_norm``."""
 NOT_CLIPPED = {("ProfessorForcing", 1)}
 """Optimizers, by method and position, that ``clip_norm`` does not apply to: that of the discriminator."""

@@ -1,6 +1,7 @@
 """The comparisons by name."""
 
 from zoo.comparing.comparison import Comparison
+from zoo.comparing.family_table import NAME
 from zoo.comparing.fashion_gans import GANS
 from zoo.comparing.mode_coverage import MODES
 from zoo.errors import UnknownNameError
@@ -17,6 +18,7 @@ def comparison_of(name: str) -> Comparison:
     """
     if name not in COMPARISONS:
         raise UnknownNameError(
-            f"There is no comparison {name!r}.{did_you_mean(name, COMPARISONS)} There are {', '.join(COMPARISONS)}."
+            f"There is no comparison {name!r}.{did_you_mean(name, [*COMPARISONS, NAME])} "
+            f"There are {', '.join([*COMPARISONS, NAME])}."
         )
     return COMPARISONS[name]

@@ -1,0 +1,42 @@
+"""Numbers of a card in words: the likelihood with its unit and kind, and times."""
+
+import math
+import re
+from collections.abc import Mapping
+
+from zoo.cards import Card
+
+STEP = {"tokens": "character", "piano_roll": "frame", "strokes": "stroke", "video": "frame"}
+KINDS = {"exact": "exact", "exact_windows_256": "exact, windows of 256", "exact_pixels": "exact"} | {
+    "grid": "by quadrature",
+    "ais": "AIS estimate",
+    "estimate_nce": "NCE's estimate",
+    "estimate_ode-1k": "estimate from 1 000 images",
+}
+
+
+def tested(card: Card) -> dict[str, float]:
+    """Returns the metrics of the test split by name, without the split."""
+    return {name.removeprefix("test/"): value for name, value in card.metrics.items() if name.startswith("test/")}
+
+
+def two_digits(value: float) -> str:
+    """Returns a number below 1 with two digits that count, 0.00042."""
+    return f"{value:.{max(0, 1 - math.floor(math.log10(value)))}f}"
+
+
+def likelihood(card: Card, metrics: Mapping[str, float]) -> str:
+    """Returns the likelihood with its unit and its kind: exact, a bound or an estimate; empty if there is none."""
+    kind = card.data_spec["kind"] if card.data_spec is not None else "image"
+    pixels = card.data == "fashion_mnist_pixels"
+    unit = "bits/dim" if kind == "image" or pixels else "nats" if kind == "points" else f"nats per {STEP[kind]}"
+    key = {"bits/dim": "bits_per_step" if pixels else "bits_per_dim", "nats": "nll"}.get(unit, "nats_per_step")
+    found = {name.partition("-")[2]: value for name, value in metrics.items() if name.partition("-")[0] == key}
+    for exact, words in KINDS.items():
+        if exact in found:
+            return f"{found[exact]:.4g} {unit}, {words}"
+    bounds = [match for name in found if (match := re.fullmatch(r"upper_bound_k(\d+)(-\w+)?", name))]
+    if not bounds:
+        return ""
+    best = max(bounds, key=lambda match: int(match[1]))
+    return f"≤ {found[best[0]]:.4g} {unit}, bound with k = {best[1]}"
