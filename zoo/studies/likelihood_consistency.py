@@ -17,8 +17,8 @@ from zoo.studies.study_figures import curve, labels, panels, truth
 
 SEEDS = (0, 1, 2)
 SIZES = (16, 64, 256, 1024, 4096)
-BATCHES, PLACES = 900, (0, 30, 60, 100, 150, 200, 300, 450, 600, 750, 900)
-LENGTH, WIDTH, RATE, TEST = 24, 48, 5e-3, 1000
+PLACES = (0, 30, 60, 100, 150, 200, 300, 450, 600)
+LENGTH, WIDTH, RATE, TEST = 24, 48, 5e-3, 500
 
 
 @study(

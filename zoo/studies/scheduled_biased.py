@@ -22,7 +22,7 @@ from zoo.studies.study_figures import curve, labels, panels, truth
 
 SEEDS = (0, 1, 2)
 EPSILONS = (0.0, 0.25, 0.5, 0.75, 1.0)
-SYMBOLS, BATCHES, BATCH, WIDTH, RATE = 3, 600, 256, 16, 2e-2
+SYMBOLS, BATCHES, BATCH, WIDTH, RATE = 3, 400, 256, 16, 2e-2
 
 
 @study(
