@@ -8,6 +8,7 @@ later steps are no harder as such. LSTMs are trained on 64 sequences of 48 symbo
 sampling and professor forcing, and by teacher forcing on 64 times as many for comparison.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -27,7 +28,7 @@ SYMBOLS, NOISE, LENGTH, FEW, MANY = 8, 0.15, 48, 64, 4096
 BATCHES, BATCH, WIDTH = 200, 32, 32
 PREFIX, STEPS, WINDOW, HELD_OUT = 8, 96, 16, 400
 SCHEDULE = {"decay": "linear", "slope": 1 / BATCHES, "floor": 0.25}
-METHODS: dict[str, tuple[type[SequenceModule], int, dict[str, Any]]] = {
+METHODS: dict[str, tuple[Callable[..., SequenceModule], int, dict[str, Any]]] = {
     "teacher forcing": (TeacherForcing, FEW, {}),
     "scheduled sampling": (ScheduledSampling, FEW, SCHEDULE),
     "professor forcing": (ProfessorForcing, FEW, {"adversarial_weight": 0.02, "discriminator_width": 32}),
@@ -83,7 +84,7 @@ def counter(num: int, length: int, generator: torch.Generator) -> tuple[Tensor, 
 
 
 def one_run(
-    method: type[SequenceModule], num: int, settings: dict[str, Any], seed: int, batches: int
+    method: Callable[..., SequenceModule], num: int, settings: dict[str, Any], seed: int, batches: int
 ) -> tuple[Tensor, Tensor]:
     """Trains a model; returns the excess divergence of its offsets, and -log q on true inputs, both by window."""
     generator = torch.Generator().manual_seed(seed)

@@ -7,6 +7,8 @@ the first sixteenth of the steps and the rest. A sequence of text is a window of
 its first steps are those of a reader who opens the book at some page; chorales and images begin at their beginning.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -71,7 +73,7 @@ def first_steps(quick: bool) -> Outcome:
 @torch.no_grad()
 def by_position(name: str, num: int, steps: int) -> Tensor:
     """Returns -log q(x_t | x_<t) of the first steps of held-out sequences that are as long, nats, (N, steps)."""
-    model = zoo.load(name)
+    model: Any = zoo.load(name)
     batch = held_out_batch(zoo.card(name), num)
     x = batch.x if batch.lengths is None else batch.x[batch.lengths >= steps]
     values, _ = model.step_log_prob(model.sequences(x[:, :steps]))
