@@ -23,7 +23,7 @@ from zoo.studies.study import Number, Outcome, mean_of_runs, study
 from zoo.studies.study_figures import curve, labels, panels
 
 SEEDS = (0, 1, 2)
-PLACES = (50, 100, 200, 400, 700)
+PLACES = (50, 100, 200, 350, 500)
 CODES, SAMPLES = 64, 1000
 SETTINGS: dict[str, Any] = {"architecture": "mlp", "latent_dim": 16, "width": 32, "lr": 4e-4, "betas": (0.5, 0.99)}
 BOUNDS: dict[str, Any] = {"lambda_min": 2.0, "lambda_max": 4.0, "jacobian_clamping": 1.0}

@@ -22,7 +22,7 @@ from zoo.studies.study import Number, Outcome, mean_of_runs, study
 from zoo.studies.study_figures import COLOURS, LINES, MARKERS, labels, panels
 
 SEEDS = (0, 1, 2)
-PLACES = (25, 50, 100, 200, 350, 500, 650, 800)
+PLACES = (25, 75, 150, 300, 450, 600)
 TEST, SAMPLES, CODE, WIDTH = 1000, 500, 16, 32
 Score = Callable[[Tensor, Tensor], float]
 
@@ -31,7 +31,7 @@ Score = Callable[[Tensor, Tensor], float]
     place="1.2.3, evaluation criteria and Wasserstein GAN",
     claim="The discriminator's score cannot reliably be used to discern the quality of a generator, because it also "
     "says how limited the discriminator is; the Wasserstein critic's estimate follows the quality of the samples.",
-    rule="Over eight places of the training the rank correlation of FID with the critic's estimate of the Wasserstein "
+    rule="Over six places of the training the rank correlation of FID with the critic's estimate of the Wasserstein "
     "distance is at least 0.8 for each of three seeds, and that of FID with the discriminator's accuracy is below 0.5 "
     "for at least one seed, and lower than the critic's on average.",
     checkpoints=(CLASSIFIER,),

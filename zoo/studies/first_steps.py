@@ -23,7 +23,7 @@ CHECKPOINTS = {
     "pixels": "teacher_forcing.fashion_mnist_pixels",
 }
 STEPS = {"text": 256, "music": 48, "pixels": 784}
-PARTS, MOST = 16, 200
+PARTS, MOST = 16, 120
 ERRORS = 2.0
 
 
