@@ -1,12 +1,16 @@
 """A model of maximum likelihood estimates the entropy of the data, because CE = H + KL (eq. 1.12 and 1.13).
 
 Two sources have a known entropy: a Markov chain, in closed form, and a mixture of Gaussians in the plane, by a sum over
-a grid. An LSTM and a mixture of Gaussians, which starts from a poor guess, are trained on ever new samples of them, and
-their cross-entropy on held-out data is measured along the training. The log-probability of the same data under the
-source itself serves as control variate: CE is H plus the mean of log p - log q, whose noise is far smaller than that
-of the mean of -log q.
+a grid. An LSTM and a mixture of Gaussians are trained on ever new samples of them, and their cross-entropy on held-out
+data is measured along the training. The log-probability of the same data under the source itself serves as control
+variate: CE is H plus the mean of log p - log q, whose noise is far smaller than that of the mean of -log q.
 
 The differential entropy of the mixture depends on the unit of the points, so 1 % of it is 1 % in this unit.
+
+In the first run k-means++ clustered only 8 points for the start of the mixture, a component for each. It started
+4e5 nats above the entropy and ended in a local optimum, 42 % above it: two components on one mode. So it was an
+experiment on local optima, not on the claim. Now 100 points are clustered, the start is still 0.2 nats or more above
+the entropy, and the learning rate falls to zero. The rule is as it was.
 """
 
 import torch
@@ -42,12 +46,14 @@ def entropy(quick: bool) -> Outcome:
             known, measured = train(seed, quick)
             places = sorted(measured)
             excess = [measured[place] for place in places]
-            curve(axes, places, [known + gap.value for gap in excess], number, f"CE, seed {seed}")
+            bars = [gap.error for gap in excess]
+            curve(axes, places, [gap.value for gap in excess], number, f"seed {seed}", bars)
             holds &= all(gap.value > -DEVIATIONS * gap.error for gap in excess) and excess[-1].value < 0.01 * abs(known)
             runs.append((excess[-1].value, min(gap.value / gap.error for gap in excess)))
-        truth(axes, known, f"entropy {known:.3f}")
+        truth(axes, 0.01 * abs(known), f"1 % of H = {known:.3f}")
         axes.set_xscale("symlog", linthresh=places[1])
-        labels(axes, "batches", "cross-entropy, nats per example")
+        axes.set_yscale("log")
+        labels(axes, "batches", "CE - H, nats per example")
         numbers[f"{name}_entropy_nats"] = exact(known)
         numbers[f"{name}_excess_percent"] = mean_of_runs([100 * gap / abs(known) for gap, _ in runs])
         numbers[f"{name}_lowest_excess_in_errors"] = exact(min(lowest for _, lowest in runs))
@@ -83,8 +89,8 @@ def on_mixture(seed: int, quick: bool) -> tuple[float, dict[int, Number]]:
     modes, scale = modes_of(data.spec)
     log_p = on_grid(lambda points: mixture_log_density(modes, scale, points), torch.device("cpu"))
     known = -(log_p.softmax(0) * log_p).sum().item()
-    module = GaussianMixture.for_data(data.spec, num_components=8, start_examples=8, lr=0.05)
-    places = (0, 10, 60) if quick else (0, 10, 30, 100, 300, 1000, 2000)
+    module = GaussianMixture.for_data(data.spec, num_components=8, start_examples=100, lr=0.05, decay_steps=1000)
+    places = (0, 10, 60) if quick else (0, 10, 30, 100, 300, 1000)
     along = Along(places, lambda model: excess(mixture_log_density(modes, scale, x), model.log_prob(x)))
     fit(module, data, places[-1], along)
     return known, along.values

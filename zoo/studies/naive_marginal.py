@@ -1,8 +1,12 @@
 """A few codes from the prior estimate log p(x) far too low, and training on them makes each code explain all data.
 
-The data are linear Gaussian: 16 dimensions, 4 of which matter, so that log p(x) of every model has a closed form. The
+The data are linear Gaussian: 8 dimensions, 2 of which matter, so that log p(x) of every model has a closed form. The
 logarithm of the mean likelihood of k codes from the prior is compared with log p(x) and with the variational bound of
 one code, at a model that was trained on the bound. Then the same networks are trained on the naive objective itself.
+
+In the first run the data had 16 dimensions, 4 of which mattered, and the training on the bound did not converge: one of
+the factors was still hardly used after five times as many batches, and log p differed by 3.3 nats between seeds. With
+two factors and a higher learning rate it comes close to the source. The rule is as it was.
 """
 
 import math
@@ -25,8 +29,8 @@ from zoo.studies.study_figures import COLOURS, curve, labels, panels, truth
 SEEDS = (0, 1, 2)
 DRAWS = (1, 10, 100, 1000, 10_000)
 TRAINED_WITH = (1, 10, 100)
-DIMENSIONS, CODE, NOISE = 16, 4, 0.3
-BATCHES, NUM_TEST = 600, 200
+DIMENSIONS, CODE, NOISE = 8, 2, 0.25
+BATCHES, RATE, NUM_TEST = 700, 5e-2, 200
 
 
 @study(
@@ -121,7 +125,7 @@ def trained(objective: Objective, data: Tensor, seed: int, batches: int) -> Late
     """Returns linear networks that were trained on an objective."""
     torch.manual_seed(seed)
     parts = observed_autoencoder([DIMENSIONS], "gaussian", "mlp", CODE, 1, 0, 1, None, "global", 1)
-    model = LatentVariableModule(**parts, objective=objective, **adam(2e-2, batches))
+    model = LatentVariableModule(**parts, objective=objective, **adam(RATE, batches))
     fit(model, DataLoader(TensorDataset(data), batch_size=128, shuffle=True), batches)
     return model
 

@@ -19,9 +19,9 @@ from zoo.studies.study import Number, Outcome, mean_of_runs, study
 from zoo.studies.study_figures import curve, labels, panels
 
 SEEDS = (0, 1, 2)
-SHIFTS = (0.0, 1.0, 2.0, 3.0, 4.0, 6.0)
-DIMENSIONS = (2, 4, 8, 16, 32)
-BATCHES, BATCH, POINTS, ESS = 500, 256, 20_000, 10_000
+SHIFTS = (0.0, 1.0, 2.0, 3.0)
+DIMENSIONS = (2, 4, 8, 16)
+BATCHES, BATCH, POINTS, ESS = 200, 256, 20_000, 10_000
 
 
 @study(
@@ -35,7 +35,7 @@ BATCHES, BATCH, POINTS, ESS = 500, 256, 20_000, 10_000
 def nce_distance(quick: bool) -> Outcome:
     """Trains with each noise and seed."""
     seeds, batches = (SEEDS[:1], 15) if quick else (SEEDS, BATCHES)
-    shifts, dimensions = (SHIFTS[::5], DIMENSIONS[::4]) if quick else (SHIFTS, DIMENSIONS)
+    shifts, dimensions = (SHIFTS[::3], DIMENSIONS[::3]) if quick else (SHIFTS, DIMENSIONS)
     found: dict[str, dict[float, list[tuple[float, float]]]] = {
         "shift": {value: [one_run(2, value, 1.0, seed, batches) for seed in seeds] for value in shifts},
         "dimension": {value: [one_run(value, 0.0, 2.0, seed, batches) for seed in seeds] for value in dimensions},

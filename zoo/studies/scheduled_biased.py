@@ -21,8 +21,8 @@ from zoo.studies.study import Number, Outcome, exact, mean_of_runs, study
 from zoo.studies.study_figures import curve, labels, panels, truth
 
 SEEDS = (0, 1, 2)
-EPSILONS = (0.0, 0.25, 0.5, 0.75, 1.0)
-SYMBOLS, BATCHES, BATCH, WIDTH, RATE = 3, 600, 256, 16, 2e-2
+EPSILONS = (0.0, 0.5, 1.0)
+SYMBOLS, BATCHES, BATCH, WIDTH, RATE = 3, 300, 256, 16, 2e-2
 
 
 @study(
@@ -34,7 +34,7 @@ SYMBOLS, BATCHES, BATCH, WIDTH, RATE = 3, 600, 256, 16, 2e-2
 )
 def scheduled_biased(quick: bool) -> Outcome:
     """Trains with each epsilon and seed."""
-    seeds, epsilons, batches = (SEEDS[:1], EPSILONS[::4], 20) if quick else (SEEDS, EPSILONS, BATCHES)
+    seeds, epsilons, batches = (SEEDS[:1], EPSILONS[::2], 20) if quick else (SEEDS, EPSILONS, BATCHES)
     data = source()
     known = {epsilon: known_divergence(data, epsilon) for epsilon in epsilons}
     runs = {epsilon: [scheduled(epsilon, seed, batches) for seed in seeds] for epsilon in epsilons}

@@ -11,17 +11,23 @@ MODULES = {
     "mixture_modes": "mixture_modes",
     "cd_bias": "cd_bias",
     "partition_bracket": "partition_bracket",
+    "first_steps": "first_steps",
+    "exposure_bias": "compounding_errors",
     "scheduled_biased": "scheduled_biased",
     "naive_marginal": "naive_marginal",
     "elbo_gap": "elbo_gap",
     "likelihood_consistency": "likelihood_consistency",
     "support": "vanishing_support",
     "nce_distance": "nce_distance",
+    "saturation": "saturation",
     "noise_bounds_w": "noise_bounds_w",
     "instance_noise": "overlap_by_noise",
     "js_vs_w": "js_vs_w",
     "roth_equals_noise": "roth_equals_noise",
     "power_method": "power_method",
+    "conditioning": "clamped_conditioning",
+    "clamp_range": "clamp_range",
+    "d_score": "d_score",
 }
 """Name of each study to the file in this folder, in the order of the text; names that another file has differ."""
 
