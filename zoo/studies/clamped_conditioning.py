@@ -27,6 +27,7 @@ PLACES = (50, 100, 200, 350, 500)
 CODES, SAMPLES = 64, 1000
 SETTINGS: dict[str, Any] = {"architecture": "mlp", "latent_dim": 16, "width": 32, "lr": 4e-4, "betas": (0.5, 0.99)}
 BOUNDS: dict[str, Any] = {"lambda_min": 2.0, "lambda_max": 4.0, "jacobian_clamping": 1.0}
+METHODS: dict[str, type[AdversarialModule]] = {"without": NonSaturatingGAN, "with": JacobianClampingGAN}
 
 
 @study(
@@ -45,7 +46,7 @@ def conditioning(quick: bool) -> Outcome:
     numbers: dict[str, Number] = {}
     spread, found = {}, {}
     extractor = zoo.load_extractor(CLASSIFIER)
-    for index, (name, method) in enumerate({"without": NonSaturatingGAN, "with": JacobianClampingGAN}.items()):
+    for index, (name, method) in enumerate(METHODS.items()):
         runs = [trained(method, seed, places) for seed in seeds]
         means = [mean_of_runs([condition_numbers(run[place]).mean().item() for run, _ in runs]) for place in places]
         errors = None if quick else [mean.error for mean in means]

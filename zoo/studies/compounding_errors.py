@@ -97,8 +97,8 @@ def one_run(
     real, start = counter(HELD_OUT, PREFIX + STEPS, generator)
     free = model.continue_sequence(real[:, :PREFIX], STEPS, generator=generator)
     places = torch.arange(PREFIX + STEPS)
-    offsets = [((sequences - start - places) % SYMBOLS)[:, PREFIX:] for sequences in (real, free)]
-    js = divergence_curve(partial(ngram_divergence, n=1), *offsets, WINDOW)
+    true, own = (((sequences - start - places) % SYMBOLS)[:, PREFIX:] for sequences in (real, free))
+    js = divergence_curve(partial(ngram_divergence, n=1), true, own, WINDOW)
     with torch.no_grad():
         nats = -model.step_log_prob(real)[0][:, PREFIX:].mean(0)
     return js.excess, nats.unflatten(0, (-1, WINDOW)).mean(1)

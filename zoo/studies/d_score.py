@@ -19,7 +19,7 @@ from lightning_modules.parts.games import wasserstein
 from zoo.studies.clothing_images import CLASSIFIER, clothing, fid_of
 from zoo.studies.quiet_training import Along, fit
 from zoo.studies.study import Number, Outcome, mean_of_runs, study
-from zoo.studies.study_figures import COLOURS, LINES, MARKERS, labels, panels
+from zoo.studies.study_figures import curve, labels, panels
 
 SEEDS = (0, 1, 2)
 PLACES = (25, 75, 150, 300, 450, 600)
@@ -49,8 +49,7 @@ def d_score(quick: bool) -> Outcome:
             pairs = [*along_training(method, score, seed, places, extractor, num).values()]
             scores, fids = zip(*pairs, strict=True)
             found[name].append(spearman_corrcoef(torch.tensor(scores), torch.tensor(fids)).item())
-            style = {"color": COLOURS[number], "marker": MARKERS[number], "linestyle": LINES[number]}
-            axes.plot(fids, scores, markersize=4.5, linewidth=0.8, label=f"seed {seed}", **style)
+            curve(axes, fids, scores, number, f"seed {seed}")
         axes.set_xscale("log")
         numbers |= {
             f"rank_correlation_{name}_seed_{s}": Number(c, 0.0) for s, c in zip(seeds, found[name], strict=True)

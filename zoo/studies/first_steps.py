@@ -3,7 +3,7 @@
 The zoo's models of text (characters), music (frames of chorales) and images (pixels, row by row) predict held-out
 sequences from their start, with no steps before it. The mean of -log q by the number of steps seen is the
 cross-entropy of the model, an upper bound of the entropy of that step given the steps before it. It is compared between
-the first sixteenth of the steps and the rest. A sequence of text is a window of 256 characters that begins anywhere, so
+the first sixteenth of the steps and the rest. A sequence of text is a window of 96 characters that begins anywhere, so
 its first steps are those of a reader who opens the book at some page; chorales and images begin at their beginning.
 """
 
@@ -22,7 +22,7 @@ CHECKPOINTS = {
     "music": "teacher_forcing.jsb_chorales",
     "pixels": "teacher_forcing.fashion_mnist_pixels",
 }
-STEPS = {"text": 256, "music": 48, "pixels": 784}
+STEPS = {"text": 96, "music": 48, "pixels": 784}
 PARTS, MOST = 16, 120
 ERRORS = 2.0
 

@@ -11,7 +11,7 @@ A first run, of 600 steps at seven theta, met the rule by far: JS was within 0.0
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -53,9 +53,10 @@ def js_vs_w(quick: bool) -> Outcome:
     for index, (axes, name, found) in enumerate(zip(panel, ("js", "w"), (js, w), strict=True)):
         means = [mean_of_runs(values) for values in found.values()]
         axes.plot(*exact_curve(name), color="0.35", linewidth=1.2, linestyle=(0, (6, 3)), label="exact")
-        curve(
-            axes, thetas, [mean.value for mean in means], index, "trained", None if quick else [m.error for m in means]
-        )
+        for part in parts_of(thetas, name):
+            label = "trained" if part[0] == 0 else None
+            errors = None if quick else [means[place].error for place in part]
+            curve(axes, [thetas[place] for place in part], [means[place].value for place in part], index, label, errors)
         labels(axes, "theta", "nats" if name == "js" else "distance")
         numbers |= {f"{name}_at_theta_{theta:g}": mean for theta, mean in zip(thetas, means, strict=True)}
     panel[0].plot([0], [0], marker="o", color="0.35", fillstyle="none")
@@ -67,6 +68,15 @@ def js_vs_w(quick: bool) -> Outcome:
         f"they are {numbers['js_at_theta_0'].value:.3f} and {numbers['w_at_theta_0'].value:.3f}."
     )
     return Outcome(holds, numbers, figure, seen, seeds)
+
+
+def parts_of(thetas: Sequence[float], name: str) -> list[list[int]]:
+    """Returns the places of theta that a line may join: of JS none across its jump."""
+    if name == "w":
+        return [list(range(len(thetas)))]
+    signs = [(theta > 0) - (theta < 0) for theta in thetas]
+    parts = [[place for place, own in enumerate(signs) if own == sign] for sign in (-1, 0, 1)]
+    return [part for part in parts if part]
 
 
 def exact_curve(name: str) -> tuple[list[float], list[float]]:
