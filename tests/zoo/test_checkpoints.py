@@ -268,7 +268,6 @@ NOT_YET_TRAINED = {
     "ladder_vae.fashion_mnist",
     "ladder_vae.fashion_mnist_binary",
     "progressive_gan.fashion_mnist",
-    "r3gan.fashion_mnist",
 }
 """Recipes whose first line says that they have not been trained; a name leaves when its checkpoint is there."""
 
