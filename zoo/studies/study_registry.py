@@ -22,6 +22,9 @@ MODULES = {
     "js_vs_w": "js_vs_w",
     "roth_equals_noise": "roth_equals_noise",
     "power_method": "power_method",
+    "is_fooled": "is_fooled",
+    "fid_corruption": "fid_corruption",
+    "memorisation": "memorisation_at_scale",
 }
 """Name of each study to the file in this folder, in the order of the text; names that another file has differ."""
 
