@@ -19,11 +19,12 @@ PANEL = (4.4, 3.5)  # inches
 DOTS = 130  # per inch
 
 
-def panels(*titles: str) -> tuple[Figure, list[Axes]]:
-    """Returns a figure with one panel per title, side by side."""
-    figure = Figure(figsize=(PANEL[0] * len(titles), PANEL[1]), dpi=DOTS, layout="constrained")
+def panels(*titles: str, rows: int = 1) -> tuple[Figure, list[Axes]]:
+    """Returns a figure with one panel per title, side by side in rows of as many."""
+    in_row = len(titles) // rows
+    figure = Figure(figsize=(PANEL[0] * in_row, PANEL[1] * rows), dpi=DOTS, layout="constrained")
     FigureCanvasAgg(figure)
-    row = list(figure.subplots(1, len(titles), squeeze=False)[0])
+    row = list(figure.subplots(rows, in_row, squeeze=False).flat)
     for axes, title in zip(row, titles, strict=True):
         axes.set_title(title, fontsize="medium")
         axes.spines[["top", "right"]].set_visible(False)
