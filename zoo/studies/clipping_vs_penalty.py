@@ -30,11 +30,11 @@ from zoo.studies.quiet_training import fit
 from zoo.studies.study import Number, Outcome, mean_of_runs, study
 from zoo.studies.study_figures import COLOURS, curve, labels, panels
 
-SEEDS, STEPS, BATCH, COMPARED = (0, 1, 2), 800, 256, 1000
+SEEDS, STEPS, BATCH, COMPARED = (0, 1, 2), 600, 256, 1000
 CLIP, WEIGHT, RATE, SIDE = 0.01, 10.0, 1e-3, 41
 KINDS = ("clipping", "penalty")
 DATA = {"eight_gaussians": Ring, "swiss_roll": SwissRoll}
-BATCHES, SAMPLES = 500, 1000
+BATCHES, SAMPLES = 400, 1000
 SIZES: dict[str, Any] = {"latent_dim": 32, "width": 8, "discriminator_width": 16, "critic_steps": 2}
 
 
