@@ -20,7 +20,7 @@ from zoo.studies.quiet_training import fit
 from zoo.studies.study import Number, Outcome, mean_of_runs, study
 from zoo.studies.study_figures import COLOURS, MARKERS, labels, panels
 
-SEEDS, NUM, BATCHES = (0, 1, 2), 1000, 500
+SEEDS, NUM, BATCHES = (0, 1, 2), 1000, 400
 WEIGHTS = {"gan": 0.0, "creative": 1.0}
 SIZES: dict[str, Any] = {"latent_dim": 32, "width": 8, "discriminator_width": 16, "lr": 1e-3, "betas": (0.0, 0.99)}
 MEASURES = {"ambiguity": "by the classifier", "own_ambiguity": "by its discriminator", "fid": "FID"}

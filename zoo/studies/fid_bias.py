@@ -26,7 +26,7 @@ SIZES = (100, 300, 1000, 3000, 10_000, 30_000)
 FITTED = 300
 """Number of images from which the law is fitted: about twice that of the features."""
 MODELS = ("sngan", "ali", "wgan_gp", "gaussian_mixture", "vae", "gaussian")
-NUM_SAMPLES = {"classifier": 1000, "vgg16_hed": 300, "efficientnet_lite0": 100}
+NUM_SAMPLES = {"classifier": 1000, "vgg16_hed": 200, "efficientnet_lite0": 60}
 """Number of samples of each model by extractor; a pass through the second takes ten times as long, the third fifty."""
 
 

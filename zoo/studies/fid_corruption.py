@@ -2,8 +2,8 @@
 
 Images of the test split are corrupted in six ways at three strengths and compared with images of the training split, as
 in the study that introduced FID; strengths in pixels are scaled to 28 pixels, and the other images are emoji in grey.
-The features are those of the zoo's classifier of garments, 600 images for each of three seeds, and those of
-EfficientNet-Lite0, which has only seen photographs, where `python -m zoo fetch efficientnet_lite0` has put it: of 60
+The features are those of the zoo's classifier of garments, 400 images for each of three seeds, and those of
+EfficientNet-Lite0, which has only seen photographs, where `python -m zoo fetch efficientnet_lite0` has put it: of 50
 images, because it takes as long for one as the classifier for fifty. FID of so few images with so many features is
 mostly bias; all levels are measured alike, so their order can be read, but not their values. The reference of the
 classifier is the whole training split, that of EfficientNet as many training images.
@@ -24,7 +24,7 @@ from zoo.studies.image_corruptions import blurred, mixed, noisy, salted, swirled
 from zoo.studies.study import Number, Outcome, exact, mean_of_runs, study
 from zoo.studies.study_figures import curve, labels, panels
 
-SEEDS, NUM, NUM_PRETRAINED = (0, 1, 2), 600, 60
+SEEDS, NUM, NUM_PRETRAINED = (0, 1, 2), 400, 50
 PRETRAINED = "efficientnet_lite0"
 STRENGTHS = {
     "noise": (0.25, 0.5, 0.75),
@@ -89,7 +89,7 @@ def fid_corruption(quick: bool) -> Outcome:
         if by_pretrained:
             curve(middle, range(4), by_pretrained[name], index)
             numbers |= {f"fid_efficientnet_{name}_{level}": exact(fid) for level, fid in enumerate(by_pretrained[name])}
-    for axes, title in ((left, "FID"), (middle, "FID of 60 images"), (right, "Inception Score")):
+    for axes, title in ((left, "FID"), (middle, "FID of 50 images"), (right, "Inception Score")):
         axes.set_xticks(range(4))
         labels(axes, "level of the corruption", title, legend=axes is left)
     left.set_yscale("symlog", linthresh=1)
