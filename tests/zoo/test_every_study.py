@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from datamodules.sources import find
 from datamodules.sources.find import DataNotFoundError
 from zoo import loading
 from zoo.studies.study_figures import png
@@ -25,6 +26,7 @@ def test_a_quick_run(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     original = loading.load_folder
     monkeypatch.setattr(loading, "load_folder", load_folder)
     state = torch.get_rng_state()
+    monkeypatch.setattr(find, "_fetch", lambda *arguments: False)
     try:
         outcome, _ = run_study(study, quick=True)
     except DataNotFoundError as error:

@@ -28,6 +28,14 @@ MODULES = {
     "conditioning": "clamped_conditioning",
     "clamp_range": "clamp_range",
     "d_score": "d_score",
+    "clipping_vs_penalty": "clipping_vs_penalty",
+    "sn_cost_rank": "sn_cost_rank",
+    "is_fooled": "is_fooled",
+    "fid_corruption": "fid_corruption",
+    "memorisation": "memorisation_at_scale",
+    "fid_bias": "fid_bias",
+    "few_labels": "few_labels",
+    "can_novelty": "can_novelty",
 }
 """Name of each study to the file in this folder, in the order of the text; names that another file has differ."""
 
