@@ -30,7 +30,8 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 @contextmanager
 def averages_kept(module: nn.Module) -> Iterator[None]:
     """Leaves the running averages of batch normalisation as they are, in training mode too."""
-    layers = [(layer, layer.track_running_stats) for layer in module.modules() if hasattr(layer, "track_running_stats")]
+    norms: list[Any] = [layer for layer in module.modules() if hasattr(layer, "track_running_stats")]
+    layers = [(layer, layer.track_running_stats) for layer in norms]
     for layer, _ in layers:
         layer.track_running_stats = False
     try:
