@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import zoo
 from lightning_modules import JacobianClampingGAN
-from zoo.studies.clothing_images import CLASSIFIER, clothing, fid_of
+from zoo.studies.garments import CLASSIFIER, data_in_order, fid_of
 from zoo.studies.quiet_training import fit
 from zoo.studies.study import Number, Outcome, exact, mean_of_runs, study
 from zoo.studies.study_figures import curve, labels, panels, truth
@@ -44,7 +44,7 @@ def clamp_range(quick: bool) -> Outcome:
     extractor = zoo.load_extractor(CLASSIFIER)
     runs = {pair: [one_run(pair, seed, batches, extractor, samples) for seed in seeds] for pair in pairs}
     fid, apart = ({pair: mean_of_runs([run[k] for run in found]) for pair, found in runs.items()} for k in (0, 1))
-    real = distance(clothing(0).transform(clothing(0).images("test")[0][: 2 * PAIRS]))
+    real = distance(data_in_order(0).transform(data_in_order(0).images("test")[0][: 2 * PAIRS]))
 
     figure, (left, right) = panels("quality", "response to the code")
     lines = {"lambda_max": [(FREE[0], high) for high in highest], "lambda_min": [(low, FREE[1]) for low in lowest]}
@@ -82,7 +82,7 @@ def one_run(
 ) -> tuple[float, float]:
     """Trains between two bounds; returns FID, and the mean distance of two samples."""
     torch.manual_seed(seed)
-    data = clothing(seed)
+    data = data_in_order(seed)
     model = JacobianClampingGAN.for_data(data.spec, **SETTINGS, lambda_min=bounds[0], lambda_max=bounds[1])
     fit(model, data, batches)
     return fid_of(model, extractor, samples), distance(

@@ -2,11 +2,13 @@
 
 The same GAN on Fashion-MNIST, with small multi-layer perceptrons, is trained without and with the penalty on changes
 outside of [lambda_min, lambda_max]. The condition number is that of J^T J, with all singular values of the generator's
-Jacobian J, at 64 codes. The bounds of the paper, 1 and 20, are for a generator of larger images: here a change of the
-code by 1 moves the image by 2 to 5 in most directions, so they would never act. They are drawn around that, to 2 and 4.
+Jacobian J, at 64 codes. Bounds are those of the paper, 1 and 20.
+
+In a first run of 500 batches with bounds of 2 and 4 the log condition number was 6.9 without clamping and 7.1 with it,
+and FID 63.5 and 43.7: models that had hardly learned to draw. Now there are 2 000 batches. The rule is as it was.
 
 NOTE: The penalty measures one random direction at a time, and so the mean over directions of the squared singular
-values, which says little of the smallest one. Narrow bounds are what makes it felt.
+values, which says little of the smallest one.
 """
 
 from typing import Any
@@ -17,16 +19,16 @@ import zoo
 from lightning_modules import JacobianClampingGAN, NonSaturatingGAN
 from lightning_modules.adversarial.loop import AdversarialModule
 from lightning_modules.metrics.generator_jacobian import condition_numbers, jacobian_spectrum
-from zoo.studies.clothing_images import CLASSIFIER, clothing, fid_of
+from zoo.studies.garments import CLASSIFIER, data_in_order, fid_of
 from zoo.studies.quiet_training import Along, fit
 from zoo.studies.study import Number, Outcome, mean_of_runs, study
 from zoo.studies.study_figures import curve, labels, panels
 
 SEEDS = (0, 1, 2)
-PLACES = (50, 100, 200, 350, 500)
+PLACES = (50, 200, 500, 1000, 2000)
 CODES, SAMPLES = 64, 1000
 SETTINGS: dict[str, Any] = {"architecture": "mlp", "latent_dim": 16, "width": 32, "lr": 4e-4, "betas": (0.5, 0.99)}
-BOUNDS: dict[str, Any] = {"lambda_min": 2.0, "lambda_max": 4.0, "jacobian_clamping": 1.0}
+BOUNDS: dict[str, Any] = {"lambda_min": 1.0, "lambda_max": 20.0, "jacobian_clamping": 1.0}
 METHODS: dict[str, type[AdversarialModule]] = {"without": NonSaturatingGAN, "with": JacobianClampingGAN}
 
 
@@ -86,7 +88,7 @@ def trained(
 ) -> tuple[dict[int, torch.Tensor], AdversarialModule]:
     """Returns the singular values (CODES, 16) of the Jacobian by the number of batches, and the trained model."""
     torch.manual_seed(seed)
-    data = clothing(seed)
+    data = data_in_order(seed)
     model = method.for_data(data.spec, **SETTINGS, **(BOUNDS if method is JacobianClampingGAN else {}))
 
     def spectrum(module: AdversarialModule) -> torch.Tensor:

@@ -16,7 +16,7 @@ import zoo
 from lightning_modules import WGANGP, NonSaturatingGAN
 from lightning_modules.adversarial.loop import AdversarialModule
 from lightning_modules.parts.games import wasserstein
-from zoo.studies.clothing_images import CLASSIFIER, clothing, fid_of
+from zoo.studies.garments import CLASSIFIER, data_in_order, fid_of
 from zoo.studies.quiet_training import Along, fit
 from zoo.studies.study import Number, Outcome, mean_of_runs, study
 from zoo.studies.study_figures import curve, labels, panels
@@ -88,7 +88,7 @@ def along_training(
 ) -> dict[int, tuple[float, float]]:
     """Trains a GAN; returns the score of its discriminator on held-out images, and FID, by the number of batches."""
     torch.manual_seed(seed)
-    data = clothing(seed)
+    data = data_in_order(seed)
     real = data.transform(data.images("test")[0][:TEST])
     model = method.for_data(data.spec, architecture="mlp", latent_dim=CODE, width=WIDTH, lr=5e-4)
 

@@ -5,6 +5,7 @@ that a study that is run again, or another one, reads them.
 """
 
 import hashlib
+from copy import copy
 from functools import cache
 from pathlib import Path
 
@@ -17,10 +18,13 @@ from datamodules.images.public_images import FashionMNIST, resized
 from lightning_modules.base import GenerativeModule
 from lightning_modules.metrics.protocol import Extracted, extract_images, sample_blocks
 from lightning_modules.metrics.reference_statistics import extractor_digest
+from lightning_modules.metrics.sample_evaluation import evaluate_samples
 from lightning_modules.parts.files import cache_folder, replace_file
 from lightning_modules.parts.quantization import to_uint8
 
 CLASSIFIER = "classifier.fashion_mnist"
+"""The checkpoint in whose features FID is measured."""
+BATCH = 64
 LEAST_KEPT = 100
 """Number of images from which features are kept in a file."""
 
@@ -28,8 +32,15 @@ LEAST_KEPT = 100
 @cache
 def data() -> FashionMNIST:
     """Returns the datamodule by whose training split the zoo's models were trained, with its images read."""
-    datamodule = FashionMNIST()
+    datamodule = FashionMNIST(batch_size=BATCH)
     datamodule.setup()
+    return datamodule
+
+
+def data_in_order(seed: int) -> FashionMNIST:
+    """Returns the datamodule with its batches in an order by the seed; the split is always the same."""
+    datamodule = copy(data())
+    datamodule.seed = seed
     return datamodule
 
 
@@ -60,6 +71,14 @@ def sampled(module: GenerativeModule, num: int, seed: int = 0) -> Tensor:
     value_range = module.data_spec.value_range
     assert value_range is not None
     return to_uint8(sample_blocks(module, num, module.data_spec.shape, seed=seed), value_range)
+
+
+def fid_of(module: GenerativeModule, extractor: nn.Module, num_samples: int) -> float:
+    """Returns the FID of samples of a model against the 10 000 test images."""
+    spec = data().spec
+    values = evaluate_samples(module, extractor, spec=spec, num_samples=num_samples, metrics=["fid"], progress=False)
+    (value,) = values.values()
+    return value
 
 
 def extracted(extractor: nn.Module, images: Tensor) -> Extracted:

@@ -1,10 +1,13 @@
 """Against a discriminator near its optimum the minimax loss saturates, and the other one becomes unstable.
 
-After 1, 10 and 25 epochs of a non-saturating GAN on 1 280 images of Fashion-MNIST the generator is fixed, and a new
+After 1, 10 and 25 epochs of a non-saturating GAN on 6 400 images of Fashion-MNIST the generator is fixed, and a new
 discriminator is trained against it with the cross-entropy of eq. 1.38, as Arjovsky and Bottou did (2017,
 https://arxiv.org/abs/1701.04862, figures 2 and 3). Along its training the gradient of both generator losses is taken by
 the generator's parameters, over 16 batches at the same weights. Of the minimax loss the norm of the mean gradient
 counts, of the non-saturating loss the total variance between batches, the sum of the variances of all parameters.
+
+In a first run epochs were of 1 280 images, 20 batches each, so that the generators were all near the beginning of their
+training; the least growth of the variance was then by 6.2, after 25 epochs. The rule is as it was.
 """
 
 from copy import deepcopy
@@ -17,7 +20,7 @@ from lightning_modules import NonSaturatingGAN
 from lightning_modules.networks.mlp import Discriminator
 from lightning_modules.parts.games import MINIMAX, NON_SATURATING, Game, cross_entropy
 from lightning_modules.parts.noise import Noise
-from zoo.studies.clothing_images import BATCH, clothing
+from zoo.studies.garments import BATCH, data_in_order
 from zoo.studies.quiet_training import Along, fit
 from zoo.studies.study import Number, Outcome, mean_of_runs, study
 from zoo.studies.study_figures import curve, labels, panels
@@ -25,7 +28,7 @@ from zoo.studies.study_figures import curve, labels, panels
 SEEDS = (0, 1, 2)
 EPOCHS = (1, 10, 25)
 PLACES = (10, 30, 100, 300, 600)
-IMAGES, CODE, WIDTH, RATE, DRAWS = 1280, 64, 32, 1e-3, 16
+IMAGES, CODE, WIDTH, RATE, DRAWS = 6400, 64, 32, 1e-3, 16
 
 
 @study(
@@ -76,7 +79,7 @@ Spread = tuple[float, float]
 
 def one_run(seed: int, epochs: tuple[int, ...], places: tuple[int, ...], images: int) -> dict[int, dict[int, Spread]]:
     """Returns both measurements by the epochs of the generator and the steps of the discriminator."""
-    data = clothing(seed)
+    data = data_in_order(seed)
     x = data.transform(data.images("train")[0][:images])
     torch.manual_seed(seed)
     gan = NonSaturatingGAN(architecture="mlp", latent_dim=CODE, width=WIDTH)
