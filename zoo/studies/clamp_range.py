@@ -23,7 +23,7 @@ SEEDS = (0, 1, 2)
 FREE = (0.0, 64.0)
 HIGHEST = (0.5, 1.0, 2.0, 64.0)
 LOWEST = (0.0, 4.0, 8.0, 16.0)
-BATCHES, SAMPLES, PAIRS = 350, 500, 500
+BATCHES, SAMPLES, PAIRS = 1000, 1000, 500
 SETTINGS: dict[str, Any] = {"architecture": "mlp", "latent_dim": 16, "width": 32, "lr": 5e-4, "betas": (0.5, 0.99)}
 
 

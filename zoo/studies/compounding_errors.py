@@ -25,7 +25,7 @@ from zoo.studies.study_figures import curve, labels, panels
 
 SEEDS = (0, 1, 2)
 SYMBOLS, NOISE, LENGTH, FEW, MANY = 8, 0.15, 32, 64, 4096
-BATCHES, BATCH, WIDTH = 150, 32, 32
+BATCHES, BATCH, WIDTH = 600, 32, 32
 PREFIX, STEPS, WINDOW, HELD_OUT = 8, 96, 16, 400
 SCHEDULE = {"decay": "linear", "slope": 1 / BATCHES, "floor": 0.25}
 METHODS: dict[str, tuple[Callable[..., SequenceModule], int, dict[str, Any]]] = {

@@ -22,8 +22,8 @@ from zoo.studies.study import Number, Outcome, mean_of_runs, study
 from zoo.studies.study_figures import curve, labels, panels
 
 SEEDS = (0, 1, 2)
-PLACES = (25, 75, 150, 300, 450, 600)
-TEST, SAMPLES, CODE, WIDTH = 1000, 500, 16, 32
+PLACES = (25, 75, 200, 500, 1000, 1500)
+TEST, SAMPLES, CODE, WIDTH = 1000, 1000, 16, 32
 Score = Callable[[Tensor, Tensor], float]
 
 

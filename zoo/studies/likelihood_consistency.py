@@ -16,9 +16,9 @@ from zoo.studies.study import Number, Outcome, mean_of_runs, study
 from zoo.studies.study_figures import curve, labels, panels, truth
 
 SEEDS = (0, 1, 2)
-SIZES = (16, 128, 1024, 4096)
-PLACES = (0, 30, 60, 100, 200, 300, 400)
-LENGTH, WIDTH, RATE, TEST = 24, 48, 5e-3, 500
+SIZES = (16, 64, 256, 1024, 4096)
+BATCHES, PLACES = 900, (0, 30, 60, 100, 150, 200, 300, 450, 600, 750, 900)
+LENGTH, WIDTH, RATE, TEST = 24, 48, 5e-3, 1000
 
 
 @study(
@@ -30,7 +30,7 @@ LENGTH, WIDTH, RATE, TEST = 24, 48, 5e-3, 500
 )
 def likelihood_consistency(quick: bool) -> Outcome:
     """Trains on each number of sequences with each seed."""
-    seeds, sizes, places = (SEEDS[:1], SIZES[::3], PLACES[:2]) if quick else (SEEDS, SIZES, PLACES)
+    seeds, sizes, places = (SEEDS[:1], SIZES[::4], PLACES[:2]) if quick else (SEEDS, SIZES, PLACES)
     runs = {size: [one_run(size, seed, places) for seed in seeds] for size in sizes}
     figure, (left, right) = panels("along the training", "excess of the best model")
     for index, size in enumerate((sizes[0], sizes[-1])):
