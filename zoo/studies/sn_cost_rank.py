@@ -1,16 +1,15 @@
 """Spectral norm beside the gradient penalty: its cost, the rank that it leaves, and where the critic is Lipschitz.
 
-Cost: seconds of the processor for loss and gradient of one step of the critic, of networks of the zoo's SNGAN and the
-same without spectral norm, and with a gradient penalty; the shortest of several runs that take turns. Rank: singular
-values of the layers of the zoo's two critics, as matrices (out, in * kh * kw), and the effective rank of each, the
-exponential of the entropy of the singular values divided by their sum (Roy and Vetterli, 2007), over its largest
-possible value. Lipschitz constant: norms of the gradient of both critics at test images, at points between these and
-samples, where the penalty acts, at noise, and where steps along the sign of the gradient lead to from noise. The norm
-is constant on each linear piece of these critics, so it cannot be climbed itself: all are lower bounds.
+Cost: seconds of the processor for loss and gradient of one step of the critic, with networks of the zoo's SNGAN: plain,
+with spectral norm and with a gradient penalty, in turns. This study first took the shortest of eight turns, without an
+error, and spectral norm seemed to gain 6 %; now it takes the mean ratio of twenty. Rank: the layers of the zoo's two
+critics as matrices (out, in * kh * kw); the effective rank, the exponential of the entropy of the singular values over
+their sum (Roy and Vetterli, 2007), is told as a fraction of the possible one. Lipschitz constant: norms of the gradient
+at test images, between these and samples, where the penalty acts, at noise, and where steps along the sign of the
+gradient lead to from noise. All are lower bounds.
 
-NOTE: The zoo's critics differ in more than this: hinge loss, 12 000 steps and 64 channels with spectral norm, the
-Wasserstein game, 5 000 steps and 32 channels with the penalty. Fractions of the rank are compared, and with those of
-the same networks before training.
+NOTE: The critics differ in more: hinge loss, 12 000 steps and 64 channels with spectral norm, the Wasserstein game,
+5 000 steps and 32 channels with the penalty. Each is compared with the same network before training.
 """
 
 import time
@@ -31,7 +30,7 @@ from zoo.studies.study import Number, Outcome, exact, mean_of_runs, study
 from zoo.studies.study_figures import COLOURS, MARKERS, curve, labels, panels
 
 SPECTRAL, PENALISED = "sngan.fashion_mnist", "wgan_gp.fashion_mnist"
-NUM, STEPS, STEP, RUNS, BATCH = 100, 50, 0.05, 8, 64
+NUM, STEPS, STEP, RUNS, BATCH = 100, 50, 0.05, 20, 64
 SIZES: dict[str, Any] = {"shape": [1, 28, 28], "architecture": "dcgan", "width": 32, "discriminator_width": 64}
 PLACES = ("data", "between", "noise", "climbed")
 
@@ -48,9 +47,12 @@ PLACES = ("data", "between", "noise", "climbed")
 )
 def sn_cost_rank(quick: bool) -> Outcome:
     """Times a step of three critics, then looks at the layers and gradients of the zoo's two."""
-    cost = seconds_per_step(1 if quick else RUNS, 4 if quick else BATCH)
-    added = {name: cost[name] / cost["plain"] - 1 for name in ("spectral_norm", "penalty")}
-    numbers: dict[str, Number] = {f"percent_added_by_{name}": exact(100 * value) for name, value in added.items()}
+    cost = seconds_per_step(2 if quick else RUNS, 4 if quick else BATCH)
+    numbers: dict[str, Number] = {}
+    for name in ("spectral_norm", "penalty"):
+        pairs = zip(cost[name], cost["plain"], strict=True)
+        numbers[f"percent_added_by_{name}"] = mean_of_runs([100 * (one / plain - 1) for one, plain in pairs])
+    added = {name: numbers[f"percent_added_by_{name}"].value for name in cost if name != "plain"}
     figure, (left, middle, right) = panels("singular values, last convolution", "effective rank", "gradients")
     fractions, change = dict[str, list[float]](), dict[str, list[float]]()
     largest: dict[str, dict[str, float]] = {}
@@ -87,33 +89,32 @@ def sn_cost_rank(quick: bool) -> Outcome:
     labels(right, "", "largest norm of the gradient")
     right.set_yscale("log")
 
-    cheap = added["spectral_norm"] < 0.15 and added["penalty"] > 0.5
+    cheap = added["spectral_norm"] < 15 and added["penalty"] > 50
     pairs = [pair for of in (fractions, change) for pair in zip(of["spectral_norm"], of["penalty"], strict=True)]
     full = all(one > other for one, other in pairs)
-    bounded = max(largest["spectral_norm"].values()) <= 1
-    leaves = max(largest["penalty"][place] for place in ("noise", "climbed")) > 1.5
+    spread = max(largest["spectral_norm"].values()) <= 1 < 1.5 < max(largest["penalty"][x] for x in PLACES[2:])
     seen = (
-        f"Spectral norm adds {100 * added['spectral_norm']:.0f} % to a step of the critic, the penalty "
-        f"{100 * added['penalty']:.0f} %. Effective ranks are {listed(fractions['spectral_norm'])} of the possible "
+        f"Spectral norm adds {added['spectral_norm']:.0f} % to a step of the critic, the penalty "
+        f"{added['penalty']:.0f} %. Effective ranks are {listed(fractions['spectral_norm'])} of the possible "
         f"ones with spectral norm and {listed(fractions['penalty'])} with the penalty, and training has changed them "
         f"by {listed(change['spectral_norm'])} and {listed(change['penalty'])}. The largest norms of gradients are "
         f"{listed(list(largest['spectral_norm'].values()))} and {listed(list(largest['penalty'].values()))} at test "
         "images, between, at noise and where steps along it lead."
     )
-    return Outcome(cheap and full and bounded and leaves, numbers, figure, seen, (0,))
+    return Outcome(cheap and full and spread, numbers, figure, seen, (0,))
 
 
-def seconds_per_step(runs: int, batch: int) -> dict[str, float]:
-    """Returns the least seconds of the processor for loss and gradient of a critic's step, by what constrains it."""
+def seconds_per_step(runs: int, batch: int) -> dict[str, list[float]]:
+    """Returns seconds of the processor for loss and gradient of a critic's step, by what constrains it."""
     built = (NonSaturatingGAN(**SIZES), SNGAN(**SIZES), WGANGP(**SIZES))
     modules: dict[str, AdversarialModule] = dict(zip(("plain", "spectral_norm", "penalty"), built, strict=True))
-    real, seconds = torch.rand(batch, 1, 28, 28) * 2 - 1, {name: float("inf") for name in modules}
-    for _ in range(runs + 1):
+    real, seconds = torch.rand(batch, 1, 28, 28) * 2 - 1, {name: list[float]() for name in modules}
+    for run in range(runs + 1):
         for name, module in modules.items():
             start = time.process_time()
             losses, penalties = module.discriminator_losses(real, None, 0)
             torch.stack([*losses.values(), *penalties.values()]).sum().backward()
-            seconds[name] = min(seconds[name], time.process_time() - start)
+            seconds[name] += [time.process_time() - start] if run else []  # the first run is slower
     return seconds
 
 
