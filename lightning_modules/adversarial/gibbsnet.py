@@ -13,7 +13,8 @@ The batch normalisation of the codes' means and the gradient penalty on both kin
 scale for the codes, and generator and encoder play on one side: without the normalisation, and as well with bounded
 codes or from a trained ALI, each step of the chain lost some of the spread of the one before, within 125 batches of
 images, until all its pairs were the same. With it alone codes keep their spread, but the chain still lost modes: four
-of eight on a ring and all of twenty-five on a grid after 4 000 steps, and on images all but one.
+of eight on a ring and all of twenty-five on a grid after 4 000 steps, and on images all but one. With both, the chain
+had all eight modes of the ring after 300 steps, and FID 11 on Fashion-MNIST after 600 batches, as other GANs have.
 
 GibbsNet: Iterative Adversarial Inference for Deep Graphical Models (Lamb et al., 2017),
 https://arxiv.org/abs/1712.04120

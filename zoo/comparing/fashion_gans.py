@@ -44,7 +44,7 @@ ENTRIES = (
     Entry("sngan", "SNGAN", ADAM),
     Entry("jacobian_clamping_gan", "JacobianClampingGAN", {**ADAM, "clamp_fraction": 0.5}),
     Entry("ali", "ALI", ADAM),
-    Entry("gibbsnet", "GibbsNet", {**ADAM, "lr": 2e-4}),
+    Entry("gibbsnet", "GibbsNet", ADAM),
     Entry("creative_adversarial_network", "CreativeAdversarialNetwork", ADAM),
 )
 OWN_NETWORKS = (
