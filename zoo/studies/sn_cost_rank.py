@@ -90,8 +90,8 @@ def sn_cost_rank(quick: bool) -> Outcome:
     right.set_yscale("log")
 
     cheap = added["spectral_norm"] < 15 and added["penalty"] > 50
-    pairs = [pair for of in (fractions, change) for pair in zip(of["spectral_norm"], of["penalty"], strict=True)]
-    full = all(one > other for one, other in pairs)
+    both = [pair for of in (fractions, change) for pair in zip(of["spectral_norm"], of["penalty"], strict=True)]
+    full = all(one > other for one, other in both)
     spread = max(largest["spectral_norm"].values()) <= 1 < 1.5 < max(largest["penalty"][x] for x in PLACES[2:])
     seen = (
         f"Spectral norm adds {added['spectral_norm']:.0f} % to a step of the critic, the penalty "
