@@ -102,7 +102,7 @@ def fid_corruption(quick: bool) -> Outcome:
     steady = "mixing" in names and rising([-value for value in values["mixing"]])
     seen = (
         f"FID rises with the level of all corruptions but {listed(unordered)} by the classifier, and but "
-        f"{listed(unordered_pretrained) if by_pretrained else 'all, because its weights are missing,'} by EfficientNet. "
+        f"{listed(unordered_pretrained) if by_pretrained else 'all, for want of its weights,'} by EfficientNet. "
         f"The Inception Score of {values[names[0]][0]:.2f} falls by {listed(falling)}; at each level of mixing it does "
         f"{'' if steady else 'not '}fall."
     )
