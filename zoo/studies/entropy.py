@@ -52,7 +52,9 @@ def entropy(quick: bool) -> Outcome:
             runs.append((excess[-1].value, min(gap.value / gap.error for gap in excess)))
         truth(axes, 0.01 * abs(known), f"1 % of H = {known:.3f}")
         axes.set_xscale("symlog", linthresh=places[1])
+        axes.set_xlim(left=0)
         axes.set_yscale("log")
+        axes.set_ylim(bottom=1e-4 * abs(known))  # what lies below is within its error of 0
         labels(axes, "batches", "CE - H, nats per example")
         numbers[f"{name}_entropy_nats"] = exact(known)
         numbers[f"{name}_excess_percent"] = mean_of_runs([100 * gap / abs(known) for gap, _ in runs])

@@ -92,9 +92,8 @@ def fid_corruption(quick: bool) -> Outcome:
     for axes, title in ((left, "FID"), (middle, "FID of 50 images"), (right, "Inception Score")):
         axes.set_xticks(range(4))
         labels(axes, "level of the corruption", title, legend=axes is left)
-    left.set_yscale("symlog", linthresh=1)
-    if by_pretrained:
-        middle.set_yscale("log")
+    for axes in (left, middle) if by_pretrained else (left,):
+        axes.set_yscale("log")
 
     unordered = [name for name in names if not all(rising([level.fid for level in run[name]]) for run in measured)]
     unordered_pretrained = [name for name, values in by_pretrained.items() if not rising(values)]
@@ -102,9 +101,9 @@ def fid_corruption(quick: bool) -> Outcome:
     falling = [name for name in names if values[name][3] < values[name][0]]
     steady = "mixing" in names and rising([-value for value in values["mixing"]])
     seen = (
-        f"FID by the classifier is not ordered for {listed(unordered)}, by EfficientNet for "
-        f"{listed(unordered_pretrained) if by_pretrained else 'want of its weights, unknown'}. The Inception Score of "
-        f"{values[names[0]][0]:.2f} falls by {listed(falling)}; at each level of mixing it does "
+        f"FID rises with the level of all corruptions but {listed(unordered)} by the classifier, and but "
+        f"{listed(unordered_pretrained) if by_pretrained else 'all, for want of its weights,'} by EfficientNet. "
+        f"The Inception Score of {values[names[0]][0]:.2f} falls by {listed(falling)}; at each level of mixing it does "
         f"{'' if steady else 'not '}fall."
     )
     holds = not unordered and not unordered_pretrained and steady and falling == ["mixing"]
