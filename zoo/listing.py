@@ -46,7 +46,7 @@ def show(arguments: Namespace) -> None:
         ("weights", _weights(shown)),
         ("recipe", "none" if shown.recipe is None else shlex.join([shown.recipe, *shown.overrides])),
         ("batches", "not recorded" if shown.batches is None else f"{shown.batches:,}{planned}"),
-        ("minutes", f"{_minutes(shown.training) or 'not recorded'} of training"),
+        ("minutes", f"{minutes_of(shown.training) or 'not recorded'} of training"),
         ("hyperparameters", _pairs(shown.hyperparameters)),
         ("versions", _pairs(shown.versions)),
         ("sha256", shown.sha256),
@@ -69,7 +69,7 @@ def _listed(name: str) -> tuple[str, ...]:
         found = card(name)
     except ZooError as error:
         return name, "damaged", "", "", str(error)
-    return name, found.method, found.data or "", _minutes(found.training), measured(found)
+    return name, found.method, found.data or "", minutes_of(found.training), measured(found)
 
 
 def measured(shown: Card) -> str:
@@ -78,7 +78,7 @@ def measured(shown: Card) -> str:
     return "not measured" if heading is None else f"{heading} {shown.metrics[heading]:.4g}"
 
 
-def _minutes(training: Mapping[str, float]) -> str:
+def minutes_of(training: Mapping[str, float]) -> str:
     """Returns how long the training took, which is what to expect of another on such a machine."""
     minutes = training.get("minutes")
     return "" if minutes is None else f"{minutes:.0f}" if minutes >= 1 else "< 1"

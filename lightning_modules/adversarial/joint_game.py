@@ -218,10 +218,12 @@ class JointModule(GenerativeModule):
     def discriminator_losses(self, clamped: Pair, unclamped: Pair, step: int) -> tuple[Terms, Terms]:
         """Returns the discriminator's loss in the game, and the penalties that are due, in float32."""
         losses = {"discriminator": self.game_loss(clamped, unclamped)}
+        if not (due := due_terms(self.penalties, step)):
+            return losses, {}
         critic = PairCritic(self.discriminator, clamped[0].shape[1:])
         dtype = next(self.discriminator.parameters()).dtype
-        vectors = (as_vectors(*pair).to(dtype) for pair in (clamped, unclamped))
-        return losses, own_terms(due_terms(self.penalties, step), losses, self.device, critic, *vectors, self.noise)
+        vectors = [as_vectors(*pair).to(dtype) for pair in (clamped, unclamped)]
+        return losses, own_terms(due, losses, self.device, critic, *vectors, self.noise)
 
     def generator_updates(self, batches: int) -> int:
         """Returns the number of steps of generator and encoder made in the first ``batches`` batches."""

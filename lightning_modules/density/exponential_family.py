@@ -32,16 +32,15 @@ from torch.optim import Optimizer
 
 from datamodules.spec import Batch
 from lightning_modules.density.fitting import batches_of, checked, natural_descent, summed
-from lightning_modules.likelihood import LikelihoodModule
-from lightning_modules.parts.noise import new_generator
+from lightning_modules.density.unconditional_samples import UnconditionalSamples
 from lightning_modules.parts.precision import in_float64
-from lightning_modules.parts.sampling import CHUNK, check_num_samples, choose_labels, evaluating, measuring
+from lightning_modules.parts.sampling import CHUNK, measuring
 from lightning_modules.parts.schedules import linear_decay
 
 Member = TypeVar("Member", bound="ExponentialFamily")
 
 
-class ExponentialFamily(LikelihoodModule):
+class ExponentialFamily(UnconditionalSamples):
     """Abstract: a product of D independent members, each with S natural parameters; starts at the uniform one.
 
     Args:
@@ -182,24 +181,11 @@ class ExponentialFamily(LikelihoodModule):
         uniform = self.mean_parameters(torch.zeros_like(total))
         self.eta.copy_(self.natural_parameters((total / count + self.smoothing * uniform) / (1 + self.smoothing)))
 
-    def sample(self, num_samples: int, *, labels: Tensor | None = None, generator: Generator | None = None) -> Tensor:
-        """Samples examples, shape (num_samples, *shape), each value independently of all others.
-
-        Args:
-            num_samples: Number of samples, at least 1.
-            labels: Must be ``None``: there are no classes.
-            generator: Source of all random numbers; ``None`` takes a fresh seed from the system.
-
-        Raises:
-            ValueError: If ``num_samples`` is not positive, or labels are given.
-        """
-        num_samples = check_num_samples(num_samples)
-        generator = generator or new_generator()
-        choose_labels(labels, num_samples, None, generator)
-        shape = torch.Size(self.hparams["shape"])
-        with evaluating(self):
-            parts = [
-                self.place(torch.rand(len(part), shape.numel(), generator=generator, device=generator.device))
-                for part in torch.empty(num_samples).split(CHUNK)
-            ]
-        return torch.cat(parts).view(num_samples, *shape)
+    def draw_flat(self, num: int, generator: Generator) -> Tensor:
+        """Draws examples as vectors (num, D), each value independently of all others."""
+        values = len(self.eta)
+        parts = [
+            self.place(torch.rand(len(part), values, generator=generator, device=generator.device))
+            for part in torch.empty(num).split(CHUNK)
+        ]
+        return torch.cat(parts)

@@ -30,14 +30,14 @@ from datamodules.spec import Batch
 from lightning_modules.density.components import Moments
 from lightning_modules.density.fitting import batches_of, checked, natural_descent, step_limit, summed_moments
 from lightning_modules.density.low_rank import build_components
-from lightning_modules.likelihood import LikelihoodModule
-from lightning_modules.parts.noise import Noise, new_generator
+from lightning_modules.density.unconditional_samples import UnconditionalSamples
+from lightning_modules.parts.noise import Noise
 from lightning_modules.parts.precision import home_of_float64
-from lightning_modules.parts.sampling import CHUNK, check_num_samples, choose_labels, evaluating, measuring
+from lightning_modules.parts.sampling import CHUNK, measuring
 from lightning_modules.parts.schedules import linear_decay
 
 
-class Gaussian(LikelihoodModule):
+class Gaussian(UnconditionalSamples):
     """One Gaussian, trained by natural-gradient maximum likelihood from N(0, I), or fitted by ``fit_closed_form``.
 
     Both maximise the mean log-likelihood minus ``covariance_floor / 2 * trace(Sigma^-1)``: at the maximum Sigma is the
@@ -143,29 +143,10 @@ class Gaussian(LikelihoodModule):
         z = noise.normal(num, self.components.num_normals, device=self.device)
         return self.components.place(chosen, z).view(num, *self.shape)
 
-    def sample(self, num_samples: int, *, labels: Tensor | None = None, generator: Generator | None = None) -> Tensor:
-        """Samples examples, shape (num_samples, *shape); images are clipped to [-1, 1], points are not.
-
-        Args:
-            num_samples: Number of samples, at least 1.
-            labels: Must be ``None``: there are no classes.
-            generator: Source of all random numbers; ``None`` takes a fresh seed from the system.
-
-        Raises:
-            ValueError: If ``num_samples`` is not positive, or labels are given.
-        """
-        num_samples = check_num_samples(num_samples)
-        generator = generator or new_generator()
-        choose_labels(labels, num_samples, None, generator)
-        chosen = torch.zeros(num_samples, dtype=torch.int64, device=self.device)
-        with evaluating(self):
-            x = torch.cat([self.components.draw(part, generator) for part in chosen.split(CHUNK)])
-        return clipped(x.view(num_samples, *self.shape))
-
-
-def clipped(x: Tensor) -> Tensor:
-    """Clips images to [-1, 1], and returns points unchanged."""
-    return x.clamp(-1, 1) if x.ndim == 4 else x
+    def draw_flat(self, num: int, generator: Generator) -> Tensor:
+        """Draws examples as vectors (num, D), unclipped."""
+        chosen = torch.zeros(num, dtype=torch.int64, device=self.device)
+        return torch.cat([self.components.draw(part, generator) for part in chosen.split(CHUNK)])
 
 
 def check_settings(covariance_floor: float, lr: float) -> None:

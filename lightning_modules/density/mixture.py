@@ -38,13 +38,13 @@ from lightning_modules.density.fitting import (
     summed,
     summed_moments,
 )
-from lightning_modules.density.gaussian import check_settings, clipped
+from lightning_modules.density.gaussian import check_settings
 from lightning_modules.density.low_rank import build_components
-from lightning_modules.likelihood import LikelihoodModule
+from lightning_modules.density.unconditional_samples import UnconditionalSamples
 from lightning_modules.parts.clustering import k_means
-from lightning_modules.parts.noise import Noise, draw_categorical, new_generator
+from lightning_modules.parts.noise import Noise, draw_categorical
 from lightning_modules.parts.precision import home_of_float64, in_float64
-from lightning_modules.parts.sampling import CHUNK, check_num_samples, choose_labels, evaluating, measuring
+from lightning_modules.parts.sampling import CHUNK, measuring
 from lightning_modules.parts.schedules import linear_decay
 from lightning_modules.runtime.positions import flat
 
@@ -54,7 +54,7 @@ SMALL_SHARE = 0.1
 """Fraction of an equal share below which gradients are not scaled up further: a batch has too few such examples."""
 
 
-class GaussianMixture(LikelihoodModule):
+class GaussianMixture(UnconditionalSamples):
     """Gaussians with weights, initialised by k-means++ and trained by gradient maximum likelihood or by EM.
 
     Both maximise the mean log-likelihood minus the mean over components of
@@ -297,21 +297,7 @@ class GaussianMixture(LikelihoodModule):
         z = noise.normal(num, self.components.num_normals, device=self.device)
         return self.components.place(chosen, z).view(num, *self.shape)
 
-    def sample(self, num_samples: int, *, labels: Tensor | None = None, generator: Generator | None = None) -> Tensor:
-        """Samples examples, shape (num_samples, *shape); images are clipped to [-1, 1], points are not.
-
-        Args:
-            num_samples: Number of samples, at least 1.
-            labels: Must be ``None``: components are not classes.
-            generator: Source of all random numbers; ``None`` takes a fresh seed from the system.
-
-        Raises:
-            ValueError: If ``num_samples`` is not positive, or labels are given.
-        """
-        num_samples = check_num_samples(num_samples)
-        generator = generator or new_generator()
-        choose_labels(labels, num_samples, None, generator)
-        with evaluating(self):
-            chosen = draw_categorical(self.weights, num_samples, generator)
-            x = torch.cat([self.components.draw(part, generator) for part in chosen.split(CHUNK)])
-        return clipped(x.view(num_samples, *self.shape))
+    def draw_flat(self, num: int, generator: Generator) -> Tensor:
+        """Draws examples as vectors (num, D), unclipped."""
+        chosen = draw_categorical(self.weights, num, generator)
+        return torch.cat([self.components.draw(part, generator) for part in chosen.split(CHUNK)])

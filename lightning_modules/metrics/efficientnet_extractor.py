@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lightning_modules.metrics.protocol import check_bytes
 from lightning_modules.networks.efficientnet_lite import IMAGE_SIDE, PIXEL_MEAN, PIXEL_STD, EfficientNetLite0
 from lightning_modules.pretrained.named_features import load_efficientnet_lite0
 
@@ -52,10 +53,7 @@ class EfficientNetExtractor(nn.Module):
         Raises:
             ValueError: If the images are not uint8, or have another number of channels.
         """
-        if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3):
-            raise ValueError(
-                f"EfficientNet-Lite0 needs uint8 images (N, 1 or 3, H, W), not {images.dtype} {tuple(images.shape)}."
-            )
+        check_bytes(images, "EfficientNet-Lite0")
         features = torch.cat([self._features(part) for part in images.split(AT_ONCE)])
         return features, self.network.classifier(features)
 

@@ -23,6 +23,8 @@ from torch_fidelity.feature_extractor_inceptionv3 import (  # type: ignore[impor
     FeatureExtractorInceptionV3,
 )
 
+from lightning_modules.metrics.protocol import check_bytes
+
 
 class Inception(nn.Module):
     """Inception v3: 2048 pooled features and 1008 logits without bias, in one pass.
@@ -61,8 +63,7 @@ class Inception(nn.Module):
         Raises:
             ValueError: If the images are not uint8, or have another number of channels.
         """
-        if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3):
-            raise ValueError(f"Inception needs uint8 images (N, 1 or 3, H, W), not {images.dtype} {images.shape}.")
+        check_bytes(images, "Inception")
         features, logits = self.network(images.expand(-1, 3, -1, -1))
         return features, logits
 

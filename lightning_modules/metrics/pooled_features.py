@@ -7,6 +7,7 @@ Score of its logits, which are constant, is 1.
 import torch
 from torch import Tensor, nn
 
+from lightning_modules.metrics.protocol import check_bytes
 from lightning_modules.networks.feature_networks import FeatureNetwork
 
 AT_ONCE = 50  # images of one pass
@@ -39,10 +40,7 @@ class PooledFeatures(nn.Module):
         Raises:
             ValueError: If the images are not uint8, or have another number of channels.
         """
-        if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3):
-            raise ValueError(
-                f"{self.extractor_name} takes uint8 images (N, 1 or 3, H, W), not {images.dtype} {tuple(images.shape)}."
-            )
+        check_bytes(images, self.extractor_name)
         parts = ((part.float() / 127.5 - 1).expand(-1, 3, -1, -1) for part in images.split(AT_ONCE))
         features = torch.cat([self.network(part, [self.layer])[self.layer].mean((2, 3)) for part in parts])
         return features, features.new_zeros(len(features), 1)

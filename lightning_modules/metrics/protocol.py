@@ -220,6 +220,12 @@ def check_extractor(extractor: nn.Module) -> FeatureExtractor:
     return extractor
 
 
+def check_bytes(images: Tensor, name: str) -> None:
+    """Raises ValueError unless images are uint8 (N, 1 or 3, H, W), as the extractor of that name takes them."""
+    if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3):
+        raise ValueError(f"{name} needs uint8 images (N, 1 or 3, H, W), not {images.dtype} {tuple(images.shape)}.")
+
+
 def check_extractor_fits(extractor: nn.Module, spec: DataSpec) -> None:
     """Passes one image of the data's shape through the extractor, so that it is refused before anything is trained.
 

@@ -29,5 +29,5 @@ def test_grey_images_are_repeated() -> None:
 def test_what_is_no_image_or_layer_is_refused() -> None:
     with pytest.raises(ValueError, match="has no layer 'conv9'; its layers are scale3, scale5"):
         PooledFeatures(NETWORK, "conv9")
-    with pytest.raises(ValueError, match=r"takes uint8 images .* not torch.float32 \(2, 3, 8, 8\)"):
+    with pytest.raises(ValueError, match=r"needs uint8 images .* not torch.float32 \(2, 3, 8, 8\)"):
         PooledFeatures(NETWORK, "scale3").extract(torch.zeros(2, 3, 8, 8))

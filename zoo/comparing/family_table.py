@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from lightning_modules import FAMILIES
 from zoo.cards import Card, card, names
 from zoo.comparing.card_numbers import likelihood, tested, two_digits
-from zoo.listing import columns
+from zoo.listing import columns, minutes_of
 
 NAME = "families"
 TITLE = "All families on Fashion-MNIST"
@@ -58,10 +58,10 @@ def values_of(found: Card) -> Iterator[str]:
         value = metrics.get(f"{name}-{protocol}")
         few = " (2k)" if name == "fid" and "-2k" in protocol else ""
         yield "" if value is None else f"{value:{form}}{few}"
-    seconds, minutes = metrics.get("seconds_per_sample-cpu-64"), found.training.get("minutes")
+    seconds = metrics.get("seconds_per_sample-cpu-64")
     yield "" if seconds is None else two_digits(seconds)
     yield f"{found.parameters:.2g}".replace("e+0", "e")
-    yield "" if minutes is None else f"{minutes:.0f}" if minutes >= 1 else "< 1"
+    yield minutes_of(found.training)
 
 
 def protocol_of(metrics: Mapping[str, float]) -> str:
