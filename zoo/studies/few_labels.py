@@ -101,16 +101,13 @@ def kinds_of_features(pool: Tensor) -> Features:
     def bits(x: Tensor) -> Tensor:
         return Pixels(binarize=True)(x, torch.rand(x.shape, generator=Generator().manual_seed(0)))
 
-    def symmetric(x: Tensor) -> Tensor:
-        return x / 127.5 - 1
-
     @torch.no_grad()
     def trunk(x: Tensor) -> Tensor:
-        return torch.cat([body(part) for part in symmetric(x).split(250)])
+        return torch.cat([body(part) for part in Pixels()(x).split(250)])
 
     return {
-        "vae": lambda x: vae.encode(symmetric(x)),
-        "ali": lambda x: ali.encode(symmetric(x)),
+        "vae": lambda x: vae.encode(Pixels()(x)),
+        "ali": lambda x: ali.encode(Pixels()(x)),
         "rbm": lambda x: rbm.encode(bits(x)).detach(),
         "sngan": trunk,
         "pixels": lambda x: x.flatten(1).float(),
