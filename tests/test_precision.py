@@ -16,7 +16,7 @@ LIKELIHOODS = {
     "Gaussian", "Bernoulli", "Categorical", "GaussianMixture", "RBM", "EBM", "NCE", "PixelCNNPlusPlus", "VAE", "IWAE",
     "LadderVAE", "FlowMatching",
 }  # fmt: skip
-PENALISED = {"WGANGP", "RothGAN", "JacobianClampingGAN", "ProgressiveGAN", "R3GAN"}
+PENALISED = {"WGANGP", "GibbsNet", "RothGAN", "JacobianClampingGAN", "ProgressiveGAN", "R3GAN"}
 
 
 def train(name: str, kind: str, precision: Any) -> Any:
