@@ -1,5 +1,6 @@
 """What every test stands on: seeded, single-threaded, offline, in its own folder, leaving nothing behind."""
 
+import gc
 import os
 import random
 import socket
@@ -27,6 +28,12 @@ os.environ.update(
 )
 
 LOOPBACK = ("127.", "::1", "localhost")
+
+
+def pytest_collection_finish() -> None:
+    """Spares the garbage collector the modules and the tests themselves, which a fifth of the time went into."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

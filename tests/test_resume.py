@@ -14,7 +14,7 @@ from lightning_modules.runtime.checkpoint_io import AtomicCheckpointIO, DamagedC
 from tests.processes import started
 from tests.training import train
 
-STEPS = 13
+STEPS = 14
 MID_EPOCH, EPOCH_END = 8, 10  # an epoch has five batches
 UNEVEN = {"critic_steps": 2, "decay_steps": 20}  # the players move at different times, under a schedule
 
@@ -48,12 +48,12 @@ def states(file: Path | str) -> dict[str, Any]:
 
 @pytest.mark.parametrize(("method", "overrides"), [*((name, {}) for name in METHODS), ("WGANGP", UNEVEN)])
 def test_resumed_run_equals_the_uninterrupted_one(method: str, overrides: dict[str, Any]) -> None:
-    _, _, whole = train(method, STEPS, "whole", overrides=overrides)
+    _, _, whole = train(method, STEPS, "whole", every=2, overrides=overrides)
     expected = states("whole/last.ckpt")
     assert expected["global_step"] == STEPS
     for stop in (MID_EPOCH, EPOCH_END):
         checkpoint = f"whole/step={stop}.ckpt"
-        trainer, _, rest = train(method, STEPS, f"rest-{stop}", ckpt_path=checkpoint, overrides=overrides)
+        trainer, _, rest = train(method, STEPS, f"rest-{stop}", ckpt_path=checkpoint, every=2, overrides=overrides)
         assert differences(expected, states(f"rest-{stop}/last.ckpt")) == []
         assert [b.tolist() for b in rest.batches] == [b.tolist() for b in whole.batches[stop:]]
         assert trainer.global_step == STEPS

@@ -192,7 +192,9 @@ def train(
         callbacks.append(EMA(half_life_images=40))
     if folder is not None:
         callbacks.append(
-            ModelCheckpoint(dirpath=folder, filename="{step}", every_n_train_steps=every, save_top_k=-1, save_last=True)
+            ModelCheckpoint(
+                dirpath=folder, filename="{step}", every_n_train_steps=every, save_top_k=-1, save_last="link"
+            )
         )
     trainer = Trainer(
         max_steps=steps,

@@ -69,7 +69,7 @@ def run(method: str, place: str, wrong: Tensor) -> None:
 
 @pytest.mark.parametrize(
     ("method", "place"),
-    [(method, place) for method in METHODS for place in PLACES if method in FEW or place in ("first", "later")],
+    [(method, place) for method in METHODS for place in PLACES if method in FEW or place == "first"],
 )
 def test_another_shape_and_no_examples_are_refused_in_every_batch(method: str, place: str) -> None:
     _, x, _ = made(method)
@@ -114,7 +114,8 @@ def test_other_floats_and_whole_numbers_are_converted(method: str, dtype: torch.
     assert torch.equal(module.converted(x.to(dtype)).x, x.to(dtype).to(x.dtype))
     assert module.converted(x.to(dtype)).x.dtype == x.dtype
     assert module.converted(x).x is x
-    run(method, "validation" if method in FEW else "first", x.to(dtype))
+    if method in FEW or dtype in (torch.float64, torch.int32):
+        run(method, "validation" if method in FEW else "first", x.to(dtype))
 
 
 @pytest.mark.parametrize("hooks", ["before", "after", "all"])

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from datamodules import DATAMODULES
 from lightning_modules import METHODS
 from lightning_modules.networks.bfloat16 import has_bfloat16_units
 from tests.zoo.recorded import as_recorded, chosen_hyperparameters
+from zoo import saving
 from zoo.cli import train
 from zoo.compatibility import current_config
 from zoo.paths import checkpoint_names, recipe_names, recipe_path
@@ -84,6 +86,7 @@ def test_recipes_train(
     recipe = read_recipe(name)
     on_disk(DATAMODULES[recipe["data"]["class_path"].rpartition(".")[2]](**recipe["data"].get("init_args", {})))
     monkeypatch.setenv("WANDB_MODE", "disabled")
+    monkeypatch.setattr(saving, "render_samples", partial(saving.render_samples, num_samples=4))
     overrides = ["--trainer.max_steps", "2", "--trainer.limit_val_batches", "0", "--trainer.accelerator", "cpu"]
     schedules = dict.fromkeys(SCHEDULES & set(recipe["model"].get("init_args", {})), 2)
     overrides += [f"--model.{schedule}={length}" for schedule, length in schedules.items()]
