@@ -272,7 +272,6 @@ NOT_YET_TRAINED = {
     "flow_matching.emoji",
     "flow_matching.fashion_mnist",
     "flow_matching.fashion_mnist.conditional",
-    "flow_matching.two_moons",
     "gibbsnet.fashion_mnist",
     "ladder_vae.fashion_mnist",
     "ladder_vae.fashion_mnist_binary",
