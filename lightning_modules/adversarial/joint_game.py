@@ -10,6 +10,7 @@ trained together, to exchange the two kinds of pairs in its judgement; both kind
 """
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -163,13 +164,12 @@ class JointModule(GenerativeModule):
         """Draws codes z_N (num, latent_dim) of the unclamped chain after N = ``steps`` steps.
 
         Gradients flow through the last draw z_N ~ q(z|x) alone. In training, batch normalisation takes in each step the
-        statistics of its own batch, without which the chain loses its spread while the networks change; its running
-        averages follow the last step only.
+        statistics of its own batch, without which the chain loses its spread while the networks change.
         """
         z = in_type_of(self.generator, noise.normal(num, self.latent_dim, device=self.device))
         if steps == 0:
             return z
-        with torch.no_grad(), averages_kept(self):
+        with torch.no_grad():
             for _ in range(steps - 1):
                 z = self.draw_codes(self.draw_examples(z, noise), noise)
             x = self.draw_examples(z, noise)
@@ -177,8 +177,13 @@ class JointModule(GenerativeModule):
         return self.draw_codes(x, noise)
 
     def pairs(self, x: Tensor, noise: Draws) -> tuple[Pair, Pair]:
-        """Returns the clamped pair of examples x (N, *shape), and as many unclamped pairs, with gradients."""
-        clamped = (x, self.draw_codes(x, noise))
+        """Returns the clamped pair of examples x (N, *shape), and as many unclamped pairs, with gradients.
+
+        Running averages of batch normalisation follow the chain alone, as samples are the chain's: averages that data
+        have part in are a little off in each of its steps, until its spread is lost.
+        """
+        with averages_kept(self) if self.steps else nullcontext():
+            clamped = (x, self.draw_codes(x, noise))
         codes = self.draw_unclamped_codes(len(x), self.steps, noise)
         return clamped, (self.draw_examples(codes, noise), codes)
 

@@ -5,7 +5,6 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from lightning_modules import ALI, GibbsNet
 from lightning_modules.adversarial.joint_game import JointModule
@@ -164,13 +163,31 @@ def test_gradients_flow_through_the_last_step_only() -> None:
     assert all(gradient.abs().sum() > 0 for gradient in by_encoder)
 
 
-def test_statistics_of_batch_normalisation_follow_the_last_step_only() -> None:
-    module = GibbsNet(shape=[1, 28, 28], width=2, latent_dim=3, steps=3).train()
-    norms = [layer for layer in module.generator.modules() if isinstance(layer, _BatchNorm)]
-    assert norms
-    module.pairs(torch.randn(4, 1, 28, 28).clamp(-1, 1), Noise())
-    assert {int(layer.num_batches_tracked) for layer in norms if layer.num_batches_tracked is not None} == {1}
-    assert all(part.training for part in module.modules())
+@pytest.mark.parametrize("steps", [0, 3])
+def test_running_averages_follow_the_chain_which_samples_and_data_only_where_there_is_none(steps: int) -> None:
+    found = []
+    for data in (torch.zeros(16, 1, 28, 28), torch.ones(16, 1, 28, 28)):
+        torch.manual_seed(0)
+        module = GibbsNet(shape=[1, 28, 28], width=2, latent_dim=3, steps=steps).train()
+        module.pairs(data, Noise(torch.Generator().manual_seed(0)))
+        assert all(part.training for part in module.modules())
+        found.append({name: buffer.clone() for name, buffer in module.named_buffers() if "running" in name})
+    assert [name for name in found[0] if name.startswith("generator.")]
+    changed = [name for name in found[0] if not torch.equal(found[0][name], found[1][name])]
+    assert (changed == []) == (steps > 0)
+    assert all(name.startswith("encoder.") for name in changed)
+
+
+def test_chains_keep_their_spread_over_running_averages_too() -> None:
+    """Whatever the codes of data are, here all the same."""
+    module, noise = GibbsNet(**SMALL, steps=3).train(), Noise(torch.Generator().manual_seed(0))
+    for _ in range(100):
+        module.pairs(torch.zeros(256, 2), noise)
+    module.eval()
+    means = module.posterior.mean(
+        module.encoder(module.draw_examples(module.draw_unclamped_codes(4096, 2, noise), noise))
+    )
+    assert ((means.std(0) - 1).abs() < 0.15).all()
 
 
 def test_codes_of_the_chain_are_normalised_by_the_batch_in_training() -> None:
