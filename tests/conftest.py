@@ -31,7 +31,7 @@ LOOPBACK = ("127.", "::1", "localhost")
 
 
 def pytest_collection_finish() -> None:
-    """Spares the garbage collector the modules and the tests themselves, which a fifth of the time went into."""
+    """Spares the garbage collector the modules and the tests themselves, which it would look through all the time."""
     gc.collect()
     gc.freeze()
 

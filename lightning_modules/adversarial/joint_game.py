@@ -179,8 +179,8 @@ class JointModule(GenerativeModule):
     def pairs(self, x: Tensor, noise: Draws) -> tuple[Pair, Pair]:
         """Returns the clamped pair of examples x (N, *shape), and as many unclamped pairs, with gradients.
 
-        Running averages of batch normalisation follow the chain alone, as samples are the chain's: averages that data
-        have part in are a little off in each of its steps, until its spread is lost.
+        Running averages of batch normalisation follow the chain alone if it has steps, as samples are the chain's:
+        averages that data have part in are a little off in each of its steps, until its spread is lost.
         """
         with averages_kept(self) if self.steps else nullcontext():
             clamped = (x, self.draw_codes(x, noise))

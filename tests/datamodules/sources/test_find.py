@@ -175,6 +175,26 @@ def test_same_size_but_changed_is_damaged(places: Path) -> None:
         find.find(dataset(), str(folder))
 
 
+def test_a_process_checks_a_file_once_and_again_when_it_was_written_to(
+    places: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = put(places / "data")
+    find.find(dataset(), str(folder))
+    with monkeypatch.context() as patched:
+        patched.setattr(find, "_digest", lambda *arguments, **settings: pytest.fail("It was read again."))
+        find.find(dataset(), str(folder))
+    status = (folder / "b.bin").stat()
+    (folder / "b.bin").write_bytes(b"x" * len(SERVED["b.bin"]))
+    os.utime(folder / "b.bin", ns=(status.st_atime_ns, status.st_mtime_ns))
+    with pytest.raises(DamagedDataError, match=r"b\.bin .*SHA-256"):
+        find.find(dataset(), str(folder))
+    for name in SERVED:  # what is right in one folder says nothing of another
+        (folder / name).unlink()
+    put(places / "other", b=b"y" * len(SERVED["b.bin"]))
+    with pytest.raises(DamagedDataError, match=r"b\.bin .*SHA-256"):
+        find.find(dataset(), str(places / "other"))
+
+
 def test_another_sets_file_of_the_same_name_is_skipped(places: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other = b"of another set" * 9
     file = PublicFile("b.bin", len(other), hashlib.sha256(other).hexdigest())
