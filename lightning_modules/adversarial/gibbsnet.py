@@ -18,9 +18,6 @@ had all eight modes of the ring after 300 steps, and FID 11 on Fashion-MNIST aft
 from this class. In evaluation the running averages have to be those of the chain: after 4 800 batches of this class the
 same weights had FID 4.2 over these, and 10.3 over running averages that data had had a part in (1 000 samples).
 
-NOTE: ``EMA`` gives averaged weights the running averages of the last ones, which a chain does not forgive: FID 27 after
-6 500 batches, where the last weights had 3.1, as averaged ones had once the chain had set their running averages.
-
 GibbsNet: Iterative Adversarial Inference for Deep Graphical Models (Lamb et al., 2017),
 https://arxiv.org/abs/1712.04120
 """

@@ -5,6 +5,9 @@
 once per batch. The half-life is counted in images, so that its effect does not depend on the batch size or on the
 number of processes. Training uses the module's own weights; the average is used for sampling, by ``averaged_weights``.
 
+Batch normalisation's running statistics are averaged as the weights are, as BigGAN's code does: those of the last
+weights do not fit averaged ones. Other buffers are copied.
+
 References:
     The Unusual Effectiveness of Averaging in GAN Training (Yazici et al., 2019), https://arxiv.org/abs/1806.04498
     Training Generative Adversarial Networks with Limited Data (Karras et al., 2020),
@@ -25,13 +28,15 @@ from lightning_modules.parts.capabilities import SupportsAveraging
 from lightning_modules.runtime.distributed import broadcast_buffers, broadcast_tensors, world_size
 from lightning_modules.runtime.loaded import AVERAGES_KEY
 
+RUNNING_STATISTICS = (".running_mean", ".running_var")
+
 
 class EMA(Callback):
     """Averages ``module.averaged_networks()`` during training.
 
-    Parameters are averaged, buffers copied. Put it before the callbacks that sample, so that they use the average
-    after the batch that has just ended. A trainer may have several: the first is used for sampling, by
-    ``averaged_weights``, and saved by ``zoo.save``; the others through their own ``average_parameters``.
+    Parameters and running statistics are averaged, other buffers copied. Put it before the callbacks that sample, so
+    that they use the average after the batch that has just ended. A trainer may have several: the first is used for
+    sampling, by ``averaged_weights``, and saved by ``zoo.save``; the others through their own ``average_parameters``.
 
     Args:
         half_life_images: Number of images (of all processes) after which a weight counts half; or a function of the
@@ -97,8 +102,8 @@ class EMA(Callback):
 
         averages: list[Tensor] = []
         weights: list[Tensor] = []
-        for average, live in self._aligned(pl_module):
-            if isinstance(live, nn.Parameter):
+        for average, live, averaged in self._aligned(pl_module):
+            if averaged:
                 averages.append(average)
                 weights.append(live.to(average.dtype))
             else:
@@ -140,7 +145,7 @@ class EMA(Callback):
         """Overwrites averaged buffers by those of process 0; every process must call it."""
         if world_size() > 1:
             aligned = self._aligned(module)
-            broadcast_tensors([average for average, live in aligned if not isinstance(live, nn.Parameter)])
+            broadcast_tensors([average for average, live, _ in aligned if not isinstance(live, nn.Parameter)])
 
     @contextmanager
     def average_parameters(self, module: LightningModule) -> Iterator[None]:
@@ -157,13 +162,13 @@ class EMA(Callback):
             return
         aligned = self._aligned(module)
         with torch.no_grad():
-            weights = [live.detach().clone() for _, live in aligned]
+            weights = [live.detach().clone() for _, live, _ in aligned]
         self._swapped = True
         try:
-            _overwrite([live for _, live in aligned], [average for average, _ in aligned])
+            _overwrite([live for _, live, _ in aligned], [average for average, _, _ in aligned])
             yield
         finally:
-            _overwrite([live for _, live in aligned], weights)
+            _overwrite([live for _, live, _ in aligned], weights)
             self._swapped = False
 
     def averaged_state_dict(self, module: LightningModule) -> dict[str, Tensor]:
@@ -187,20 +192,24 @@ class EMA(Callback):
             half_life = min(half_life, self.rampup * self.images)
         return 0.5 ** (batch_images / half_life) if half_life > 0 else 0.0
 
-    def _aligned(self, module: LightningModule) -> list[tuple[Tensor, Tensor]]:
-        """Pairs each average, created if it is missing, with the module's own tensor; tied tensors once."""
+    def _aligned(self, module: LightningModule) -> list[tuple[Tensor, Tensor, bool]]:
+        """Returns each average (created if missing), the module's own tensor and whether that is averaged or copied.
+
+        Tied tensors are listed once.
+        """
         live = _named_tensors(module)
         if self._averages and (differing := sorted(self._averages.keys() ^ live.keys())):
             raise ValueError(
                 f"The averages are of other networks than {type(module).__name__} has now; only one of the two has "
                 f"{', '.join(differing[:5])}. Build the module as before, or leave EMA out."
             )
-        pairs: dict[int, tuple[Tensor, Tensor]] = {}
+        aligned: dict[int, tuple[Tensor, Tensor, bool]] = {}
         for name, tensor in live.items():
-            if id(tensor) not in pairs:
-                pairs[id(tensor)] = (self._average(name, tensor), tensor)
-            self._averages[name] = pairs[id(tensor)][0]
-        return list(pairs.values())
+            if id(tensor) not in aligned:
+                averaged = isinstance(tensor, nn.Parameter) or name.endswith(RUNNING_STATISTICS)
+                aligned[id(tensor)] = (self._average(name, tensor), tensor, averaged)
+            self._averages[name] = aligned[id(tensor)][0]
+        return list(aligned.values())
 
     def _average(self, name: str, live: Tensor) -> Tensor:
         # Half precision cannot represent the small changes of a slow average.

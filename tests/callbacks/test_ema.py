@@ -100,14 +100,28 @@ def test_half_life_means_half() -> None:
         torch.testing.assert_close(average, torch.full_like(average, 0.5))
 
 
-def test_buffers_are_copied_and_names_are_those_of_the_module() -> None:
+def test_other_buffers_are_copied_and_names_are_those_of_the_module() -> None:
     _, module, _ = fitted(ema := EMA(half_life_images=100))
     average, own = ema.averaged_state_dict(module), module.state_dict()
     assert list(average) == [name for name in own if name.startswith("generator.")]
     buffers = [name for name, _ in module.named_buffers() if name.startswith("generator.")]
-    assert {"generator.norm.num_batches_tracked", "generator.norm.running_mean"} <= set(buffers)
-    assert all(torch.equal(average[name], own[name]) for name in buffers)
+    copied = [name for name in buffers if "running" not in name]
+    assert {"generator.norm.num_batches_tracked", "generator.second.parametrizations.weight.0._u"} <= set(copied)
+    assert all(torch.equal(average[name], own[name]) for name in copied)
     assert average["generator.norm.num_batches_tracked"].dtype == torch.int64
+
+
+def test_running_statistics_are_averaged_with_the_weights_that_they_belong_to() -> None:
+    """Those of the last weights do not fit averaged ones: GibbsNet's samples had FID 27 with them, and 4.9 without."""
+    _, module, start = fitted(ema := EMA(half_life_images=20, rampup=None))
+    beta = 0.5 ** (BATCH / 20)
+    for name in ("generator.norm.running_mean", "generator.norm.running_var"):
+        expected = start[name].double()
+        for seen in module.seen:
+            expected = beta * expected + (1 - beta) * seen[name].double()
+        average = ema.averaged_state_dict(module)[name]
+        torch.testing.assert_close(average.double(), expected, atol=1e-6, rtol=1e-5)
+        assert not torch.allclose(average, module.state_dict()[name], atol=1e-3)
 
 
 def test_weights_come_back_bit_for_bit_also_after_an_exception() -> None:
