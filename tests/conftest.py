@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
+    import numpy as np
     from lightning.pytorch import LightningDataModule
+    from torch import Tensor
 
     from datamodules.sources.public_files import PublicDataset
 
@@ -96,6 +98,31 @@ def real_files() -> "Callable[[PublicDataset], list[Path]]":
             pytest.skip(str(error))
 
     return found
+
+
+@pytest.fixture(scope="session", autouse=True)
+def read_once() -> Iterator[None]:
+    """Decodes real images once in a process, and lists what installed packages offer once, not for each Trainer."""
+    from functools import cache
+
+    from lightning.fabric.utilities import registry
+
+    from datamodules.images import emoji, public_images
+
+    @cache
+    def idx(path: Path, written: float) -> "Tensor":
+        return read_idx(path)
+
+    @cache
+    def pixels(files: tuple[tuple[str, bytes], ...], background: tuple[int, int, int], size: int) -> "np.ndarray":
+        return decoded_on(dict(files), background, size)
+
+    read_idx, decoded_on = public_images.read_idx, emoji.decoded_on
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registry, "entry_points", cache(registry.entry_points))
+        patch.setattr(public_images, "read_idx", lambda path: idx(path, path.stat().st_mtime).clone())
+        patch.setattr(emoji, "decoded_on", lambda files, *how: pixels(tuple(files.items()), *how).copy())
+        yield
 
 
 @pytest.fixture(scope="session")

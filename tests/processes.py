@@ -6,7 +6,7 @@ import socket
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -91,6 +91,14 @@ def output_of(function: Callable[..., int], *arguments: Any, folder: str) -> tup
         process.join()
         out, err = (Path(place, name).read_text(encoding="utf-8") for name in ("out", "err"))
     return code, out, err
+
+
+def execute(programs: Sequence[tuple[str, str]]) -> int:
+    """Runs programs, each with its name, as ``python`` would, one after the other."""
+    for name, code in programs:
+        print(name, flush=True)
+        exec(compile(code, name, "exec"), {"__name__": "__main__"})
+    return 0
 
 
 def redirected(function: Callable[..., int], arguments: tuple[Any, ...], folder: str, place: str) -> int:

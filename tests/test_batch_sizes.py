@@ -16,6 +16,7 @@ from tests import training
 SMALL = {
     "width": 4, "latent_dim": 2, "hidden": 4, "num_hidden": 4, "num_components": 2, "num_scales": 2,
     "val_particles": 3, "test_particles": 100, "schedule": 200, "num_chains": 10, "num_reversed": 30,
+    "likelihood_steps": 4,
 }  # fmt: skip
 """So many test particles that a whole split is measured in several chunks."""
 BATCH_SIZES = (1, 4, training.EXAMPLES)

@@ -3,8 +3,16 @@
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize
+
+
+class _SpectralNorm(parametrizations._SpectralNorm):
+    """Torch's, which does not iterate where there are no values: a load builds such a network to compare shapes."""
+
+    def _power_method(self, weight_mat: Tensor, n_power_iterations: int) -> None:
+        if not weight_mat.is_meta:
+            super()._power_method(weight_mat, n_power_iterations)
 
 
 def unconstrained(network: nn.Module) -> None:
@@ -28,7 +36,8 @@ def spectrally_normalized(network: nn.Module) -> nn.Module:
                     f"Spectral norm divides weights by their largest singular value, but those of {name} start at 0; "
                     "use another architecture, or no spectral norm."
                 )
-            parametrizations.spectral_norm(layer, n_power_iterations=1)
+            dim = 1 if isinstance(layer, nn.ConvTranspose2d) else 0
+            parametrize.register_parametrization(layer, "weight", _SpectralNorm(layer.weight, dim=dim))
             _allow_pickling(layer)
     return network
 

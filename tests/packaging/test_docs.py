@@ -2,14 +2,13 @@
 
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from docs import pages
 from lightning_modules import FAMILIES
+from tests.processes import execute, output_of
 from zoo.arguments import build_parser
 from zoo.studies.study_registry import MODULES
 from zoo.studies.study_results import read_result
@@ -24,15 +23,10 @@ COMMANDS = [
 
 
 def test_python_runs(tmp_path: Path) -> None:
-    """Every block on its own, in one process, because the imports take longer than the blocks."""
     blocks = [(name, code) for name, codes in PYTHON.items() for code in codes]
     assert len(blocks) >= len(FAMILIES) + 4
-    program = (
-        f"for name, code in {blocks!r}:\n    print(name, flush=True)\n    exec(compile(code, name, 'exec'), "
-        "{'__name__': '__main__'})"
-    )
-    ran = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
-    assert ran.returncode == 0, ran.stdout.splitlines()[-1] + ran.stderr
+    returned, _, error = output_of(execute, blocks, folder=str(tmp_path))
+    assert returned == 0, error
 
 
 @pytest.mark.parametrize("command", COMMANDS)

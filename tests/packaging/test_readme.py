@@ -12,6 +12,7 @@ from PIL import Image
 
 from lightning_modules import FAMILIES
 from tests.packaging.readme_tables import EQUATIONS, HEADINGS, README, ROOT, equation, paper, written
+from tests.processes import execute, output_of
 from zoo.arguments import build_parser
 
 METHODS = {method.__name__: method for family in FAMILIES.values() for method in family}
@@ -73,11 +74,9 @@ def test_one_moving_image_is_above_the_fold() -> None:
 
 @pytest.mark.usefixtures("fashion_mnist")
 def test_python_runs(tmp_path: Path) -> None:
-    """Every program on its own, in one process, because the imports take longer than the programs."""
     short = [code.replace("max_steps=1_000", 'max_steps=2, accelerator="cpu"') for code in PYTHON]
-    programs = f"for program in {short!r}:\n    exec(compile(program, 'README.md', 'exec'), {{'__name__': '__main__'}})"
-    ran = subprocess.run([sys.executable, "-c", programs], cwd=tmp_path, capture_output=True, text=True)
-    assert ran.returncode == 0, ran.stderr
+    returned, _, error = output_of(execute, [("README.md", code) for code in short], folder=str(tmp_path))
+    assert returned == 0, error
     assert (tmp_path / "runs/my-gan/zoo/model.safetensors").is_file()
 
 

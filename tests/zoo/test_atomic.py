@@ -3,18 +3,17 @@
 import os
 import re
 import shutil
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+import lightning_modules
 import zoo
 import zoo.checkpoint_folder
 import zoo.saving
 from lightning_modules.parts.files import replace_file
+from tests.processes import started
 from tests.zoo.tiny import TinyGAN
 
 
@@ -108,31 +107,22 @@ def test_measured_numbers_are_written_without_touching_the_weights(
     assert contents(checkpoint) == after
 
 
-SCRIPT = """
-import sys, torch, zoo, lightning_modules
-from tests.zoo.tiny import TinyGAN
-lightning_modules.METHODS["TinyGAN"] = TinyGAN
-zoo.save(TinyGAN(), sys.argv[1])
-print("ready", flush=True)
-for width in range(1, 10_000):
-    zoo.save(TinyGAN(width=1 + width % 2), sys.argv[1], samples=False)
-"""
+def save_again_and_again(target: str) -> None:
+    lightning_modules.METHODS["TinyGAN"] = TinyGAN
+    for width in range(10_000):
+        zoo.save(TinyGAN(width=1 + width % 2), target, samples=False)
 
 
 def test_killed_in_the_middle(tmp_path: Path, registered: None) -> None:
     """Whenever ``kill -9`` comes, what lies there loads, or lies unharmed in the scratch folder beside it."""
     target = tmp_path / "home/tiny"
-    process = subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, str(target)], cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, text=True
-    )
+    process, _ = started(save_again_and_again, str(target))
     try:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        while not [*target.parent.glob(".tiny.saving-*")]:  # it is saving
-            assert process.poll() is None, "it ended by itself"
+        while not target.exists() or not [*target.parent.glob(".tiny.saving-*")]:  # it is saving over another
+            assert process.is_alive(), "it ended by itself"
     finally:
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
+        process.kill()
+        process.join()
     found = target if target.exists() else next(target.parent.glob(".tiny.*/old"))
     state = zoo.load(str(found)).state_dict()
     assert all(torch.isfinite(value).all() for value in state.values())

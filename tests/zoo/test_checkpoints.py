@@ -101,9 +101,8 @@ FIRST_BLOCK = {
 
 
 @pytest.mark.filterwarnings("ignore:FID of 250 samples")
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow if name.startswith("ebm") else ()) for name in FIRST_BLOCK]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FIRST_BLOCK)
 def test_one_block_of_long_chains_measures_as_it_did(name: str) -> None:
     """Within four standard deviations: a false alarm in ten thousand, as another machine has other samples."""
     card = zoo.card(name)

@@ -1,4 +1,4 @@
-"""Every recipe runs: what stands in the file is what is tested, for two batches."""
+"""Every recipe runs: what stands in the file is what is tested, for two batches, which are small."""
 
 import re
 from collections.abc import Callable
@@ -90,6 +90,7 @@ def test_recipes_train(
     overrides = ["--trainer.max_steps", "2", "--trainer.limit_val_batches", "0", "--trainer.accelerator", "cpu"]
     schedules = dict.fromkeys(SCHEDULES & set(recipe["model"].get("init_args", {})), 2)
     overrides += [f"--model.{schedule}={length}" for schedule, length in schedules.items()]
+    overrides += ["--data.batch_size", "8"]
     card = train(recipe_path(name), [*overrides, "--trainer.enable_progress_bar", "false"])
     assert card is not None
     assert (card.name, card.recipe, card.batches, card.planned_batches) == (name, name, 2, 2)
