@@ -161,7 +161,7 @@ def _roles(table: list[dict[str, Any]]) -> Iterator[tuple[Codes, str]]:
         if words == name:  # mermaid, merman
             words = _name_of(table, key)
         words = " ".join(words.split())
-        yield key, f"with {words}" if words.endswith(WORN) else words
+        yield key, f"with {words}" if words.rpartition(" ")[2] in WORN else words
 
 
 def _name_of(table: list[dict[str, Any]], key: Codes) -> str:

@@ -10,7 +10,6 @@ style        a tenth of all emoji in one style each, so that they are seen in an
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from typing import TypeVar
 
 from datamodules.images.emoji_captions import DescribedEmoji
 
@@ -19,7 +18,6 @@ WHOLE_PAIRS = 10
 
 Held = frozenset[tuple[str, str]]
 """Files that are held out, each with its style."""
-Item = TypeVar("Item")
 
 
 def held_out(emoji: Sequence[DescribedEmoji], styles: Sequence[str], split: str) -> Held:
@@ -58,7 +56,8 @@ def _composition(emoji: Sequence[DescribedEmoji], styles: Sequence[str]) -> Held
     for one in emoji:
         if one.role:
             forms[one.person, one.role].append(one)
-    pairs = _shuffled([pair for pair, found in forms.items() if any(one.tone for one in found)], "composition")
+    first = {pair: min(one.image for one in found) for pair, found in forms.items() if any(one.tone for one in found)}
+    pairs = sorted(first, key=lambda pair: _digest("composition", first[pair]))  # whatever the words of a role are
     whole: list[tuple[str, str]] = []
     roles: set[str] = set()
     for pair in pairs:  # of ten roles, so that each is seen with another person
@@ -80,6 +79,10 @@ def _style(emoji: Sequence[DescribedEmoji], styles: Sequence[str]) -> Held:
 SPLITS = {"random": _random, "composition": _composition, "style": _style}
 
 
-def _shuffled(items: Iterable[Item], purpose: str) -> list[Item]:
+def _shuffled(items: Iterable[str], purpose: str) -> list[str]:
     """Returns items in an order that depends on them and on the purpose alone."""
-    return sorted(items, key=lambda item: hashlib.sha256(f"{purpose} {item}".encode()).digest())
+    return sorted(items, key=lambda item: _digest(purpose, item))
+
+
+def _digest(purpose: str, item: str) -> bytes:
+    return hashlib.sha256(f"{purpose} {item}".encode()).digest()

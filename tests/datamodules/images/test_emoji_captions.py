@@ -1,5 +1,6 @@
 """Captions of all 3 786 real emoji: no two are equal, and people are read off code points."""
 
+import re
 from collections import Counter
 
 import pytest
@@ -60,6 +61,12 @@ CAPTIONS = {
         "",
         "",
     ),
+    "1F468-1F3FF-200D-1F9BD": (
+        "man in manual wheelchair, dark skin tone",
+        "dark",
+        "man",
+        "in manual wheelchair",
+    ),
     "1F46C-1F3FD": (
         "holding hands, man with medium skin tone and man with medium skin tone",
         "medium",
@@ -78,6 +85,10 @@ CAPTIONS = {
 def test_captions_say_what_code_points_mean(codes: str, emoji: list[DescribedEmoji]) -> None:
     (one,) = [one for one in emoji if one.codes == code_points(codes)]
     assert (one.caption, one.tone, one.person, one.role) == CAPTIONS[codes]
+
+
+def test_no_caption_says_with_before_another_such_word(emoji: list[DescribedEmoji]) -> None:
+    assert [one.caption for one in emoji if re.search(r"\bwith (in|on|at|with)\b", one.caption)] == []
 
 
 def test_a_small_table_needs_no_file() -> None:

@@ -11,7 +11,7 @@ from tests.datamodules.real_emoji import real_emoji
 STYLES = ("noto", "twemoji")
 DIGESTS = {
     "random": "b4464b22a4f781f634b3932ccfc1d4f8a423a764bfa6b802e5c1c70718447389",
-    "composition": "ab9b29b08a732254a24ee635aef89527fe2935dd68a6978d6ad57d2c4d7cd164",
+    "composition": "e9aeedeffbc1c0c3c4343ff17dcaee23a84bd6b2188a9c8fb2b77f047f085c6d",
     "style": "5b3cfe059ba8287bca5f0703a704095eb910d4a934bdd6362025f70a52f34c36",
 }
 
