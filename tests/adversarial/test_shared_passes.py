@@ -41,7 +41,12 @@ def test_sharing_changes_no_value_and_no_gradient(
     torch.set_default_dtype(torch.float64)
     try:
         module = ComposedGAN(
-            shape=[1, 8, 8], architecture=architecture, width=4, num_classes=num_classes, clamp_fraction=fraction, **PARTS
+            shape=[1, 8, 8],
+            architecture=architecture,
+            width=4,
+            num_classes=num_classes,
+            clamp_fraction=fraction,
+            **PARTS,
         )
         if num_classes is not None:
             module.class_probabilities = torch.ones(3) / 3
