@@ -148,8 +148,8 @@ def check_parts(game: str, penalties: Mapping[str, float], spectral_norm: bool, 
     """Raises ValueError for a part that is unknown, and for two that exclude each other."""
     if game not in GAMES:
         raise ValueError(f"game={game!r} is not one of {', '.join(GAMES)}.")
-    if unknown := sorted(set(penalties) - set(PENALTIES)):
-        raise ValueError(f"penalties: {', '.join(unknown)} is not one of {', '.join(PENALTIES)}.")
+    if unknown := sorted(map(str, set(penalties) - set(PENALTIES))):
+        raise ValueError(f"penalties={dict(penalties)}: {', '.join(unknown)} is not one of {', '.join(PENALTIES)}.")
     if "roth" in penalties and game not in CROSS_ENTROPY_GAMES:
         raise ValueError(
             f"The penalty roth belongs to a game whose logits are those of a probability, not to game={game!r}: use "
