@@ -73,6 +73,11 @@ def weighted_terms(terms: Mapping[str, Any] | None) -> dict[str, WeightedTerm]:
     return found
 
 
+def periods(penalties: Mapping[str, WeightedTerm]) -> dict[str, int]:
+    """Returns the period of each penalty by name."""
+    return {name: penalty.every for name, penalty in penalties.items()}
+
+
 def check_penalised(penalties: Mapping[str, WeightedTerm], discriminator: nn.Module) -> None:
     """Raises ValueError if there are penalties on a discriminator with batch normalisation."""
     if penalties and has_batch_norm(discriminator):
