@@ -211,7 +211,7 @@ def warn_unreached(
         generator_penalties: Name to period, in its steps, of those on the generator.
     """
     planned = planned_batches(trainer)
-    if not planned or getattr(trainer, "fast_dev_run", 0):
+    if not planned or getattr(trainer, "fast_dev_run", False):
         return
     steps = generator_steps(planned)
     never = {name: every for name, every in penalties.items() if every > planned}
