@@ -3,13 +3,14 @@
 import json
 import os
 import signal
-import threading
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import CancelledError, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
-from multiprocessing.connection import Connection
+from multiprocessing import Pipe
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,13 @@ from lightning_modules import METHODS
 from lightning_modules.base import GenerativeModule
 from lightning_modules.runtime.interruption import Interrupted
 from lightning_modules.runtime.optimization import NonFiniteLoss
-from tests.processes import CONTEXT
+from tests.zoo.running import ROOT
 from zoo.__main__ import main
 from zoo.comparing import comparison_runs
 from zoo.comparing.comparison import Block, Comparison, batches_for
 from zoo.comparing.comparison_runs import NEWEST, train
 from zoo.comparing.comparison_table import markdown, report
-from zoo.comparing.pool_workers import LEFT_ALONE, end_with, worker_pool
+from zoo.comparing.pool_workers import LEFT_ALONE, worker_pool
 from zoo.comparing.registry import COMPARISONS
 from zoo.comparing.results import REAL, Key, Results, are_settings, results_file
 from zoo.errors import UnknownNameError, ZooError
@@ -210,24 +211,31 @@ def test_a_signal_between_two_runs_keeps_both(tmp_path: Path, monkeypatch: pytes
     assert list(Results(tmp_path / "small.json").missing(comparison)) == []
 
 
-def waiting(parent: Connection) -> None:
-    """What a worker does while it trains."""
-    end_with(parent)
-    threading.Event().wait()
+WORKER = """
+import sys, threading
+from multiprocessing.connection import Connection
+from zoo.comparing.pool_workers import end_with
+end_with(Connection(int(sys.argv[1])))
+print("works", flush=True)
+threading.Event().wait()
+"""
 
 
 def test_a_worker_ends_with_its_parent() -> None:
     """Whose end of the connection is closed when it dies."""
-    watched, held = CONTEXT.Pipe(duplex=False)
-    worker = CONTEXT.Process(target=waiting, args=(watched,))
-    worker.start()
-    held.close()
-    worker.join()
-    assert worker.exitcode == LEFT_ALONE
+    watched, held = Pipe(duplex=False)
+    number = watched.fileno()
+    arguments = [sys.executable, "-c", WORKER, str(number)]
+    with subprocess.Popen(arguments, pass_fds=[number], stdout=subprocess.PIPE, text=True, cwd=ROOT) as worker:
+        assert worker.stdout is not None
+        assert worker.stdout.readline() == "works\n"
+        assert worker.poll() is None
+        held.close()
+        assert worker.wait() == LEFT_ALONE
+    watched.close()
 
 
-def test_an_error_ends_the_pool(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zoo.comparing.pool_workers.get_context", lambda method: CONTEXT)
+def test_an_error_ends_the_pool() -> None:
     with pytest.raises(Interrupted), worker_pool(1) as pool:  # noqa: PT012
         endless = pool.submit(time.sleep, 1e6)
         raise Interrupted(signal.SIGTERM)
