@@ -15,6 +15,7 @@ from lightning.pytorch import Callback
 from torch import Generator, Tensor, nn
 
 from datamodules.spec import DataSpec
+from lightning_modules.parts.argument_types import check_argument_types
 from lightning_modules.parts.conditions import given_condition
 from lightning_modules.parts.noise import Noise
 from lightning_modules.parts.sampling import CHUNK, evaluating
@@ -50,7 +51,17 @@ class ZooModule(CheckedModule, ABC):
         num_classes: Number of classes of a batch's labels, or ``None`` for a module that takes no labels.
         lr_schedule: As in ``runtime.optimization``.
         clip_norm: As in ``runtime.optimization``.
+
+    Raises:
+        ValueError: If an argument of a method that is annotated as a count, a truth value, a list or values by name is
+            none.
     """
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        """Checks the arguments of every method, before it builds anything of them."""
+        if args or kwargs:  # there are none where a module is copied
+            check_argument_types(cls.__init__, args, kwargs)
+        return super().__new__(cls)
 
     def __init__(
         self, num_classes: int | None = None, lr_schedule: Schedule | None = None, clip_norm: float | None = None

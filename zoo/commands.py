@@ -170,7 +170,7 @@ def fine_tune(arguments: Namespace) -> int:
     )
 
 
-def compare(arguments: Namespace) -> None:
+def compare(arguments: Namespace) -> int:
     """Prints the tables of a comparison; with ``--train``, makes the missing runs before."""
     given = [name for name in ("only", "jobs") if getattr(arguments, name)]
     if given and not arguments.train:
@@ -181,18 +181,27 @@ def compare(arguments: Namespace) -> None:
         if arguments.train or arguments.out:
             raise UsageError(f"{NAME} reads the cards of the checkpoints: it takes neither --train nor --out.")
         print(family_report())
-        return
+        return 0
     from zoo.comparing.comparison_table import report
     from zoo.comparing.registry import comparison_of
     from zoo.comparing.results import Results, results_file
 
     comparison = comparison_of(arguments.name)
-    results = Results(Path(arguments.out) if arguments.out else results_file(comparison.name))
+    out = Path(arguments.out) if arguments.out else results_file(comparison.name)
+    results = Results(out)
     if arguments.train:
+        check_out(out)
+        from lightning_modules.runtime.interruption import Interrupted
         from zoo.comparing.comparison_runs import train_missing
 
-        train_missing(comparison, results, Path(arguments.runs), only=arguments.only, jobs=arguments.jobs)
+        try:
+            train_missing(comparison, results, Path(arguments.runs), only=arguments.only, jobs=arguments.jobs)
+        except Interrupted as stop:
+            stop.command = command(*arguments.words)  # what is missing then is trained, from its newest checkpoints
+            print(stop.report(), file=sys.stderr)
+            return stop.exit_code
     print(report(comparison, results))
+    return 0
 
 
 def fetch(arguments: Namespace) -> None:

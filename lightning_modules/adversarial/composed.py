@@ -8,7 +8,7 @@ from datamodules.spec import DataSpec
 from lightning_modules.adversarial.loop import AdversarialModule
 from lightning_modules.adversarial.players import augmentation, common, players, two_adams
 from lightning_modules.parts.augmentation import unchanged
-from lightning_modules.parts.checks import check_counts, check_positive
+from lightning_modules.parts.checks import check_counts, check_has_effect
 from lightning_modules.parts.clamping import JacobianClamping
 from lightning_modules.parts.constraints import clip_weights, spectrally_normalized, unconstrained
 from lightning_modules.parts.corruption import InstanceNoise
@@ -148,8 +148,8 @@ def check_parts(game: str, penalties: Mapping[str, float], spectral_norm: bool, 
     """Raises ValueError for a part that is unknown, and for two that exclude each other."""
     if game not in GAMES:
         raise ValueError(f"game={game!r} is not one of {', '.join(GAMES)}.")
-    if unknown := sorted(set(penalties) - set(PENALTIES)):
-        raise ValueError(f"penalties: {', '.join(unknown)} is not one of {', '.join(PENALTIES)}.")
+    if unknown := sorted(map(str, set(penalties) - set(PENALTIES))):
+        raise ValueError(f"penalties={dict(penalties)}: {', '.join(unknown)} is not one of {', '.join(PENALTIES)}.")
     if "roth" in penalties and game not in CROSS_ENTROPY_GAMES:
         raise ValueError(
             f"The penalty roth belongs to a game whose logits are those of a probability, not to game={game!r}: use "
@@ -159,18 +159,3 @@ def check_parts(game: str, penalties: Mapping[str, float], spectral_norm: bool, 
         raise ValueError(
             f"weight_clip={weight_clip} must be positive, and excludes spectral_norm, which rescales weights."
         )
-
-
-def check_has_effect(part: str, value: object, settings: Mapping[str, tuple[object, object]]) -> None:
-    """Raises ValueError for a number that is not positive, and for settings of a part that is left out.
-
-    Args:
-        part: Name of the part.
-        value: Its value; ``None``, or empty, if it is left out.
-        settings: Name of each of its settings to the value given and the default.
-    """
-    if isinstance(value, (int, float)):
-        check_positive(**{part: value})
-    for name, (given, default) in settings.items():
-        if not value and given != default:
-            raise ValueError(f"{name}={given} has no effect without {part}; give {part}, or leave {name} out.")

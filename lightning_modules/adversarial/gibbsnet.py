@@ -27,7 +27,7 @@ from typing import Any
 
 from lightning_modules.adversarial.joint_game import JointModule
 from lightning_modules.adversarial.joint_players import joint_players, joint_training
-from lightning_modules.parts.checks import check_counts
+from lightning_modules.parts.checks import check_counts, check_has_effect
 from lightning_modules.parts.penalties import WeightedTerm, r1, r2
 
 
@@ -54,6 +54,9 @@ class GibbsNet(JointModule):
         decay_steps: Batches after which the learning rates have fallen linearly to zero, or ``None``.
         clip_norm: Largest norm of each player's gradient, or ``None``.
         compile: Compiles both networks; penalties run uncompiled.
+
+    Raises:
+        ValueError: If a number is out of range, or ``lazy_every`` is given without a penalty.
     """
 
     def __init__(
@@ -76,6 +79,7 @@ class GibbsNet(JointModule):
         compile: bool = False,
     ) -> None:
         check_counts(lazy_every=lazy_every)
+        check_has_effect("penalty_weight", penalty_weight or None, {"lazy_every": (lazy_every, 1)})
         terms: Any = {"r1": r1, "r2": r2} if penalty_weight else {}
         super().__init__(
             **joint_players(architecture, shape, latent_dim, width, discriminator_width, normalise_codes),

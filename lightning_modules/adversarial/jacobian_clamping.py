@@ -5,9 +5,10 @@ The metric tensor J^T J of a generator with Jacobian J tells how much its output
 random direction for each example, and keeps it within [lambda_min, lambda_max]. These bound singular values of J,
 which are the square roots of the eigenvalues of J^T J.
 
-NOTE: One direction per step bounds all of them only on average. Where the generator has batch normalisation, the two
-outputs are computed in two batches, whose statistics differ a little. Both outputs are computed anew, apart from that
-of the game: on the whole batch a generator step takes 2.9 times as long on a CPU, on a quarter of it 1.5 times.
+NOTE: One direction per step bounds all of them only on average. G(z) is that of the game where it can be. Where the
+generator has batch normalisation, the two outputs are computed in two batches, whose statistics differ a little; on a
+part of the batch both are computed anew, in batches of that part alone, and not compared across batches of two sizes:
+on a quarter of it a generator step takes 1.5 times as long on a CPU.
 
 Is Generator Conditioning Causally Related to GAN Performance? (Odena et al., 2018), https://arxiv.org/abs/1802.08768
 """

@@ -28,7 +28,14 @@ from lightning_modules.parts.critic_schedules import CriticSchedule, EveryNth
 from lightning_modules.parts.games import cross_entropy, in_full_precision
 from lightning_modules.parts.noise import Draws, FixedNoise, Noise, new_generator
 from lightning_modules.parts.optimizers import BuildOptimizer
-from lightning_modules.parts.penalties import WeightedTerm, check_penalised, due_terms, own_terms, weighted_terms
+from lightning_modules.parts.penalties import (
+    WeightedTerm,
+    check_penalised,
+    due_terms,
+    own_terms,
+    periods,
+    weighted_terms,
+)
 from lightning_modules.parts.sampling import (
     CHUNK,
     aside,
@@ -39,7 +46,7 @@ from lightning_modules.parts.sampling import (
     in_type_of,
 )
 from lightning_modules.parts.schedules import Schedule
-from lightning_modules.runtime.flags import refuse_coarse_precision
+from lightning_modules.runtime.flags import refuse_coarse_precision, warn_unreached
 from lightning_modules.runtime.loss_log import losses_are_read
 
 Pair = tuple[Tensor, Tensor]
@@ -126,6 +133,12 @@ class JointModule(GenerativeModule):
         """Raises ValueError for precisions that are too coarse for the game, or for penalties on gradients."""
         super().on_fit_start()
         refuse_coarse_precision(self.trainer, bool(self.penalties))
+
+    def on_train_start(self) -> None:
+        """Warns of a run that is too short for a step of the generator, or for a lazy penalty."""
+        super().on_train_start()
+        if self._trainer is not None:
+            warn_unreached(self.trainer, self.schedule, self.generator_updates, periods(self.penalties), {})
 
     def batch_problem(self, batch: Batch) -> str | None:
         """Compares examples with those of a generator, and codes with those of an encoder, of the user's own."""

@@ -28,12 +28,13 @@ from lightning_modules.parts.penalties import (
     check_penalised,
     due_terms,
     own_terms,
+    periods,
     sharing,
     weighted_terms,
 )
 from lightning_modules.parts.sampling import aside
 from lightning_modules.parts.schedules import Schedule
-from lightning_modules.runtime.flags import refuse_coarse_precision
+from lightning_modules.runtime.flags import refuse_coarse_precision, warn_unreached
 from lightning_modules.runtime.loss_log import losses_are_read
 from lightning_modules.runtime.optimization import check_parameters
 
@@ -156,12 +157,15 @@ class AdversarialModule(SamplesByGenerator):
     # Training
 
     def on_train_start(self) -> None:
-        """Puts restored gradients into place, which Lightning clears after it has loaded a checkpoint."""
+        """Puts restored gradients into place, which Lightning clears after it has loaded; warns of a short run."""
         super().on_train_start()
         parameters = dict(self.discriminator.named_parameters())
         for name, gradient in self.restored_gradients.items():
             parameters[name].grad = gradient
         self.restored_gradients = {}
+        if self._trainer is not None:
+            of_both = periods(self.penalties), periods(self.generator_penalties)
+            warn_unreached(self.trainer, self.schedule, self.generator_updates, *of_both)
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """Makes one critic step, and a generator step when the schedule has one."""

@@ -18,7 +18,7 @@ from typing import Any
 from datamodules.spec import DataSpec
 from lightning_modules.adversarial.loop import AdversarialModule
 from lightning_modules.adversarial.players import augmentation, common, players, two_adams
-from lightning_modules.parts.checks import check_counts, check_positive
+from lightning_modules.parts.checks import check_counts, check_has_effect, check_positive
 from lightning_modules.parts.games import RELATIVISTIC
 from lightning_modules.parts.penalties import WeightedTerm, r1, r2
 from lightning_modules.parts.schedules import changing
@@ -43,7 +43,8 @@ class R3GAN(AdversarialModule):
         augment_end: Probability of each augmentation after ``schedule_steps`` batches; it starts at 0.
         critic_steps: Discriminator steps per generator step.
         lr: Learning rate of both players.
-        lr_end: Learning rate of both players after ``schedule_steps`` batches.
+        lr_end: Learning rate after ``schedule_steps`` batches; one that is the discriminator's own falls in the same
+            ratio, to ``discriminator_lr * lr_end / lr``.
         discriminator_lr: Learning rate of the discriminator instead of ``lr``, or ``None``.
         betas: Adam's decay rates.
         beta2_end: The second of Adam's decay rates after ``schedule_steps`` batches.
@@ -53,7 +54,8 @@ class R3GAN(AdversarialModule):
         compile: Compiles both networks; penalties run uncompiled.
 
     Raises:
-        ValueError: If a number is out of range, or augmentations are given that would never be applied.
+        ValueError: If a number is out of range, augmentations are given that would never be applied, or the end of a
+            schedule is given without the schedule.
     """
 
     def __init__(
@@ -86,6 +88,9 @@ class R3GAN(AdversarialModule):
         optimizers = two_adams(lr, betas, discriminator_lr)
         if not 0 <= beta2_end < 1 or not 0 <= augment_end <= 1:
             raise ValueError(f"beta2_end={beta2_end} must lie in [0, 1) and augment_end={augment_end} in [0, 1].")
+        ends = {"gamma_end": (gamma_end, 0.005), "lr_end": (lr_end, 5e-5), "beta2_end": (beta2_end, 0.99)}
+        check_has_effect("schedule_steps", schedule_steps, ends)
+        check_has_effect("augment", augment, {"augment_end": (augment_end, 0.55)})
         if augment and (schedule_steps is None or augment_end == 0):
             raise ValueError(
                 f"augment={list(augment)} has no effect with schedule_steps={schedule_steps} and "

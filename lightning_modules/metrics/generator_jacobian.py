@@ -10,7 +10,8 @@ Inception Scores and FIDs in the paper, and missed fewer modes.
 
 NOTE: It depends on the parametrisation of the code: a generator that ignores one of its coordinates makes the same
 samples as one without it, but its value is that of the resolution of float32, below which no singular value is told
-from zero.
+from zero. A generator that normalises its code, and says so by ``normalises_code``, has G(c z) = G(z): the direction of
+z itself changes nothing by construction, and is left out, so that the smallest of the D - 1 others is s_D.
 
 Is Generator Conditioning Causally Related to GAN Performance? (Odena et al., 2018), https://arxiv.org/abs/1802.08768
 """
@@ -79,28 +80,38 @@ def jacobian_spectrum(
         generator: Source of codes and labels.
 
     Returns:
-        Units of the data per unit of the code, float64 (N, latent_dim) on the CPU.
+        Units of the data per unit of the code, float64 (N, latent_dim) on the CPU; one fewer for a generator that
+        normalises its code, without the direction of the code itself, in which nothing changes.
 
     Raises:
         TypeError: If the module has no generator.
-        ValueError: If ``num_codes`` is not positive, labels do not fit, or an example has fewer dimensions than a code,
-            so that some directions of the code cannot change it.
+        ValueError: If ``num_codes`` is not positive, labels do not fit, an example has fewer dimensions than a code, so
+            that some directions of the code cannot change it, or a code of one number is normalised.
     """
     checked_generator(module, "jacobian_spectrum")
     num_codes = as_count("num_codes", num_codes)
     labels = module.choose_condition(num_codes, labels, None, generator)
-    jacobian = generator_jacobian(module, module.sample_latent(num_codes, generator=generator), labels=labels)
-    rows = jacobian.flatten(2)
+    z = module.sample_latent(num_codes, generator=generator)
+    rows = in_float64(generator_jacobian(module, z, labels=labels).flatten(2).cpu())
     if rows.shape[1] > rows.shape[2]:
         raise ValueError(
             f"{type(module).__name__} maps codes of latent_dim={rows.shape[1]} to examples of {rows.shape[2]} "
             "dimensions, so its Jacobian has no inverse and no condition number; measure a generator of images."
         )
-    return torch.linalg.svdvals(in_float64(rows.cpu()))
+    if getattr(module.generator, "normalises_code", False):
+        if module.latent_dim == 1:
+            raise ValueError(
+                f"{type(module).__name__} normalises its code of latent_dim=1, of which only the sign is left, so "
+                "there is no direction to measure; measure a generator with more."
+            )
+        # An orthonormal basis of each code's directions, the first of them its own.
+        basis, _ = torch.linalg.qr(in_float64(z.cpu())[..., None], mode="complete")
+        rows = basis[..., 1:].mT @ rows
+    return torch.linalg.svdvals(rows)
 
 
 def condition_numbers(spectrum: Tensor) -> Tensor:
-    """Returns the logarithm of the condition number of J^T J, in nats, (N,), of singular values (N, D)."""
+    """Returns the logarithm of the condition number of J^T J, in nats, (N,), of ``jacobian_spectrum``'s (N, D)."""
     largest, least = spectrum[:, 0], spectrum[:, -1]
     return 2 * (largest.log() - torch.maximum(least, RESOLUTION * largest).log())
 
@@ -109,6 +120,8 @@ def evaluate_conditioning(
     module: Any, *, num_codes: int = NUM_CODES, split: str = "test", seed: int = 0
 ) -> dict[str, float]:
     """Measures the mean logarithm of the condition number of J^T J over codes of the model.
+
+    Of a generator that normalises its code, the direction of the code itself is left out; see ``jacobian_spectrum``.
 
     Args:
         module: A GAN: it ``HasGenerator``.

@@ -80,8 +80,8 @@ def invert(
 
     Raises:
         TypeError: If the module has no generator.
-        ValueError: If a number is out of range, ``x`` is of another shape or outside of the range of the data, or
-            labels are missing or do not fit.
+        ValueError: If a number is out of range, ``x`` is of another shape or outside of the range of the data, labels
+            are missing or do not fit, or an error is NaN or infinite at every code.
     """
     checked_generator(module, "invert")
     starts, steps = as_count("starts", starts), as_count("steps", steps)
@@ -95,7 +95,13 @@ def invert(
         found = [
             _search(module, z[rows], x[rows], None if classes is None else classes[rows], steps, lr) for rows in chunks
         ]
-    return Inversion(*(torch.cat(column) for column in zip(*found, strict=True)))
+    codes, errors = (torch.cat(column) for column in zip(*found, strict=True))
+    if broken := int((~torch.isfinite(errors)).sum()):
+        raise ValueError(
+            f"The generator makes NaN or infinite values of every code that was tried for {broken} of {len(x)} "
+            "examples: the model has diverged, or its weights are damaged."
+        )
+    return Inversion(codes, errors)
 
 
 def _search(

@@ -200,6 +200,10 @@ class Generator(Grown):
         width: Channels at full resolution; doubled with each halving, up to 8 * width.
         condition: Number of classes, captions, or ``None``; an embedding is appended to the code.
         num_resolutions: As in ``growth_levels``.
+
+    Attributes:
+        normalises_code: Whether G(c z) = G(z) for all c > 0; with a condition, code and embedding are normalised
+            together, and the length of the code counts.
     """
 
     def __init__(
@@ -215,7 +219,7 @@ class Generator(Grown):
         first = FirstGeneratorBlock(code.out_features, channels[0], shape[1] >> (len(channels) - 1))
         blocks = [GeneratorBlock(wide, narrow) for wide, narrow in zip(channels, channels[1:], strict=False)]
         super().__init__([first, *blocks], [EqualizedConv2d(number, shape[0], 1, gain=1) for number in channels])
-        self.code = code
+        self.code, self.normalises_code = code, condition is None
 
     def forward(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
         """Maps codes and the condition (int64 (N, ...), or ``None``) to images (N, C, H, W)."""

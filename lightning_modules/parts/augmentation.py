@@ -66,7 +66,8 @@ class DiffAugment:
 
     def __init__(self, policies: Sequence[str], probability: float | Callable[[int], float] = 1.0) -> None:
         if unknown := [name for name in policies if name not in POLICIES]:
-            raise ValueError(f"augmentation {', '.join(unknown)} is not one of {', '.join(POLICIES)}.")
+            names = ", ".join(map(str, unknown))
+            raise ValueError(f"augment={list(policies)}: {names} is not one of {', '.join(POLICIES)}.")
         if not callable(probability) and not 0 <= probability <= 1:
             raise ValueError(f"probability={probability} must lie in [0, 1].")
         self.policies, self.probability = tuple(policies), probability

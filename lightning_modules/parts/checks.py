@@ -26,6 +26,21 @@ def check_counts(**values: int) -> None:
             raise ValueError(f"{name}={value} must be a whole number of at least 1.")
 
 
+def check_has_effect(part: str, value: object, settings: Mapping[str, tuple[object, object]]) -> None:
+    """Raises ValueError for a number that is not positive, and for settings of a part that is left out.
+
+    Args:
+        part: Name of the part.
+        value: Its value; ``None``, or empty, if it is left out.
+        settings: Name of each of its settings to the value given and the default.
+    """
+    if isinstance(value, (int, float)):
+        check_positive(**{part: value})
+    for name, (given, default) in settings.items():
+        if not value and given != default:
+            raise ValueError(f"{name}={given} has no effect without {part}; give {part}, or leave {name} out.")
+
+
 def as_count(name: str, value: Any, least: int = 1, hint: str = "") -> int:
     """Returns anything that is a whole number (also of numpy, or a tensor without dimensions) as an ``int``.
 

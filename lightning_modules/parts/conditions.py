@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 
 def takes_condition(network: nn.Module) -> bool:
@@ -31,6 +32,11 @@ def logits_of(network: nn.Module, x: Tensor, condition: Tensor | None) -> Tensor
 def conditioned(network: nn.Module, condition: Tensor | None, x: Tensor) -> Tensor:
     """Returns the network's output for x and the condition (int64 (N, ...), or ``None``), without ``torch.compile``."""
     return network.forward(x, condition) if takes_condition(network) else network.forward(x)
+
+
+def has_batch_norm(network: nn.Module) -> bool:
+    """Returns whether an example's output depends on the others of its batch, by batch normalisation."""
+    return any(isinstance(layer, _BatchNorm) for layer in network.modules())
 
 
 @dataclass(frozen=True)

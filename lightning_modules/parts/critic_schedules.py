@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from lightning_modules.parts.checks import check_counts
+
 
 @dataclass(frozen=True)
 class EveryNth:
@@ -10,8 +12,7 @@ class EveryNth:
     critic_steps: int = 1
 
     def __post_init__(self) -> None:
-        if self.critic_steps < 1:
-            raise ValueError(f"critic_steps={self.critic_steps} must be at least 1 per generator step.")
+        check_counts(critic_steps=self.critic_steps)
 
     def generator_updates(self, batches: int) -> int:
         """Returns the number of generator steps taken after ``batches`` critic steps."""
@@ -32,8 +33,9 @@ class Bursts:
     period: int = 500
 
     def __post_init__(self) -> None:
-        if min(self.critic_steps, self.burst) < 1 or not 1 <= self.warm_up <= self.period:
-            raise ValueError(f"{self}: steps must be at least 1 and 1 <= warm_up <= period.")
+        check_counts(critic_steps=self.critic_steps, burst=self.burst, warm_up=self.warm_up, period=self.period)
+        if self.warm_up > self.period:
+            raise ValueError(f"warm_up={self.warm_up} must be at most period={self.period}.")
 
     def generator_updates(self, batches: int) -> int:
         """Returns the number of generator steps taken after ``batches`` critic steps."""

@@ -15,9 +15,8 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
-from lightning_modules.parts.conditions import Conditioned
+from lightning_modules.parts.conditions import Conditioned, has_batch_norm
 from lightning_modules.parts.double_backward import fast_double_backward, input_gradient
 from lightning_modules.parts.noise import Noise
 
@@ -74,9 +73,14 @@ def weighted_terms(terms: Mapping[str, Any] | None) -> dict[str, WeightedTerm]:
     return found
 
 
+def periods(penalties: Mapping[str, WeightedTerm]) -> dict[str, int]:
+    """Returns the period of each penalty by name."""
+    return {name: penalty.every for name, penalty in penalties.items()}
+
+
 def check_penalised(penalties: Mapping[str, WeightedTerm], discriminator: nn.Module) -> None:
     """Raises ValueError if there are penalties on a discriminator with batch normalisation."""
-    if penalties and any(isinstance(layer, _BatchNorm) for layer in discriminator.modules()):
+    if penalties and has_batch_norm(discriminator):
         raise ValueError(
             f"The penalty {', '.join(penalties)} is a mean over independent examples, but batch normalisation "
             "in the discriminator makes them depend on each other; build it without (batch_norm=false)."

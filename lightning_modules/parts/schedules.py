@@ -74,8 +74,8 @@ def linear_decay(total: int | None) -> Schedule:
     Raises:
         ValueError: If ``total`` is not positive.
     """
-    if total is not None and total < 1:
-        raise ValueError(f"decay_steps={total} must be a positive number of batches, or null for no decay.")
+    if total is not None and (total < 1 or total % 1):
+        raise ValueError(f"decay_steps={total} must be a positive whole number of batches, or null for no decay.")
     return Constant() if total is None else WarmupAndDecay(end=total)
 
 
@@ -85,8 +85,10 @@ def warmup_and_cosine(warmup: int, total: int | None) -> Schedule:
     Raises:
         ValueError: Unless 0 <= warmup < total.
     """
-    if warmup < 0 or (total is not None and total <= warmup):
-        raise ValueError(f"warmup_steps={warmup} must be at least 0 and less than decay_steps={total}.")
+    if warmup < 0 or warmup % 1 or (total is not None and (total <= warmup or total % 1)):
+        raise ValueError(
+            f"warmup_steps={warmup} must be a whole number of at least 0 and less than decay_steps={total}."
+        )
     return Constant() if (warmup, total) == (0, None) else WarmupAndDecay(warmup, total, "cosine")
 
 
@@ -143,6 +145,6 @@ def changing(start: float, stop: float, steps: int | None, *, name: str, shape: 
     Raises:
         ValueError: If ``steps`` is not positive.
     """
-    if steps is not None and steps < 1:
-        raise ValueError(f"{name}={steps} must be a positive number of batches, or null for a value that stays.")
+    if steps is not None and (steps < 1 or steps % 1):
+        raise ValueError(f"{name}={steps} must be a positive whole number of batches, or null for a value that stays.")
     return Constant(start) if steps is None else Interpolation(start, stop, steps, shape=shape)

@@ -1,12 +1,14 @@
 """Flags of the Trainer: refuses those that a method does not support, and follows the length of the run from them."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+
+from lightning_modules.parts.critic_schedules import Bursts, CriticSchedule
 
 
 def refuse_unsupported_flags(trainer: Trainer, module: LightningModule) -> None:
@@ -190,6 +192,38 @@ def warn_unfinished(trainer: Trainer, horizons: Mapping[str, int | None]) -> Non
                 f"The schedule of {name}={steps} batches had not ended when the run did, after {trainer.global_step}. "
                 f"Resume it, or set {name} to the number of batches that it has (--model.{name})."
             )
+
+
+def warn_unreached(
+    trainer: Trainer,
+    schedule: CriticSchedule,
+    generator_steps: Callable[[int], int],
+    penalties: Mapping[str, int],
+    generator_penalties: Mapping[str, int],
+) -> None:
+    """Warns of a run of two players that is too short for a step of the generator, or for a lazy penalty.
+
+    Args:
+        trainer: The trainer that is about to train; ``fast_dev_run`` only tries a module out.
+        schedule: When the generator makes its steps.
+        generator_steps: Returns their number in so many batches.
+        penalties: Name to period, in batches, of the penalties on the discriminator.
+        generator_penalties: Name to period, in its steps, of those on the generator.
+    """
+    planned = planned_batches(trainer)
+    if not planned or getattr(trainer, "fast_dev_run", False):
+        return
+    steps = generator_steps(planned)
+    never = {name: every for name, every in penalties.items() if every > planned}
+    never |= {name: every for name, every in generator_penalties.items() if every > steps > 0}
+    problems = [(f"lazy_every={every}", f"never computes the penalty {name}") for name, every in never.items()]
+    if steps == 0:
+        setting = "bursts=true" if isinstance(schedule, Bursts) else f"critic_steps={schedule.critic_steps}"
+        problems.append((setting, "makes no step of the generator"))
+    for setting, what in problems:
+        rank_zero_warn(
+            f"With {setting} the run, which is planned for {planned} batches, {what}: train longer, or change it."
+        )
 
 
 def stop_at_end(trainer: Trainer, end: int) -> None:

@@ -234,6 +234,23 @@ def interruptible(trainer: Trainer, resumed_by: Callable[[], str | None] = lambd
 
 
 @contextmanager
+def interrupting() -> Iterator[None]:
+    """Raises ``Interrupted`` at once for Ctrl-C and SIGTERM in the block, which waits for trainings elsewhere."""
+
+    def stop(signum: int, frame: Any) -> None:
+        raise Interrupted(signum)
+
+    former: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        former = {signum: signal.signal(signum, stop) for signum in SIGNALS}
+    try:
+        yield
+    finally:
+        for signum, handler in former.items():
+            signal.signal(signum, handler)
+
+
+@contextmanager
 def _as_interrupted(trainer: Trainer, callback: SaveOnInterrupt) -> Iterator[None]:
     """Raises ``Interrupted`` for all that Lightning may make of a signal."""
     try:

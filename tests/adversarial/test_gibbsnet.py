@@ -224,6 +224,9 @@ def test_penalties_are_squared_gradients_by_examples_and_codes() -> None:
 def test_penalties_refuse_what_they_cannot_be_computed_with() -> None:
     with pytest.raises(ValueError, match="lazy_every=0"):
         GibbsNet(**SMALL, lazy_every=0)
+    with pytest.raises(ValueError, match="lazy_every=8 has no effect without penalty_weight"):
+        GibbsNet(**SMALL, penalty_weight=0, lazy_every=8)
+    assert GibbsNet(**SMALL, penalty_weight=0).penalties == {}
     with pytest.raises(ValueError, match=r"weight=-1\.0"):
         GibbsNet(**SMALL, penalty_weight=-1.0)
     with pytest.raises(ValueError, match="'bf16-true' is too coarse"):

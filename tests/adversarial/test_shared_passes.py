@@ -8,6 +8,9 @@ from torch import Tensor
 
 from lightning_modules import ComposedGAN
 from lightning_modules.adversarial import loop
+from lightning_modules.parts.clamping import JacobianClamping
+from lightning_modules.parts.conditions import Conditioned
+from lightning_modules.parts.noise import Noise
 
 PARTS: dict[str, Any] = {"penalties": {"roth": 0.5, "r1": 0.1}, "jacobian_clamping": 2.0, "lambda_min": 9.0}
 
@@ -30,14 +33,20 @@ def values_and_gradients(module: ComposedGAN, real: Tensor, labels: Tensor | Non
 @pytest.mark.parametrize("num_classes", [None, 3])
 @pytest.mark.parametrize("fraction", [1.0, 0.5])
 @pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("architecture", ["mlp", "dcgan", "resnet"])  # the last two have batch normalisation
 def test_sharing_changes_no_value_and_no_gradient(
-    num_classes: int | None, fraction: float, compiled: bool, monkeypatch: pytest.MonkeyPatch
+    architecture: str, num_classes: int | None, fraction: float, compiled: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.manual_seed(0)
     torch.set_default_dtype(torch.float64)
     try:
         module = ComposedGAN(
-            shape=[1, 8, 8], architecture="mlp", width=4, num_classes=num_classes, clamp_fraction=fraction, **PARTS
+            shape=[1, 8, 8],
+            architecture=architecture,
+            width=4,
+            num_classes=num_classes,
+            clamp_fraction=fraction,
+            **PARTS,
         )
         if num_classes is not None:
             module.class_probabilities = torch.ones(3) / 3
@@ -57,6 +66,19 @@ def test_sharing_changes_no_value_and_no_gradient(
     assert {"roth", "r1", "jacobian_clamping"} <= shared.keys()
     for name, value in shared.items():
         torch.testing.assert_close(value, separate[name], rtol=1e-9, atol=1e-12, msg=name)
+
+
+@pytest.mark.parametrize("architecture", ["dcgan", "resnet"])
+def test_changes_on_a_part_of_the_batch_do_not_grow_as_the_codes_approach(architecture: str) -> None:
+    """Q is a derivative at small distances; outputs of batches of two sizes would differ by a constant over epsilon."""
+    torch.manual_seed(0)
+    generator = ComposedGAN(shape=[1, 8, 8], architecture=architecture, width=4, latent_dim=4).generator
+    z, q = torch.randn(16, 4), []
+    for epsilon in (1e-2, 1e-3):
+        clamping = JacobianClamping(0.0, 0.0, epsilon, 0.25)  # the penalty is then E Q^2
+        torch.manual_seed(1)
+        q.append(clamping.of_outputs(Conditioned(generator, None), z, generator(z), Noise()))
+    torch.testing.assert_close(q[1], q[0], rtol=0.1, atol=0.0)
 
 
 def test_which_terms_share_the_pass_of_the_game() -> None:

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from lightning_modules import SNGAN, VAE, WGANGP
+from lightning_modules import SNGAN, VAE, WGANGP, ProgressiveGAN
 from lightning_modules.callbacks import EMA, GeneratorConditioning
 from lightning_modules.metrics.generator_jacobian import (
     RESOLUTION,
@@ -16,7 +16,7 @@ from lightning_modules.metrics.generator_jacobian import (
     generator_jacobian,
     jacobian_spectrum,
 )
-from tests.metrics.linear_generator import LATENT, linear_gan
+from tests.metrics.linear_generator import LATENT, SHAPE, linear_gan
 from tests.standins import quiet_trainer
 from tests.training import TinyData
 
@@ -80,6 +80,42 @@ def test_a_direction_that_changes_nothing_counts_as_the_resolution() -> None:
     nothing = linear_gan(matrix=torch.zeros(12, 2))
     with pytest.raises(ValueError, match="all are zero"):
         evaluate_conditioning(nothing, num_codes=2)
+
+
+def test_the_length_of_a_normalised_code_is_no_direction() -> None:
+    """A generator A z / |z| has the Jacobian A (I - u u^T) / |z| with u = z / |z|: its direction u changes nothing."""
+
+    class Normalised(nn.Module):
+        normalises_code = True
+
+        def __init__(self, matrix: Tensor) -> None:
+            super().__init__()
+            self.matrix = nn.Parameter(matrix)
+
+        def forward(self, z: Tensor) -> Tensor:
+            return (z / z.norm(dim=1, keepdim=True) @ self.matrix.T).view(-1, *SHAPE)
+
+    module = linear_gan()
+    module.generator = Normalised(0.1 * torch.linalg.qr(torch.randn(12, LATENT))[0])
+    spectrum = jacobian_spectrum(module, 7, generator=source())
+    lengths = module.sample_latent(7, generator=source()).double().norm(dim=1, keepdim=True)
+    torch.testing.assert_close(spectrum, (0.1 / lengths).expand(7, LATENT - 1), rtol=1e-5, atol=0)
+    assert evaluate_conditioning(module, num_codes=7)["test/log_condition_number-7"] == pytest.approx(0, abs=1e-5)
+    module.generator, module.latent_dim = Normalised(torch.ones(12, 1)), 1
+    with pytest.raises(ValueError, match="latent_dim=1"):
+        jacobian_spectrum(module, 1, generator=source())
+
+
+@pytest.mark.parametrize("num_classes", [None, 3])
+def test_a_progressive_gan_has_no_direction_that_changes_nothing(num_classes: int | None) -> None:
+    torch.manual_seed(0)
+    module = ProgressiveGAN(shape=(1, 8, 8), width=4, latent_dim=6, num_classes=num_classes)
+    spectrum = jacobian_spectrum(module, 4, generator=source())
+    assert spectrum.shape == (4, 5 if num_classes is None else 6)
+    assert (spectrum[:, -1] > 100 * RESOLUTION * spectrum[:, 0]).all()
+    z, labels = module.sample_latent(2, generator=source()), None if num_classes is None else torch.tensor([0, 1])
+    longer, same = module.decode(3 * z, labels=labels), module.decode(z, labels=labels)
+    assert torch.allclose(longer, same, atol=1e-5) is module.generator.normalises_code
 
 
 def test_condition_numbers_are_logarithms_of_ratios_of_eigenvalues() -> None:

@@ -121,6 +121,12 @@ def test_what_is_no_batch_of_its_data_is_refused(x: Tensor, settings: dict[str, 
         invert(module, x, **settings)
 
 
+def test_a_model_that_has_diverged_is_refused() -> None:
+    module = linear_gan(matrix=torch.full((12, LATENT), float("nan")))
+    with pytest.raises(ValueError, match="NaN or infinite.*for 2 of 2 examples: the model has diverged"):
+        invert(module, torch.zeros(2, 1, 3, 4), starts=2, steps=2)
+
+
 def test_labels_of_a_conditional_model_are_needed() -> None:
     with pytest.raises(ValueError, match=r"labels.*\(2,\)"):
         invert(linear_gan(3), torch.zeros(2, 1, 3, 4))

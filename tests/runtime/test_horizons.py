@@ -1,5 +1,6 @@
 """Schedules that a run does not end, and what is left of one that a resumed run leaves out."""
 
+import re
 import warnings
 from typing import Any
 
@@ -7,6 +8,8 @@ import pytest
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from lightning_modules import ProgressiveGAN
+from lightning_modules.parts.critic_schedules import EveryNth
+from lightning_modules.runtime.flags import warn_unreached
 from tests.standins import quiet_trainer
 from tests.training import TinyData, build, data_of
 
@@ -73,3 +76,33 @@ def test_one_resolution_does_not_grow() -> None:
     module, shape = build("ProgressiveGAN", num_resolutions=1)
     trainer = quiet_trainer(max_epochs=-1, max_steps=-1, max_time={"seconds": 0}, limit_val_batches=0)
     trainer.fit(module, TinyData(shape, **data_of("ProgressiveGAN")))
+
+
+@pytest.mark.parametrize(
+    ("method", "settings", "said"),
+    [
+        ("WGANGP", {"critic_steps": 5}, ["critic_steps=5 the run, which is planned for 3 batches, makes no step"]),
+        ("GibbsNet", {"critic_steps": 4}, ["critic_steps=4 the run, which is planned for 3 batches, makes no step"]),
+        ("R3GAN", {"lazy_every": 4}, [f"lazy_every=4 .* never computes the penalty {name}" for name in ("r1", "r2")]),
+        ("GibbsNet", {"lazy_every": 5}, ["lazy_every=5 .* never computes the penalty r1", "penalty r2"]),
+        ("R3GAN", {"lazy_every": 3, "critic_steps": 3}, []),
+        ("WGAN", {"critic_steps": 1, "bursts": True}, ["bursts=true .* makes no step of the generator"]),
+    ],
+)
+def test_a_run_too_short_for_a_part_of_the_method_is_said(
+    method: str, settings: dict[str, Any], said: list[str]
+) -> None:
+    module, shape = build(method, **settings)
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        quiet_trainer(max_epochs=-1, max_steps=3, limit_val_batches=0).fit(module, TinyData(shape, **data_of(method)))
+    texts = [text for warning in warned if "the run, which is planned" in (text := str(warning.message))]
+    assert len(texts) == len(said)
+    for text, pattern in zip(texts, said, strict=True):
+        assert re.search(pattern, text)
+
+
+def test_a_lazy_penalty_on_the_generator_counts_its_steps() -> None:
+    trainer = quiet_trainer(max_epochs=-1, max_steps=6)
+    with pytest.warns(UserWarning, match="lazy_every=3 .*planned for 6 batches, never computes the penalty late"):
+        warn_unreached(trainer, EveryNth(3), EveryNth(3).generator_updates, {"r1": 6}, {"late": 3, "soon": 2})

@@ -1,7 +1,16 @@
 """Comparisons: the budget, what is missing, resuming, and the tables."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import CancelledError, Future, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
+from multiprocessing import Pipe
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +18,19 @@ import pytest
 
 from lightning_modules import METHODS
 from lightning_modules.base import GenerativeModule
+from lightning_modules.runtime.interruption import Interrupted
+from lightning_modules.runtime.optimization import NonFiniteLoss
+from tests.zoo.running import ROOT
 from zoo.__main__ import main
 from zoo.comparing import comparison_runs
 from zoo.comparing.comparison import Block, Comparison, batches_for
 from zoo.comparing.comparison_runs import NEWEST, train
 from zoo.comparing.comparison_table import markdown, report
+from zoo.comparing.pool_workers import LEFT_ALONE, worker_pool
 from zoo.comparing.registry import COMPARISONS
 from zoo.comparing.results import REAL, Key, Results, are_settings, results_file
-from zoo.errors import ZooError
+from zoo.errors import UnknownNameError, ZooError
+from zoo.paths import command
 
 BLOCKS = [block for comparison in COMPARISONS.values() for block in comparison.blocks]
 
@@ -125,13 +139,13 @@ def test_training_makes_what_is_missing(tmp_path: Path, monkeypatch: pytest.Monk
     block = tiny(entries=1)
     comparison = Comparison("small", "Small", (block,))
     monkeypatch.setattr(comparison_runs, "comparison_of", lambda name: comparison)
-    monkeypatch.setattr(comparison_runs, "ProcessPoolExecutor", InThisProcess)
+    monkeypatch.setattr(comparison_runs, "worker_pool", InThisProcess)
     results, said = Results(tmp_path / "small.json"), []
-    comparison_runs.train_missing(comparison, results, tmp_path / "runs", only=["elsewhere"], say=said.append)
-    assert said == ["0 runs of small to make."]
+    with pytest.raises(UnknownNameError, match="only='wgann' is no method or block of small.*There are .*ring8"):
+        comparison_runs.train_missing(comparison, results, tmp_path / "runs", only=["wgann"], say=said.append)
     comparison_runs.train_missing(comparison, results, tmp_path / "runs", say=said.append)
     assert list(results.missing(comparison)) == []
-    assert len(said) == 5
+    assert len(said) == 4
     (run, _) = results.of(block, block.entries[0].name)
     alone = train(block, block.entries[0].name, 0, tmp_path / "alone")
     assert run["values"] | {"minutes": 0} == alone["values"] | {"minutes": 0}
@@ -144,15 +158,98 @@ def test_a_run_that_fails_does_not_stop_the_others(tmp_path: Path, monkeypatch: 
 
     def make(name: str, block_name: str, entry: str, seed: int, runs: str) -> dict[str, Any]:
         if entry == first:
-            raise ValueError("Training stopped at batch 3.")
+            raise NonFiniteLoss("Training stopped at batch 3.")
         return made(block, entry, seed, **{"modes-2500": 8.0})
 
     monkeypatch.setattr(comparison_runs, "make", make)
-    monkeypatch.setattr(comparison_runs, "ProcessPoolExecutor", InThisProcess)
+    monkeypatch.setattr(comparison_runs, "worker_pool", InThisProcess)
     results = Results(tmp_path / "small.json")
     with pytest.raises(ZooError, match=f"2 of 5 runs failed, the first of them ring8/{first}/. .Training stopped"):
         comparison_runs.train_missing(comparison, results, tmp_path / "runs", say=lambda line: None)
     assert [key.entry for key in results.missing(comparison)] == [first, first]
+
+
+def test_a_signal_keeps_the_runs_that_are_ready_and_says_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    block = COMPARISONS["modes"].block("ring8")
+    first = block.entries[0].name
+
+    def make(name: str, block_name: str, entry: str, seed: int, runs: str) -> dict[str, Any]:
+        if seed == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return made(block, entry, seed, **{"modes-2500": 8.0})
+
+    monkeypatch.setattr(comparison_runs, "make", make)
+    monkeypatch.setattr(comparison_runs, "worker_pool", InThisProcess)
+    out = tmp_path / "modes.json"
+    only = ["compare", "modes", "--train", "--only", f"ring8/{first}", "--out", str(out)]
+    assert main(only) == 128 + signal.SIGTERM
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == f"Interrupted. To go on: {command(*only)}"
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_a_signal_between_two_runs_keeps_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    block, said = tiny(), []
+    comparison = Comparison("small", "Small", (block,))
+
+    def make(name: str, block_name: str, entry: str, seed: int, runs: str) -> dict[str, Any]:
+        return made(block, entry, seed, **{"modes-2500": 8.0})
+
+    def interrupted(futures: list[Future[Any]]) -> Iterator[Future[Any]]:
+        wait(futures)
+        yield futures[0]
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(comparison_runs, "make", make)
+    monkeypatch.setattr(comparison_runs, "worker_pool", InThisProcess)
+    monkeypatch.setattr(comparison_runs, "as_completed", interrupted)
+    results = Results(tmp_path / "small.json")
+    with pytest.raises(Interrupted):
+        comparison_runs.train_missing(comparison, results, tmp_path / "runs", say=said.append)
+    assert list(Results(tmp_path / "small.json").missing(comparison)) == []
+
+
+WORKER = """
+import sys, threading
+from multiprocessing.connection import Connection
+from zoo.comparing.pool_workers import end_with
+end_with(Connection(int(sys.argv[1])))
+print("works", flush=True)
+threading.Event().wait()
+"""
+
+
+def test_a_worker_ends_with_its_parent() -> None:
+    """Whose end of the connection is closed when it dies."""
+    watched, held = Pipe(duplex=False)
+    number = watched.fileno()
+    arguments = [sys.executable, "-c", WORKER, str(number)]
+    with subprocess.Popen(arguments, pass_fds=[number], stdout=subprocess.PIPE, text=True, cwd=ROOT) as worker:
+        assert worker.stdout is not None
+        assert worker.stdout.readline() == "works\n"
+        assert worker.poll() is None
+        held.close()
+        assert worker.wait() == LEFT_ALONE
+    watched.close()
+
+
+def test_an_error_ends_the_pool() -> None:
+    with pytest.raises(Interrupted), worker_pool(1) as pool:  # noqa: PT012
+        endless = pool.submit(time.sleep, 1e6)
+        raise Interrupted(signal.SIGTERM)
+    assert isinstance(endless.exception(), BrokenProcessPool | CancelledError)
+
+
+def test_two_trainings_add_to_one_file(tmp_path: Path) -> None:
+    block = tiny()
+    names = [entry.name for entry in block.entries]
+    both = [Results(tmp_path / "deep" / "small.json") for _ in names]
+    for results, name in zip(both, names, strict=True):
+        results.add(made(block, name, 0))
+    assert [key.entry for key in Results(tmp_path / "deep" / "small.json").runs] == sorted(names)
+    assert list(both[1].runs) == list(Results(tmp_path / "deep" / "small.json").runs)
 
 
 class InThisProcess:

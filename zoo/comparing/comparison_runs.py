@@ -2,13 +2,11 @@
 
 import hashlib
 import json
-import os
 import time
 import warnings
 from collections.abc import Callable, Iterable
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, as_completed
 from datetime import datetime, timezone
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +16,14 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from lightning_modules.callbacks.ema import EMA, averaged_weights
 from lightning_modules.runtime.checkpoint_io import AtomicCheckpointIO
+from lightning_modules.runtime.interruption import Interrupted, interrupting
 from zoo.cli import quiet
 from zoo.comparing.comparison import Block, Comparison
+from zoo.comparing.pool_workers import worker_pool
 from zoo.comparing.registry import comparison_of
 from zoo.comparing.results import REAL, Key, Results
-from zoo.errors import ZooError
+from zoo.errors import UnknownNameError, ZooError
+from zoo.paths import did_you_mean
 from zoo.record import TrainingRecord, library_versions
 from zoo.silence import without_advice
 
@@ -50,34 +51,55 @@ def train_missing(
         say: Reports a finished run.
 
     Raises:
+        UnknownNameError: If ``only`` has a name of no block or entry.
         ZooError: After the other runs, if some failed.
+        Interrupted: For Ctrl-C or SIGTERM. Runs that are ready are kept; the others can be resumed.
     """
     chosen = set(only)
-    missing = [
-        key
-        for key in results.missing(comparison)
-        if not chosen or chosen & {key.block, key.entry, f"{key.block}/{key.entry}"}
-    ]
+    check_chosen(comparison, chosen)
+    missing = [key for key in results.missing(comparison) if not chosen or chosen & names_of(key.block, key.entry)]
     say(f"{len(missing)} runs of {comparison.name} to make.")
     failed: list[str] = []
-    # A forked process would share torch's threads with its parent.
-    with ProcessPoolExecutor(jobs or os.cpu_count(), mp_context=get_context("spawn")) as pool:
-        futures = {pool.submit(make, comparison.name, *key, str(runs)): "/".join(map(str, key)) for key in missing}
+    with interrupting(), worker_pool(jobs) as pool:
+        left = {pool.submit(make, comparison.name, *key, str(runs)): "/".join(map(str, key)) for key in missing}
+
+        def keep(future: Future[dict[str, Any]]) -> None:
+            name = left[future]
+            if error := future.exception():  # such as a loss that is not finite: the others go on
+                failed.append(f"{name} ({error})")
+                say(f"Failed: {failed[-1]}")
+            else:
+                results.add(future.result())
+                say(f"{name}: {shown(future.result()['values'])}")
+            del left[future]  # at the end: where this is interrupted, it is done again
+
         try:
-            for future in as_completed(futures):
-                try:
-                    made = future.result()
-                except (ValueError, RuntimeError) as error:  # such as a loss that is not finite: the others go on
-                    failed.append(f"{futures[future]} ({error})")
-                    say(f"Failed: {failed[-1]}")
-                else:
-                    results.add(made)
-                    say(f"{futures[future]}: {shown(made['values'])}")
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
+            for future in as_completed(list(left)):
+                keep(future)
+        except Interrupted:
+            for future in [future for future in left if future.done()]:
+                keep(future)
             raise
     if failed:
         raise ZooError(f"{len(failed)} of {len(missing)} runs failed, the first of them {failed[0]}")
+
+
+def names_of(block: str, entry: str) -> set[str]:
+    """Returns the names by which a run can be chosen."""
+    return {block, entry, f"{block}/{entry}"}
+
+
+def check_chosen(comparison: Comparison, chosen: set[str]) -> None:
+    """Raises ``UnknownNameError`` for a name of no block or entry of the comparison."""
+    names = [[each.name for each in block.entries] + [REAL] for block in comparison.blocks]
+    pairs = [(block.name, entry) for block, entries in zip(comparison.blocks, names, strict=True) for entry in entries]
+    known = sorted(set().union(*(names_of(*pair) for pair in pairs)))
+    for name in sorted(chosen.difference(known)):
+        short = [each for each in known if "/" not in each]
+        raise UnknownNameError(
+            f"only={name!r} is no method or block of {comparison.name}.{did_you_mean(name, known)} "
+            f"There are {', '.join(short)}, and BLOCK/METHOD."
+        )
 
 
 def shown(values: dict[str, float]) -> str:

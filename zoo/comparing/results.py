@@ -6,6 +6,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from filelock import FileLock
+
 from lightning_modules.parts.files import replace_file
 from zoo.comparing.comparison import Block, Comparison
 from zoo.errors import ZooError
@@ -40,19 +42,28 @@ class Results:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.runs: dict[Key, dict[str, Any]] = {}
-        if path.is_file():
-            try:
-                for run in json.loads(path.read_text(encoding="utf-8"))["runs"]:
-                    self.runs[Key(run["block"], run["entry"], run["seed"])] = run
-            except (ValueError, TypeError, KeyError) as error:
-                raise ZooError(f"{path} is damaged, or no results of a comparison. Remove it to begin anew.") from error
+        self.runs = self.read()
+
+    def read(self) -> dict[Key, dict[str, Any]]:
+        """Returns the runs of the file, or none if it does not exist; raises ``ZooError`` for a damaged one."""
+        if not self.path.is_file():
+            return {}
+        try:
+            runs = json.loads(self.path.read_text(encoding="utf-8"))["runs"]
+            return {Key(run["block"], run["entry"], run["seed"]): run for run in runs}
+        except (ValueError, TypeError, KeyError) as error:
+            raise ZooError(
+                f"{self.path} is damaged, or no results of a comparison. Remove it to begin anew."
+            ) from error
 
     def add(self, run: dict[str, Any]) -> None:
-        """Adds a run, in place of an earlier one, and writes the file."""
-        self.runs[Key(run["block"], run["entry"], run["seed"])] = json.loads(json.dumps(run))  # no tuples
-        rows = [self.runs[key] for key in sorted(self.runs)]
-        replace_file(self.path, (json.dumps({"format": 1, "runs": rows}, indent=1) + "\n").encode())
+        """Adds a run, in place of an earlier one, and writes the file, with what others have added to it since."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.path.with_name(f".{self.path.name}.lock")):
+            self.runs |= self.read()
+            self.runs[Key(run["block"], run["entry"], run["seed"])] = json.loads(json.dumps(run))  # no tuples
+            rows = [self.runs[key] for key in sorted(self.runs)]
+            replace_file(self.path, (json.dumps({"format": 1, "runs": rows}, indent=1) + "\n").encode())
 
     def of(self, block: Block, entry: str) -> list[dict[str, Any]]:
         """Returns the runs of an entry, in the order of their seeds, if they were made with its present settings."""

@@ -1,0 +1,78 @@
+"""Every method refuses what is no count, truth value, list or mapping, and names it; what is one stays allowed."""
+
+import copy
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from lightning_modules import METHODS, WGANGP, ComposedGAN
+from lightning_modules.parts.argument_types import hints_of, problem_with
+from lightning_modules.parts.critic_schedules import Bursts, EveryNth
+from lightning_modules.parts.schedules import changing, linear_decay, warmup_and_cosine
+
+NO_COUNT, NO_TRUTH_VALUE = (1.5, 2.0, True, "3"), ("false", 0, None)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_count_and_truth_value_of_every_method_is_checked(name: str) -> None:
+    hints = hints_of(METHODS[name].__init__)
+    assert hints, "its constructor is annotated"
+    kinds = {int: NO_COUNT, int | None: NO_COUNT, bool: NO_TRUTH_VALUE}
+    checked = {key: kinds[hint] for key, hint in hints.items() if hint in kinds}
+    assert checked
+    for key, values in checked.items():
+        for value in values:
+            with pytest.raises(ValueError, match=f"^{key}={value!r} must be "):
+                METHODS[name](**{key: value})
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"penalties": ["r1"]}, r"penalties=\['r1'\] must be values by name"),
+        ({"penalties": "r1"}, "penalties='r1' must be values by name"),
+        ({"penalties": {"r1": "a"}}, r"penalties=\{'r1': 'a'\} must be numbers by name, or null"),
+        ({"penalties": {1: 1.0}}, r"penalties=\{1: 1.0\}: 1 is not one of gradient_penalty"),
+        ({"augment": "translation"}, r"augment='translation' must be a list, such as \['translation'\], or null"),
+        ({"augment": ["shear"]}, r"augment=\['shear'\]: shear is not one of translation"),
+        ({"augment": [1]}, r"augment=\[1\]: 1 is not one of translation"),
+        ({"shape": [1, 28.5, 28]}, r"shape=\[1, 28.5, 28\] must be a list of whole numbers"),
+        ({"shape": 28}, "shape=28 must be a list of whole numbers"),
+    ],
+)
+def test_lists_and_mappings_are_named(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ComposedGAN(**settings)
+
+
+def test_numbers_of_numpy_and_torch_are_numbers() -> None:
+    for value in (3, np.int64(3), torch.tensor(3)):
+        assert problem_with(value, int) is None
+        assert problem_with([value], ComposedGAN.__init__.__annotations__["shape"]) is None
+    assert problem_with(None, int | None) is None
+    assert problem_with(np.bool_(True), bool) is None
+    assert problem_with(1.5, int | float) is None
+
+
+def test_other_errors_are_those_of_the_constructor_and_copies_are_not_checked() -> None:
+    with pytest.raises(TypeError, match="unexpected keyword argument 'widht'"):
+        WGANGP(widht=4)  # type: ignore[call-arg]
+    module = WGANGP(shape=[2], architecture="mlp", width=4, latent_dim=2)
+    assert copy.deepcopy(module).hparams == module.hparams
+
+
+def test_schedules_of_ones_own_count_whole_batches() -> None:
+    for build in (EveryNth, Bursts):
+        for steps in (0, 1.5):
+            with pytest.raises(ValueError, match=f"critic_steps={steps} must be a whole number of at least 1"):
+                build(critic_steps=steps)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="warm_up=3 must be at most period=2"):
+        Bursts(warm_up=3, period=2)
+    with pytest.raises(ValueError, match=r"decay_steps=2\.5 must be a positive whole number"):
+        linear_decay(2.5)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"noise_steps=2\.5 must be a positive whole number"):
+        changing(1.0, 0.0, 2.5, name="noise_steps")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"warmup_steps=1\.5 must be a whole number"):
+        warmup_and_cosine(1.5, 4)  # type: ignore[arg-type]
