@@ -273,7 +273,6 @@ NOT_YET_TRAINED = {
     "flow_matching.emoji",
     "flow_matching.fashion_mnist",
     "flow_matching.fashion_mnist.conditional",
-    "gibbsnet.fashion_mnist",
     "ladder_vae.fashion_mnist",
     "ladder_vae.fashion_mnist_binary",
     "progressive_gan.fashion_mnist",
