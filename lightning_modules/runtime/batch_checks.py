@@ -98,7 +98,8 @@ def tokens_problem(tokens: Tensor, num_words: int) -> str | None:
     """Returns what is wrong with captions as tokens, integers (N, S), if anything is."""
     if tokens.min() < 0 or tokens.max() > num_words:
         return f"tokens span [{tokens.min()}, {tokens.max()}], while words are 1 to {num_words} and padding is 0"
-    if not bool((tokens[:, 0] > 0).all()):
+    is_word = tokens > 0
+    if not bool(is_word[:, 0].all()) or bool((is_word[:, 1:] & ~is_word[:, :-1]).any()):
         return "a caption is empty, or its padding comes before its words"
     return None
 
