@@ -22,6 +22,7 @@ from zoo.data_fit import name_after
 from zoo.data_record import take_words
 from zoo.errors import ZooError
 from zoo.escaping import printable
+from zoo.licences import artists_of
 from zoo.loading import build, load_folder
 from zoo.runs import checkpoint_to_resume
 from zoo.saving import save
@@ -108,6 +109,7 @@ def fine_tune(
         name=name_after(card.name, datamodule.spec.name, card.data),
         notes=f"Fine-tuned from {card.name} for {steps} batches of {batch_size}. {_use_of(datamodule)}",
         trainer=trainer,
+        artists=artists_of(card),
     )
 
 
