@@ -1,13 +1,16 @@
 """Emoji: what is read from an archive, a folder and packages; colours and sizes; and files that cannot be used."""
 
 import base64
+import gzip
 import hashlib
 import io
+import json
 import tarfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import numpy as np
 import pytest
@@ -81,6 +84,8 @@ def test_one_style_is_not_named_in_captions(small_data: SmallData) -> None:
         ({"styles": ["apple"]}, r"styles=\['apple'\]"),
         ({"image_size": 28}, "image_size=28 .*16, 32, 64"),
         ({"background": "whitish"}, "background='whitish' is no colour"),
+        ({"background": None}, "background=None is no colour"),
+        ({"background": ["white"]}, "background=.* is no colour"),
         ({"background": "#ffffff80"}, "background='#ffffff80' is transparent"),
         ({"split": "best"}, "split='best' .*random, composition, style"),
         ({"split": "style", "styles": ["noto"]}, "split='style' .*two"),
@@ -168,6 +173,79 @@ def test_a_table_that_is_none_is_refused(tmp_path: Path, monkeypatch: pytest.Mon
         monkeypatch.setattr(emoji_files, "EMOJI_64", described("small", files))
         with pytest.raises(DamagedDataError, match=r"emoji-64\.zip: its emoji\.json cannot be read"):
             Emoji(str(written(tmp_path / "zip", files)), val_size=0).setup()
+
+
+@pytest.mark.parametrize(
+    "table", ["{}", "[]", "3", "null", "[{}]", "[3]", "[" * 100_000, '"text"', "codes", "tones", "tone", "image"]
+)
+def test_tables_of_another_form_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, table: str) -> None:
+    one: dict[str, Any] = small_table()[0]
+    changed = {
+        "codes": {"unified": "1F34E-x"},
+        "tones": {"skin_variations": []},
+        "tone": {"skin_variations": {"1F3FB": {"unified": "1F3FB"}}},
+        "image": {"image": 3},
+    }
+    text = json.dumps([one, {**one, **changed[table]}]) if table in changed else table
+    files = emoji_zip({**small_members(), "emoji.json": text.encode()})
+    monkeypatch.setattr(emoji_files, "EMOJI_64", described("small", files))
+    with pytest.raises(DamagedDataError, match=r"emoji-64\.zip: its emoji\.json (has no emoji in|cannot be read)"):
+        Emoji(str(written(tmp_path / "zip", files)), val_size=0).setup()
+
+
+def overwritten(content: bytes, start: int, new: bytes) -> bytes:
+    return content[:start] + new + content[start + len(new) :]
+
+
+def in_directory(archive: bytes, name: str, place: int, value: int) -> bytes:
+    """Changes a byte of what the directory of a zip archive says of a member."""
+    start = archive.rindex(name.encode()) - 46
+    assert archive[start : start + 4] == b"PK\x01\x02"
+    return overwritten(archive, start + place, bytes([value]))
+
+
+APPLE = "google/1f34e.png"
+BROKEN_ZIPS: dict[str, Callable[[bytes], bytes]] = {
+    "an image": lambda zipped: overwritten(zipped, zipped.index(APPLE.encode()) + len(APPLE), b"\xff" * 400),
+    "the table": lambda zipped: overwritten(zipped, zipped.index(b"emoji.json") + len("emoji.json"), b"\xff" * 50),
+    "a bit": lambda zipped: overwritten(zipped, zipped.index(APPLE.encode()) + 3000, b"\x00\x01\x02"),
+    "encrypted": lambda zipped: in_directory(zipped, APPLE, 8, 1),
+    "compression": lambda zipped: in_directory(zipped, APPLE, 10, 99),
+}
+BROKEN_PACKAGES: dict[str, Callable[[bytes], bytes]] = {
+    "early": lambda packed: overwritten(packed, 200, b"\xff" * 60),
+    "middle": lambda packed: overwritten(packed, len(packed) // 2, b"\xff" * 200),
+    "half": lambda packed: packed[: len(packed) // 2],
+    "no checksum": lambda packed: packed[:-4],
+    "another checksum": lambda packed: overwritten(packed, len(packed) - 6, bytes([packed[-6] ^ 0xFF])),
+    "a zip": lambda packed: emoji_zip()["emoji-64.zip"],
+    "a header": lambda packed: gzip.compress(
+        overwritten(
+            gzip.decompress(packed), gzip.decompress(packed).index(b"package/img/google/64/1f34f"), b"\xff" * 512
+        )
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN_ZIPS)
+def test_a_zip_that_is_damaged_inside_is_named(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    buffer = io.BytesIO()
+    with ZipFile(buffer, "w", ZIP_DEFLATED) as archive:
+        for member, content in small_members().items():
+            archive.writestr(member, content)
+    files = {"emoji-64.zip": BROKEN_ZIPS[name](buffer.getvalue())}
+    monkeypatch.setattr(emoji_files, "EMOJI_64", described("small", files))
+    with pytest.raises(DamagedDataError, match=r"emoji-64\.zip is not a complete archive"):
+        Emoji(str(written(tmp_path, files)), val_size=0).setup()
+
+
+@pytest.mark.parametrize("name", BROKEN_PACKAGES)
+def test_a_package_that_is_damaged_inside_is_named(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place_packages(tmp_path, monkeypatch)
+    files = {"noto.tgz": BROKEN_PACKAGES[name](archive_of("noto", small_members()))}
+    monkeypatch.setitem(STYLES, "noto", ("google", described("noto", files)))
+    with pytest.raises(DamagedDataError, match=r"noto\.tgz is not a complete archive"):
+        Emoji(str(written(tmp_path, files)), val_size=0).setup()
 
 
 def test_emoji_of_one_caption_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
