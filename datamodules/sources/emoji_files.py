@@ -59,8 +59,15 @@ class EmojiFiles:
 
     def __init__(self, styles: Sequence[str], data_dir: str | None = None) -> None:
         self.styles = tuple(styles)
-        whole = _all_in_one(data_dir)
-        self.places = {style: whole or find(STYLES[style][1], data_dir)[0] for style in styles}
+        packages = {style: STYLES[style][1] for style in styles}
+        # Packages in the folder that was named go before an archive elsewhere.
+        has_whole = any(_holds(data_dir, dataset) for dataset in (EMOJI_64, EMOJI_TABLE))
+        own = [style for style in styles if _holds(data_dir, packages[style]) and not has_whole]
+        whole = None if len(own) == len(packages) else _all_in_one(data_dir)
+        self.places = {
+            style: whole if whole and style not in own else find(package, data_dir)[0]
+            for style, package in packages.items()
+        }
 
     def table(self) -> Table:
         """Returns the entries of ``emoji.json``, one for each emoji with all its skin tones.
@@ -115,6 +122,13 @@ def _all_in_one(data_dir: str | None) -> Path | None:
             if _lies_elsewhere(dataset):
                 raise  # the folder that was named does not exist, and nothing has to be fetched into it
     return None
+
+
+def _holds(data_dir: str | None, dataset: PublicDataset) -> bool:
+    """Returns whether the folder that was named has the files of a data set, which may be damaged."""
+    folder = Path(data_dir or "").expanduser()
+    places = (folder, *(folder / name for name in dataset.folders)) if data_dir else ()
+    return any(all((place / file.name).is_file() for file in dataset.files) for place in places)
 
 
 def _lies_elsewhere(dataset: PublicDataset) -> bool:

@@ -20,7 +20,7 @@ from PIL import Image
 from datamodules import DamagedDataError, DataNotFoundError, Emoji, ZooDataModule
 from datamodules.images.emoji import CATEGORIES
 from datamodules.sources import emoji_files, find
-from datamodules.sources.emoji_files import STYLES
+from datamodules.sources.emoji_files import STYLES, EmojiFiles
 from datamodules.sources.npm import NpmError
 from datamodules.sources.public_files import NOTO_EMOJI
 from tests.datamodules.small_data import described, written
@@ -272,6 +272,25 @@ def test_a_broken_archive_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyP
         path.write_bytes(path.read_bytes() + b"more")
     with pytest.raises(DamagedDataError, match="bytes instead of"):
         data.setup()
+
+
+def test_packages_in_the_folder_that_was_named_go_before_an_archive_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place_packages(tmp_path / "own", monkeypatch)
+    files = emoji_zip()
+    monkeypatch.setattr(emoji_files, "EMOJI_64", described("small", files))
+    whole = written(tmp_path / "elsewhere", files) / "emoji-64.zip"
+    monkeypatch.setenv("GENERATIVE_ZOO_DATA", str(tmp_path / "elsewhere"))
+    own, both = tmp_path / "own", ("noto", "twemoji")
+    assert EmojiFiles(both, str(own)).places == {style: own / f"{style}.tgz" for style in both}
+    (own / "twemoji.tgz").unlink()
+    assert EmojiFiles(both, str(own)).places == {"noto": own / "noto.tgz", "twemoji": whole}
+    (own / "noto.tgz").write_bytes(b"broken")
+    with pytest.raises(DamagedDataError, match=r"noto\.tgz is damaged"):
+        EmojiFiles(both, str(own))
+    written(own, files)
+    assert set(EmojiFiles(both, str(own)).places.values()) == {own / "emoji-64.zip"}
 
 
 def test_packages_are_fetched_and_checked_by_their_sha512(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
