@@ -20,6 +20,7 @@ from tests.captioned import WORDS, tokens_of, with_words
 from tests.zoo.running import fails
 from tests.zoo.sequence_checkpoints import SPECS, built
 from zoo.__main__ import main
+from zoo.arguments import build_parser
 from zoo.errors import ZooError
 from zoo.views import (
     FRAMES,
@@ -93,6 +94,11 @@ def test_a_module_has_the_views_of_what_it_can() -> None:
         check_view(Everything(), "x", "filters")
     with pytest.raises(ZooError, match=r"\bx\b.*SimpleNamespace.*'energy'.*python -m zoo sample"):
         check_view(SimpleNamespace(data_spec=SPEC, has_data_spec=True), "x", "energy")
+
+
+def test_the_help_names_all_views() -> None:
+    shown = " ".join(build_parser().subcommand("draw").format_help().split())
+    assert [name for name in VIEWS if name not in shown] == []
 
 
 def test_a_module_without_recorded_data_has_no_views() -> None:
