@@ -62,11 +62,14 @@ class EmojiFiles:
         packages = {style: STYLES[style][1] for style in styles}
         # Packages in the folder that was named go before an archive elsewhere.
         has_whole = any(_holds(data_dir, dataset) for dataset in (EMOJI_64, EMOJI_TABLE))
-        own = [style for style in styles if _holds(data_dir, packages[style]) and not has_whole]
+        own = {
+            style: find(package, data_dir)[0]
+            for style, package in packages.items()
+            if _holds(data_dir, package) and not has_whole
+        }
         whole = None if len(own) == len(packages) else _all_in_one(data_dir)
         self.places = {
-            style: whole if whole and style not in own else find(package, data_dir)[0]
-            for style, package in packages.items()
+            style: own.get(style) or whole or find(package, data_dir)[0] for style, package in packages.items()
         }
 
     def table(self) -> Table:
