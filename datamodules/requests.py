@@ -8,7 +8,7 @@ import torch
 import torch.distributed
 from torch import Tensor
 
-from datamodules.spec import texts_of
+from datamodules.spec import texts_of, words_of
 
 
 class SampleRequests:
@@ -25,7 +25,7 @@ class SampleRequests:
 
     Raises:
         ValueError: If there is neither a number nor a label or caption, they contradict each other, a number is below
-            1, captions are empty or more than the samples, or one is no string.
+            1, captions are empty or more than the samples, or one is no string or has no words.
     """
 
     def __init__(
@@ -42,9 +42,12 @@ class SampleRequests:
         if self.captions is not None:
             if not self.captions:
                 raise ValueError("captions=[] has no caption: give at least one, or leave it out to draw them.")
+            if wordless := [caption for caption in self.captions if not words_of(caption)]:
+                raise ValueError(f"captions has {wordless[0]!r:.80}, which has no words: describe what to show.")
             num_samples = len(self.captions) if num_samples is None else num_samples
         num_samples, batch_size = _count("num_samples", num_samples), _count("batch_size", batch_size)
-        if self.labels is not None and (self.labels.shape != (num_samples,) or self.labels.is_floating_point()):
+        is_whole = self.labels is None or not (self.labels.is_floating_point() or self.labels.dtype == torch.bool)
+        if self.labels is not None and (self.labels.shape != (num_samples,) or not is_whole):
             raise ValueError(
                 f"labels are {self.labels.dtype} {tuple(self.labels.shape)}, but must be num_samples={num_samples} "
                 "integers."

@@ -123,12 +123,17 @@ class DataSpec:
         """Whether examples have captions, whose words are the vocabulary."""
         return self.kind in CAPTIONED and bool(self.vocabulary)
 
-    def tokens(self, caption: str) -> list[int]:
+    def tokens(self, caption: str, *, trained: bool = False) -> list[int]:
         """Returns the words of a caption as tokens, 1 to ``len(vocabulary)``; 0 is left for padding.
 
+        Args:
+            caption: The text.
+            trained: Whether to refuse words of held-out captions alone, of which a model has learned nothing. It has no
+                effect where ``captions`` are not recorded.
+
         Raises:
-            ValueError: If the examples have no captions, the caption no words, or words that are not in the vocabulary;
-                the message names these and the nearest known ones.
+            ValueError: If the examples have no captions, the caption no words, or words that are not in the vocabulary,
+                or with ``trained`` in no caption of training; the message names these and the nearest known ones.
         """
         if not self.is_captioned:
             raise ValueError(f"The examples of {self.name} have no captions, so {caption!r:.80} has no tokens.")
@@ -136,11 +141,14 @@ class DataSpec:
         words = words_of(caption)
         if not words:
             raise ValueError(f"The caption {caption!r:.80} has no words: describe what to show.")
+        if trained and self.captions:
+            places = _trained_places(self.vocabulary, self.captions)
         if unknown := [word for word in dict.fromkeys(words) if word not in places]:
-            named = [_with_nearest(word, self.vocabulary) for word in unknown[:MOST_NAMED]]
+            named = [_with_nearest(word, places) for word in unknown[:MOST_NAMED]]
             more = f" and {len(unknown) - MOST_NAMED} more" if len(unknown) > MOST_NAMED else ""
+            where = f"{self.name} has" if len(places) == len(self.vocabulary) else f"training on {self.name} had"
             raise ValueError(
-                f"The caption {caption!r:.200} has words that no caption of {self.name} has: {', '.join(named)}{more}."
+                f"The caption {caption!r:.200} has words that no caption of {where}: {', '.join(named)}{more}."
             )
         return [places[word] for word in words]
 
@@ -207,7 +215,13 @@ def _places(vocabulary: tuple[str, ...]) -> dict[str, int]:
     return {word: place for place, word in enumerate(vocabulary, start=1)}
 
 
-def _with_nearest(word: str, vocabulary: tuple[str, ...]) -> str:
+@lru_cache(maxsize=8)
+def _trained_places(vocabulary: tuple[str, ...], captions: tuple[str, ...]) -> dict[str, int]:
+    trained = {word for caption in captions for word in words_of(caption)}
+    return {word: place for word, place in _places(vocabulary).items() if word in trained}
+
+
+def _with_nearest(word: str, vocabulary: Iterable[str]) -> str:
     nearest = difflib.get_close_matches(word, vocabulary)
     return f"{word!r} (did you mean {' or '.join(map(repr, nearest))}?)" if nearest else repr(word)
 

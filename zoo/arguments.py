@@ -172,7 +172,7 @@ def build_parser() -> Parser:
     drawing.add_argument(
         "view",
         help="reconstructions, interpolation, inversion, neighbours, jacobian, traversal, completion, continuation, "
-        "exposure_bias, filters, fantasies or energy, if the method supports it",
+        "exposure_bias, filters, fantasies, counterfactual or energy, if the method supports it",
     )
     drawing.add_argument("--num", type=positive, help="rows, or images (default: depends on the view)")
     drawing.add_argument("--seed", type=seed, default=0, help="seed of all random numbers (default: 0)")
@@ -220,7 +220,12 @@ def build_parser() -> Parser:
 
     tuning = command("fine-tune", "continue the training of a checkpoint on your own folder of images")
     tuning.add_argument("name", help=NAME_HELP)
-    tuning.add_argument("--data", required=True, metavar="FOLDER", help="folder of images, with subfolders")
+    tuning.add_argument(
+        "--data",
+        required=True,
+        metavar="FOLDER",
+        help="folder of images, with subfolders, and captions for a model of captions",
+    )
     tuning.add_argument("--steps", type=positive, default=2000, help="batches to train (default: 2000)")
     tuning.add_argument("--batch-size", type=positive, default=64, help="images per batch (default: 64)")
     tuning.add_argument("--seed", type=seed, default=0, help="seed of all random numbers (default: 0)")

@@ -61,6 +61,8 @@ class Card:
         versions: Versions of the libraries that wrote it.
         datamodule: What the data are built from again: ``class``, ``arguments`` and ``digest``; or ``None``. See
             ``data_record``.
+        artists: Artists, of ``licences.ARTISTS``, of images that the weights which it was fine-tuned from were trained
+            on.
     """
 
     name: str
@@ -84,6 +86,7 @@ class Card:
     curve: tuple[Mapping[str, float], ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
     datamodule: Mapping[str, Any] | None = None
+    artists: tuple[str, ...] = ()
 
     @property
     def data(self) -> str | None:
@@ -120,6 +123,7 @@ class Card:
             "notes": self.notes,
             "curve": [dict(row) for row in self.curve],
             "versions": dict(self.versions),
+            **({"artists": list(self.artists)} if self.artists else {}),
         }
 
 
@@ -207,6 +211,12 @@ def read_card(folder: Path, name: str | None = None) -> Card:
             raise ZooError(f"{path}: {key!r} is {shortened(value)}, which is missing or of the wrong type.")
         return value
 
+    def get_texts(key: str) -> tuple[str, ...]:
+        texts = get(key, list, [])
+        if not all(isinstance(text, str) for text in texts):
+            raise ZooError(f"{path}: {key!r} must be a list of strings.")
+        return tuple(texts)
+
     def get_numbers(key: str, row: Any) -> Mapping[str, Any]:
         if not isinstance(row, dict) or not all(type(number) in (int, float) for number in row.values()):
             raise ZooError(f"{path}: {key!r} must map names to numbers, not be {shortened(row)}.")
@@ -221,9 +231,6 @@ def read_card(folder: Path, name: str | None = None) -> Card:
     versions = get("versions", dict, {})
     if not all(isinstance(version, str) for version in versions.values()):
         raise ZooError(f"{path}: 'versions' must map names to strings.")
-    overrides = get("overrides", list, [])
-    if not all(isinstance(override, str) for override in overrides):
-        raise ZooError(f"{path}: 'overrides' must be a list of strings.")
     found = Card(
         name=name or get("name", str),
         path=folder,
@@ -237,7 +244,7 @@ def read_card(folder: Path, name: str | None = None) -> Card:
         networks=get_numbers("networks", values.get("networks", {})),
         metrics=get_numbers("metrics", values.get("metrics", {})),
         recipe=None if values.get("recipe") is None else get("recipe", str),
-        overrides=tuple(overrides),
+        overrides=get_texts("overrides"),
         batches=None if values.get("batches") is None else get("batches", int),
         planned_batches=None if values.get("planned_batches") is None else get("planned_batches", int),
         precision=None if values.get("precision") is None else get("precision", str),
@@ -246,6 +253,7 @@ def read_card(folder: Path, name: str | None = None) -> Card:
         curve=tuple(get_numbers("curve", row) for row in get("curve", list, [])),
         versions=MappingProxyType(versions),
         datamodule=_data_record(path, values.get("datamodule")),
+        artists=get_texts("artists"),
     )
     check_counts(path, found.to_json())
     return found

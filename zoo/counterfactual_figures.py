@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from datamodules.captions import caption_tokens
 from datamodules.images.emoji import CATEGORIES, Emoji
 from datamodules.images.emoji_attributes import NONE, Attributes, attribute_indices
 from datamodules.images.emoji_counterfactuals import seen_partners, tone_variants
@@ -37,7 +38,7 @@ from lightning_modules.metrics.protocol import (
 )
 from lightning_modules.parts.quantization import to_uint8
 from zoo.data import SPLIT
-from zoo.evaluation_request import Request
+from zoo.evaluation_request import LeftOut, Request
 
 PREFIX = "counterfactual_"
 CATEGORY, NEARER, NEAREST_TONE, RETRIEVED = "category", "nearer", "nearest_tone", "retrieved"
@@ -75,12 +76,14 @@ def counterfactuals(request: Request) -> dict[str, float]:
     """Returns all counterfactual figures of a model, with their standard errors; of other data than emoji none.
 
     Raises:
-        ValueError: If the extractor does not take such images, a sample is not finite, or too few captions are asked.
+        LeftOut: If the extractor was trained on other emoji, or too few captions are asked.
+        ValueError: If the extractor does not take such images, or a sample is not finite.
     """
     datamodule = request.datamodule
     if not isinstance(datamodule, Emoji):  # a folder of the user's own may have the name
         return {}
     check_extractor_fits(request.feature_extractor, request.module.data_spec)
+    check_saw_no_truth(request.feature_extractor, datamodule)
     real = real_emoji(datamodule, request.feature_extractor)
     pairs = pairs_of(datamodule, request.num_samples)
     asked = {UNSEEN: pairs[:, 0], SEEN: pairs[:, 1]}
@@ -91,6 +94,25 @@ def counterfactuals(request: Request) -> dict[str, float]:
         for side, places in asked.items()
     }
     return figures(request.feature_extractor, real, asked, made)
+
+
+def check_saw_no_truth(extractor: Any, datamodule: Emoji) -> None:
+    """Raises ``LeftOut`` for a classifier of emoji of another split, style, size or background than the data.
+
+    What is held out of the data may be among the images that it was trained on, and it would name what it remembers.
+    """
+    if not isinstance(extractor, Classifier) or not extractor.has_data_spec or extractor.data_spec.name != Emoji.name:
+        return
+    trained, held_out = (
+        spec.preprocessing.removesuffix("-dequantized")  # noise that was added to the same images
+        for spec in (extractor.data_spec, datamodule.spec)
+    )
+    if trained != held_out:
+        raise LeftOut(
+            f"Counterfactual figures are left out: the classifier {extractor.extractor_name} was trained on emoji as "
+            f"{trained!r} and may have seen what these data, {held_out!r}, hold out; give --extractor, a classifier of "
+            "the latter."
+        )
 
 
 def real_emoji(datamodule: Emoji, extractor: Any) -> RealEmoji:
@@ -111,21 +133,28 @@ def pairs_of(datamodule: Emoji, num_samples: int | None = None) -> Tensor:
             at random with a fixed seed.
 
     Raises:
-        ValueError: If there are fewer than two pairs.
+        LeftOut: If all pairs are of one person in one role, or of none, so that no error can be estimated.
     """
     seen, val, unseen = (datamodule.attributes(split) for split in ("train", "val", "test"))
     first = len(seen) + len(val)
     partners = enumerate(seen_partners(unseen, seen))
     pairs = torch.tensor([(first + place, partner) for place, partner in partners if partner is not None])
-    if min(len(pairs), (num_samples or 4) // 2) < 2:
-        raise ValueError(
-            f"num_samples={num_samples} of the {len(pairs)} pairs of an unseen and a seen caption in split="
-            f"{datamodule.split!r} have no standard error: give at least 4, and a split that has two pairs."
+    if num_samples is not None and num_samples < 2 * len(pairs):
+        chosen = torch.randperm(len(pairs), generator=torch.Generator().manual_seed(0))[: num_samples // 2]
+        pairs = pairs[chosen.sort().values]
+    groups = {group_of(unseen[pair[0] - first]) for pair in pairs.tolist()}
+    if len(groups) < 2:
+        raise LeftOut(
+            f"Counterfactual figures are left out: num_samples={num_samples} asks for {len(pairs)} pairs of an unseen "
+            f"and a seen caption in split={datamodule.split!r}, of {len(groups)} person(s) and role(s), and a standard "
+            "error needs two: give more, at least 4, or another split."
         )
-    if num_samples is None or num_samples >= 2 * len(pairs):
-        return pairs
-    chosen = torch.randperm(len(pairs), generator=torch.Generator().manual_seed(0))[: num_samples // 2]
-    return pairs[chosen.sort().values]
+    return pairs
+
+
+def group_of(one: Attributes) -> tuple[str, str]:
+    """Returns the person and the role of an image; values of one group depend on each other."""
+    return one.person, one.role
 
 
 def sampled(module: Any, shown: Sequence[Attributes], seed: int) -> Tensor:
@@ -147,16 +176,17 @@ def sampled(module: Any, shown: Sequence[Attributes], seed: int) -> Tensor:
 
 def asked_for(module: Any, shown: Sequence[Attributes], generator: torch.Generator) -> Tensor:
     """Returns a sample for each caption, and for its category where the model takes classes too."""
+    tokens = caption_tokens([one.caption for one in shown], module.data_spec)  # as text, unseen words would be refused
     classes = torch.tensor([CATEGORIES.index(one.category) for one in shown])
     given = {} if module.num_classes is None else {"labels": classes}
-    samples: Tensor = module.sample(len(shown), captions=[one.caption for one in shown], generator=generator, **given)
+    samples: Tensor = module.sample(len(shown), captions=tokens, generator=generator, **given)
     return samples
 
 
 def figures(
     extractor: Any, real: RealEmoji, asked: Mapping[str, Tensor], made: Mapping[str, Extracted]
 ) -> dict[str, float]:
-    """Returns the figures of samples.
+    """Returns the figures of samples, without those of captions of a single group, which have no standard error.
 
     Args:
         extractor: The feature extractor; attributes are named by a ``Classifier`` that tells them.
@@ -179,13 +209,15 @@ def figures(
         for k in NUM_RETRIEVED:
             values[side][f"{RETRIEVED}_{k}"] = retrieved(features, real.features, places, k)
             scale[f"{RETRIEVED}_{k}_{side}_{NEIGHBOUR}"] = retrieved(neighbour, real.features, places, k)
-    groups = group_indices([(one.person, one.role) for one in shown[UNSEEN]])
+    groups = group_indices([group_of(one) for one in shown[UNSEEN]])
     everything = dict[str, Tensor]()
     for name, unseen in values[UNSEEN].items():
         seen = values[SEEN][name]
         everything |= {f"{name}_{UNSEEN}": unseen, f"{name}_{SEEN}": seen, f"{name}_{DIFFERENCE}": unseen - seen}
     found = dict[str, float]()
     for name, value in (everything | scale).items():
+        if len(groups[~value.isnan()].unique()) < 2:
+            continue
         mean, error, num = estimate(value, groups)
         found[metric_name(SPLIT, PREFIX + name, extractor.extractor_name, num)] = mean
         found[metric_name(SPLIT, f"{PREFIX}{name}_{ERROR}", extractor.extractor_name, num)] = error

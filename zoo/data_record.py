@@ -19,6 +19,7 @@ from typing import Any
 
 import datamodules
 from datamodules.datamodule import ZooDataModule
+from datamodules.images.captioned_folder import CaptionedFolder
 from datamodules.images.folder import ImageFolder
 from datamodules.sequences.text import TextDataModule
 from datamodules.spec import BYTES, DataSpec
@@ -143,7 +144,8 @@ def rebuilt_from_spec(card: Card, path: str) -> Any:
         record = {"class": "TextFile", "arguments": arguments | {"window": max(spec.shape[0], 2)}}
     elif spec.kind == "image" and spec.shape[1] == spec.shape[2]:
         forms = {"binarize": spec.is_binarized, "dequantize": spec.is_dequantized, "grey": spec.shape[0] == 1}
-        record = {"class": "ImageFolder", "arguments": {"image_size": spec.shape[1], **forms}}
+        folder = "ImageFolder" if card.hyperparameters.get("num_words") is None else "CaptionedFolder"
+        record = {"class": folder, "arguments": {"image_size": spec.shape[1], **forms}}
     else:
         return None
     return rebuilt(replace(card, datamodule=record), path)
@@ -202,6 +204,8 @@ def _prepare_own(card: Card, datamodule: Any, digest: str | None) -> None:
         if isinstance(datamodule, TextDataModule) and vocabulary:
             datamodule.spec = replace(datamodule.spec, vocabulary=vocabulary)
             datamodule.evaluation_streams = 1  # the held-out part of a short text makes few long sequences
+        if isinstance(datamodule, CaptionedFolder) and card.hyperparameters.get("num_words") is not None:
+            take_words(datamodule, vocabulary, card.name)
     except OSError as error:
         raise ZooError(f"The data of {card.name} cannot be read: {error}") from error
     if others:
@@ -211,9 +215,30 @@ def _prepare_own(card: Card, datamodule: Any, digest: str | None) -> None:
             stacklevel=4,
         )
     if isinstance(datamodule, ImageFolder) and datamodule.held_out("test") == 0:
-        datamodule.sources = {**datamodule.read()}
+        datamodule.setup()
         datamodule.sources["test"] = datamodule.sources["train"]
         datamodule.tests_on_training = not others
+
+
+def take_words(datamodule: CaptionedFolder, vocabulary: tuple[str, ...], name: str) -> None:
+    """Gives captions the tokens that a model was trained with.
+
+    Args:
+        datamodule: The captions.
+        vocabulary: The words that the model was trained on; none where they are not recorded.
+        name: Name of the model.
+
+    Raises:
+        ZooError: If the captions have other words.
+    """
+    if not vocabulary:
+        return
+    if unknown := [word for word in datamodule.spec.vocabulary if word not in set(vocabulary)]:
+        raise ZooError(
+            f"{name} was not trained on {len(unknown)} word(s) of the captions in {datamodule.folder}: "
+            f"{_listed(tuple(unknown))}. Describe the images in its words, or train a new model on them."
+        )
+    datamodule.spec = replace(datamodule.spec, vocabulary=vocabulary)
 
 
 def _check_spec(card: Card, datamodule: Any, generated: bool) -> None:

@@ -29,7 +29,7 @@ from zoo.cards import Card
 from zoo.counterfactual_figures import counterfactuals, draws_captioned_emoji
 from zoo.data import SPLIT
 from zoo.errors import UsageError, ZooError
-from zoo.evaluation_request import NoExtractor, Request
+from zoo.evaluation_request import LeftOut, NoExtractor, Request
 from zoo.image_evaluation import classes, means_of_images, references, samples_of_images
 from zoo.loading import load_folder
 from zoo.sequence_evaluation import evaluate_sequences
@@ -193,16 +193,17 @@ def evaluate(
         _refuse_unused(card, module, chosen, {name for name, value in given.items() if value is not None})
     request = Request(card, module, num_samples, extractor, data_dir, seed, device, samples_only)
     values: dict[str, float] = {}
-    missing: NoExtractor | None = None
+    left_out: dict[str, LeftOut] = {}
     for evaluation in chosen.values():
         try:
             values |= evaluation.measure(request)
-        except NoExtractor as error:  # of own images there is none; other metrics do not need it
-            missing = error
-    if missing is not None and not values:
-        raise missing
-    if missing is not None:
-        warnings.warn(f"Samples were not compared with images. {missing}", stacklevel=2)
+        except LeftOut as error:  # such as no extractor of own images; other metrics do not need it
+            left_out[str(error)] = error  # once, though several evaluations lack it
+    for reason in left_out.values():
+        if not values:
+            raise reason
+        what = "Samples were not compared with images. " if isinstance(reason, NoExtractor) else ""
+        warnings.warn(f"{what}{reason}", stacklevel=2)
     if speed and isinstance(module, GenerativeModule):
         values |= sampling_speed(request)
     if getattr(vars(request).get("datamodule"), "tests_on_training", False):

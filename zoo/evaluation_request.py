@@ -17,7 +17,11 @@ from zoo.recipe import extractor_of
 from zoo.sequence_evaluation import AsImages
 
 
-class NoExtractor(ZooError):
+class LeftOut(ZooError):
+    """Some metrics of a checkpoint cannot be measured, while others can; the message says which, and why."""
+
+
+class NoExtractor(LeftOut):
     """There is no feature extractor for metrics of images, unless the user names one."""
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from datamodules import ImageFolder
+from datamodules import CaptionedFolder, ImageFolder
 from datamodules.spec import DataSpec
 from lightning_modules.base import GenerativeModule
 from lightning_modules.callbacks.ema import EMA
@@ -19,8 +19,10 @@ from zoo.checkpoint_folder import announce_replacement, check_target
 from zoo.class_change import with_classes
 from zoo.cli import quiet
 from zoo.data_fit import name_after
+from zoo.data_record import take_words
 from zoo.errors import ZooError
 from zoo.escaping import printable
+from zoo.licences import artists_of
 from zoo.loading import build, load_folder
 from zoo.runs import checkpoint_to_resume
 from zoo.saving import save
@@ -50,7 +52,8 @@ def fine_tune(
 
     Args:
         card: The checkpoint to start from.
-        data_dir: Folder of images; they are resized and cropped to the shape of the checkpoint's samples.
+        data_dir: Folder of images, with captions for a model of these (see ``CaptionedFolder``), in words that it was
+            trained on; they are resized and cropped to the shape of the checkpoint's samples.
         out: Folder of the new checkpoint.
         steps: Number of batches to train.
         batch_size: Images per batch.
@@ -64,7 +67,7 @@ def fine_tune(
 
     Raises:
         ZooError: If the checkpoint does not sample images, ``out`` cannot hold a checkpoint, the folder has no classes
-            for a class-conditional model, or there is nothing to resume from.
+            for a class-conditional model, captions of other words, or there is nothing to resume from.
         ValueError: If ``hold_out`` is out of range, or the folder cannot be used.
         Interrupted: If the training was stopped by Ctrl-C or SIGTERM; it can be resumed then.
     """
@@ -76,7 +79,10 @@ def fine_tune(
     weights = f"averaged weights ({', '.join(card.averaged_only)})" if card.averaged_only else "weights"
     start = f"the {weights} of {card.name} with new optimizers: checkpoints of the zoo do not hold their state"
     seed_everything(seed, verbose=False)
-    datamodule = folder_for(module.data_spec, data_dir, batch_size=batch_size, seed=seed, hold_out=hold_out)
+    captioned = module.num_words is not None
+    datamodule = folder_for(module.data_spec, data_dir, captioned, batch_size=batch_size, seed=seed, hold_out=hold_out)
+    if isinstance(datamodule, CaptionedFolder):
+        take_words(datamodule, module.data_spec.vocabulary, card.name)
     task = {"checkpoint": card.sha256, "images": datamodule.digest(), "hold_out": hold_out, "seed": seed}
     announce_replacement(out)
     print(f"Resuming from {ckpt_path}." if resume else f"Starting from {printable(start)}.")
@@ -103,6 +109,7 @@ def fine_tune(
         name=name_after(card.name, datamodule.spec.name, card.data),
         notes=f"Fine-tuned from {card.name} for {steps} batches of {batch_size}. {_use_of(datamodule)}",
         trainer=trainer,
+        artists=artists_of(card),
     )
 
 
@@ -154,7 +161,9 @@ def with_schedule(module: GenerativeModule, steps: int) -> GenerativeModule:
     return decayed
 
 
-def folder_for(spec: DataSpec, data_dir: str, *, batch_size: int, seed: int, hold_out: float) -> ImageFolder:
+def folder_for(
+    spec: DataSpec, data_dir: str, captioned: bool, *, batch_size: int, seed: int, hold_out: float
+) -> ImageFolder:
     """Returns a folder of images in the form that a model was trained on, and says what each image is used for.
 
     Raises:
@@ -173,11 +182,12 @@ def folder_for(spec: DataSpec, data_dir: str, *, batch_size: int, seed: int, hol
         "binarize": spec.is_binarized,
         "dequantize": spec.is_dequantized,
     }
-    total = ImageFolder(**arguments).num_images
+    kind = CaptionedFolder if captioned else ImageFolder
+    total = kind(**arguments).num_images
     held_out = max(1, round(hold_out * total)) if hold_out else 0
     if held_out >= total:
         raise ValueError(f"--hold-out {hold_out} leaves none of {total} images to train on; take a smaller fraction.")
-    datamodule = ImageFolder(**arguments, test_size=held_out)
+    datamodule = kind(**arguments, test_size=held_out)
     print(_use_of(datamodule))
     return datamodule
 

@@ -15,15 +15,24 @@ def licence_of(card: Card) -> tuple[str, tuple[str, ...]]:
 
     It is that of the library, unless that of the data asks for more.
     """
-    styles = _styles(card)
-    licences = [ARTISTS[style][0] for style in styles if ARTISTS[style][0] != LICENCE]
-    return (licences[0] if licences else LICENCE), tuple(ARTISTS[style][1] for style in styles)
+    artists = artists_of(card)
+    licences = [ARTISTS[artist][0] for artist in artists if ARTISTS[artist][0] != LICENCE]
+    return (licences[0] if licences else LICENCE), tuple(ARTISTS[artist][1] for artist in artists)
+
+
+def artists_of(card: Card) -> tuple[str, ...]:
+    """Returns the artists of ``ARTISTS`` whose emoji a checkpoint, or what it was fine-tuned from, was trained on."""
+    styles = {*_styles(card), *card.artists}
+    return tuple(artist for artist in ARTISTS if artist in styles)
 
 
 def _styles(card: Card) -> list[str]:
     """Returns the styles of the emoji that a checkpoint was trained on; all of them where they are not recorded."""
-    record = card.datamodule or {}
-    if "emoji" not in (card.data, str(record.get("class", "")).lower()):
+    if card.datamodule is not None:
+        given = card.datamodule["arguments"].get("styles")
+        of_emoji = card.datamodule["class"] == "Emoji"  # a folder of the user's own may have the name
+        return [style for style in ARTISTS if of_emoji and (not isinstance(given, list) or style in given)]
+    if card.data != "emoji":
         return []
-    given = record.get("arguments", {}).get("styles")
-    return [style for style in ARTISTS if not isinstance(given, list) or style in given]
+    form = str((card.data_spec or {}).get("preprocessing", ""))  # its first words are the styles
+    return [style for style in ARTISTS if not form or style in form.split("-")]

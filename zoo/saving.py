@@ -49,6 +49,7 @@ def save(
     averaged_only: bool = False,
     large: bool = False,
     trainer: Trainer | None = None,
+    artists: Sequence[str] = (),
 ) -> Card:
     """Writes a module as a checkpoint that ``zoo.load`` reads, and returns its card.
 
@@ -75,6 +76,8 @@ def save(
             error, and fine-tuning starts from the average.
         large: Whether wheels of the zoo leave out the weights.
         trainer: The trainer whose EMA callback is used; the module's own by default.
+        artists: Artists of images that the weights at the start of the training were made from, ``["noto"]``, beside
+            those of its data; see ``zoo.licences``.
 
     Raises:
         ZooError: If the module is not a method of the registry, has hyperparameters that are not JSON values, holds
@@ -84,7 +87,7 @@ def save(
     _identity(module)
     given: dict[str, Any] = {"name": name, "metrics": metrics, "recipe": recipe, "overrides": overrides}
     given |= {"training": training, "notes": notes, "curve": curve, "samples": samples, "trainer": trainer}
-    given |= {"averaged_only": averaged_only, "large": large}
+    given |= {"averaged_only": averaged_only, "large": large, "artists": artists}
     check_arguments(save, folder=folder, **given)
     if trainer is None and module._trainer is not None:
         trainer = module.trainer
@@ -106,6 +109,7 @@ def save(
         samples=samples,
         averaged_only=averaged_only,
         large=large,
+        artists=artists,
     )
 
 
@@ -128,6 +132,7 @@ def save_state(
     averaged_only: bool = False,
     large: bool = False,
     datamodule: Mapping[str, Any] | None = None,
+    artists: Sequence[str] = (),
 ) -> Card:
     """Saves a checkpoint as ``save`` does, with the averaged weights and the record of the data as arguments."""
     method, hyperparameters = _identity(module)
@@ -164,6 +169,7 @@ def save_state(
         curve=tuple(dict(row) for row in curve),
         versions=library_versions(),
         datamodule=datamodule,
+        artists=tuple(artists),
     )
     if reason := not_plain(card.to_json()):
         raise ZooError(f"The config of the checkpoint would not be valid JSON: {reason}")

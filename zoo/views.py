@@ -37,7 +37,7 @@ SPAN = 3.0  # standard deviations of the prior, on each side
 
 def reconstructions(request: Request) -> Image:
     """Renders held-out images, each with its reconstruction to the right of it."""
-    made = request.module.reconstruct(request.real).cpu()
+    made = request.module.reconstruct(request.real, **as_argument(request.labels)).cpu()
     pairs = torch.stack([request.real, made], 1).flatten(0, 1)
     return image_grid(pairs, request.value_range, columns=min(2 * request.num, 2 * STEPS))
 
@@ -75,16 +75,21 @@ def in_turn(request: Request, num: int) -> Tensor | None:
 
 def decoded(request: Request, codes: Tensor, labels: Tensor | None, repeated: int = 1) -> Tensor:
     """Decodes codes, ``repeated`` in a row with each condition."""
-    given = {} if labels is None else {"labels": labels.repeat_interleave(repeated, 0)}
-    images: Tensor = request.module.decode(codes, **given).cpu()
+    images: Tensor = request.module.decode(codes, **as_argument(labels, repeated)).cpu()
     return images
+
+
+def as_argument(labels: Tensor | None, repeated: int = 1) -> dict[str, Tensor]:
+    """Returns a condition, ``repeated`` in a row, as an argument for methods that may take none."""
+    return {} if labels is None else {"labels": labels.repeat_interleave(repeated, 0)}
 
 
 def traversal(request: Request) -> Image:
     """Renders a row for each of the first coordinates of one code, varied from -3 to 3 with the others constant."""
     z = request.module.sample_latent(1, generator=request.generator)
-    values = torch.linspace(-SPAN, SPAN, STEPS)
-    rows = [request.module.traverse(z, dimension, values)[0] for dimension in range(min(request.num, z.shape[1]))]
+    labels, values = as_argument(in_turn(request, 1)), torch.linspace(-SPAN, SPAN, STEPS)
+    dimensions = range(min(request.num, z.shape[1]))
+    rows = [request.module.traverse(z, dimension, values, **labels)[0] for dimension in dimensions]
     return image_grid(torch.cat(rows).cpu(), request.value_range, columns=STEPS)
 
 
@@ -94,8 +99,9 @@ def completion(request: Request) -> Image:
     upper = request.real.clone()
     upper[:, :, height // 2 :] = request.value_range[0]
     repeated = upper.repeat_interleave(STEPS - 2, 0)
-    completed = request.module.complete(repeated, height // 2, generator=request.generator).cpu()
-    rows = torch.cat([request.real[:, None], upper[:, None], completed.unflatten(0, (request.num, STEPS - 2))], 1)
+    labels = as_argument(request.labels, STEPS - 2)
+    completed = request.module.complete(repeated, height // 2, generator=request.generator, **labels).cpu()
+    rows = torch.cat([request.real[:, None], upper[:, None], completed.unflatten(0, (-1, STEPS - 2))], 1)
     return image_grid(rows.flatten(0, 1), request.value_range, columns=STEPS)
 
 

@@ -21,7 +21,7 @@ def colour(name: str) -> tuple[int, int, int]:
     """
     try:
         found = ImageColor.getrgb(name)
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, TypeError) as error:
         raise ValueError(f"background={name!r} is no colour: give a name such as 'white', or '#ffffff'.") from error
     if len(found) != 3:
         raise ValueError(f"background={name!r} is transparent: give an opaque colour such as 'white', or '#ffffff'.")

@@ -147,7 +147,17 @@ class ContinuousFlow(LikelihoodModule):
             time: 0 is noise, 1 data.
             labels: The condition, int64 (N, ...), or ``None`` for the velocity without one.
             guidance: w.
+
+        Raises:
+            ValueError: If it takes a velocity without the condition, which the model does not have.
         """
+        is_conditional = self.num_classes is not None or self.num_words is not None
+        if is_conditional and not self.droppable and (labels is None or guidance != 1):
+            asked = "labels=None" if labels is None else f"guidance={guidance:g}"
+            raise ValueError(
+                f"{asked} needs a velocity without a condition, which condition_dropout=0 does not train: give labels "
+                "and guidance=1, or train with condition_dropout above 0."
+            )
         inputs, times = x.to(next(self.network.parameters()).dtype), x.new_full((len(x),), time)
         if labels is None or guidance == 1:
             return self.network(inputs, times, labels).to(x.dtype)

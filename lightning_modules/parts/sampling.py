@@ -100,6 +100,11 @@ def choose_labels(
     return check_labels(labels, num_samples, class_probabilities)
 
 
+def is_whole(values: Tensor) -> bool:
+    """Returns whether a tensor holds integers, and not floats, complex numbers or truth values."""
+    return not (values.is_floating_point() or values.is_complex() or values.dtype == torch.bool)
+
+
 def check_labels(labels: Tensor | None, num_samples: int, class_probabilities: Tensor | None) -> Tensor:
     """Returns labels as int64 on the model's device.
 
@@ -111,7 +116,7 @@ def check_labels(labels: Tensor | None, num_samples: int, class_probabilities: T
     if labels is None:
         raise ValueError(f"A class-conditional model needs labels: integers of shape ({num_samples},).")
     labels = torch.as_tensor(labels)
-    if labels.shape != (num_samples,) or labels.is_floating_point():
+    if labels.shape != (num_samples,) or not is_whole(labels):
         raise ValueError(
             f"labels must be integers of shape ({num_samples},), not {labels.dtype} of {tuple(labels.shape)}."
         )

@@ -11,6 +11,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from datamodules.spec import Batch
+from lightning_modules.parts.sampling import is_whole
 from lightning_modules.parts.support import problem_with_shape, problem_with_step_shape
 from lightning_modules.runtime.distributed import gather_objects, world_size
 
@@ -63,7 +64,7 @@ def dtype_problem(x: Tensor, value_range: tuple[float, float] | None, symbols: b
 def label_problem(batch: Batch, num_classes: int, name: str = "num_classes") -> str | None:
     """Returns what is wrong with the class labels of a batch, if anything is; ``name`` is that of the number."""
     labels, built = batch.labels, f"it was built for {name}={num_classes}"
-    if labels is None or labels.shape != batch.x.shape[:1] or labels.is_floating_point() or labels.dtype == torch.bool:
+    if labels is None or labels.shape != batch.x.shape[:1] or not is_whole(labels):
         return f"{built}; a batch must be (x, integer labels of shape (N,))."
     if labels.min() < 0 or labels.max() >= num_classes:
         return f"{built}, but the labels of a batch span [{labels.min()}, {labels.max()}]."
@@ -75,7 +76,7 @@ def caption_problem(batch: Batch, num_words: int) -> str | None:
     tokens, built = batch.tokens, f"it was built for num_words={num_words}"
     if tokens is None or tokens.ndim != 2 or len(tokens) != len(batch.x) or not tokens.shape[1]:
         return f"{built}; a batch must have tokens, integers of shape (N, S), as those of datamodules with captions."
-    if tokens.is_floating_point() or tokens.dtype == torch.bool:
+    if not is_whole(tokens):
         return f"{built}, but the tokens of a batch are {tokens.dtype}, not integers."
     problem = tokens_problem(tokens, num_words)
     return None if problem is None else f"{built}, but {problem}."
@@ -84,7 +85,7 @@ def caption_problem(batch: Batch, num_words: int) -> str | None:
 def attribute_problem(batch: Batch, sizes: Mapping[str, int]) -> str | None:
     """Returns what is wrong with the attributes of a batch, if anything is; ``sizes`` are the numbers of values."""
     found, built = batch.attributes, f"it was built for attributes={dict(sizes)}"
-    if found is None or found.shape != (len(batch.x), len(sizes)) or found.is_floating_point():
+    if found is None or found.shape != (len(batch.x), len(sizes)) or not is_whole(found):
         return (
             f"{built}; a batch must have attributes, integers of shape (N, {len(sizes)}): ask the datamodule for them."
         )
@@ -98,7 +99,8 @@ def tokens_problem(tokens: Tensor, num_words: int) -> str | None:
     """Returns what is wrong with captions as tokens, integers (N, S), if anything is."""
     if tokens.min() < 0 or tokens.max() > num_words:
         return f"tokens span [{tokens.min()}, {tokens.max()}], while words are 1 to {num_words} and padding is 0"
-    if not bool((tokens[:, 0] > 0).all()):
+    is_word = tokens > 0
+    if not bool(is_word[:, 0].all()) or bool((is_word[:, 1:] & ~is_word[:, :-1]).any()):
         return "a caption is empty, or its padding comes before its words"
     return None
 

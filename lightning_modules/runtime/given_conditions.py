@@ -16,7 +16,7 @@ from lightning.pytorch import LightningModule
 from torch import Generator, Tensor
 
 from datamodules.spec import Batch, DataSpec, texts_of
-from lightning_modules.parts.sampling import check_labels, choose_labels
+from lightning_modules.parts.sampling import check_labels, choose_labels, is_whole
 from lightning_modules.runtime.batch_checks import tokens_problem
 
 TextOrTokens = Sequence[str] | Tensor
@@ -33,13 +33,23 @@ class TakesConditions(LightningModule, ABC):
     has_data_spec: bool
 
     def condition(self, batch: Batch) -> Tensor | None:
-        """Returns the condition of the examples of a batch, or ``None`` for an unconditional model."""
+        """Returns the condition of the examples of a batch, or ``None`` for an unconditional model.
+
+        Raises:
+            ValueError: If the batch has no captions, or no classes, for a model of these.
+        """
         if self.num_words is None:
             return batch.labels if self.num_classes is not None else None
-        assert batch.tokens is not None
+        if batch.tokens is None:
+            raise ValueError(
+                "A model of captions needs a batch with tokens: take data with captions, such as CaptionedFolder."
+            )
         if self.num_classes is None:
             return batch.tokens
-        assert batch.labels is not None
+        if batch.labels is None:
+            raise ValueError(
+                "A model of classes and captions needs a batch with labels: take data with classes, such as folders."
+            )
         return torch.cat([batch.labels[:, None], batch.tokens], 1)
 
     def labels_for(self, num: int, labels: Tensor | None) -> Tensor | None:
@@ -65,10 +75,10 @@ class TakesConditions(LightningModule, ABC):
         self._check_takes_captions()
         if not isinstance(captions, Tensor):
             captions = texts_of(captions)
-        elif captions.ndim != 2:
+        elif captions.ndim != 2 or not is_whole(captions):
             raise ValueError(
-                f"captions as tokens must be of shape (N, words), not {tuple(captions.shape)}: one caption is "
-                "tokens[None]."
+                f"captions as tokens must be integers of shape (N, words), not {tuple(captions.shape)} of "
+                f"{captions.dtype}: one caption is tokens[None]."
             )
         num = len(captions) if num is None else num
         if len(captions) == 0:
@@ -98,7 +108,8 @@ class TakesConditions(LightningModule, ABC):
         Args:
             num: Number of samples.
             labels: Classes, int64 (num,), or a condition as ``caption_condition`` returns it; ``None`` to draw them.
-            captions: Captions, used in turn; ``None`` to draw them, of the given classes if there are any.
+            captions: Captions, used in turn; ``None`` to draw them, of the given classes if there are any. Words of a
+                text must have been trained on; tokens may be of held-out captions, too.
             generator: Source of random numbers.
 
         Raises:
@@ -106,6 +117,8 @@ class TakesConditions(LightningModule, ABC):
                 recorded.
         """
         if captions is not None:
+            if not isinstance(captions, Tensor):
+                self.check_captions(captions := texts_of(captions))
             return self.caption_condition(captions, labels, num)
         if self.num_words is None:
             return choose_labels(labels, num, self.class_probabilities, generator)
@@ -114,10 +127,10 @@ class TakesConditions(LightningModule, ABC):
         return self._drawn(num, labels, generator)
 
     def check_captions(self, captions: Sequence[str]) -> None:
-        """Raises ValueError for captions that the model cannot read; it is quick, also for very many."""
+        """Raises ValueError for captions of words that were not trained on; it is quick, also for very many."""
         self._check_takes_captions()
         for caption in captions:
-            self.data_spec.tokens(caption)
+            self.data_spec.tokens(caption, trained=True)
 
     def _check_takes_captions(self) -> None:
         if self.num_words is None:
@@ -160,7 +173,7 @@ class TakesConditions(LightningModule, ABC):
         if condition is None:
             raise ValueError("A model of captions needs them: give captions, or caption_condition(captions) as labels.")
         condition = torch.as_tensor(condition)
-        if condition.ndim != 2 or condition.is_floating_point() or len(condition) != num or condition.shape[1] <= first:
+        if condition.ndim != 2 or not is_whole(condition) or len(condition) != num or condition.shape[1] <= first:
             raise ValueError(
                 f"The condition must be integers of shape ({num}, {'1 + ' if first else ''}words), as "
                 f"caption_condition(captions) returns it, not {condition.dtype} of {tuple(condition.shape)}."

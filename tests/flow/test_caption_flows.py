@@ -165,6 +165,13 @@ def test_captions_for_a_flow_without_them_and_batches_without_captions_are_refus
         plain.sample(2, captions=["bar"])
     with pytest.raises(ValueError, match=r"guidance=2 needs a velocity without a condition, which condition_dropout=0"):
         flow(condition_dropout=0.0, guidance=2.0)
+    always, x = flow(condition_dropout=0.0), torch.zeros(2, 1, 8, 8)
+    with pytest.raises(ValueError, match="labels=None needs a velocity without a condition"):
+        always.velocity(x, 0.5, None)
+    with pytest.raises(ValueError, match="guidance=0 needs a velocity without a condition"):
+        always.velocity(x, 0.5, always.caption_condition(CAPTIONS[:2]), guidance=0)
+    assert always.velocity(x, 0.5, always.caption_condition(CAPTIONS[:2])).shape == x.shape
+    assert flow(num_words=None, condition_dropout=0.0).velocity(x, 0.5, None).shape == x.shape
     with pytest.raises(ValueError, match="num_words=5; a batch must have tokens"):
         flow().check_batch(Batch(torch.zeros(2, 1, 8, 8)))
     with pytest.raises(ValueError, match="num_words=5, but tiny has no captions"):

@@ -82,6 +82,7 @@ def test_shifts_bring_in_the_background() -> None:
     ("attributes", "message"),
     [
         (None, "must have attributes, integers of shape .N, 2."),
+        (torch.zeros(16, 2, dtype=torch.bool), "must have attributes, integers"),
         (torch.zeros(16, 3, dtype=torch.int64), "attributes"),
         (torch.tensor([[0, 2]] * 16), r"bright of a batch spans \[2, 2\]"),
         (torch.tensor([[-2, 0]] * 16), r"half of a batch spans \[-2, -2\]"),

@@ -99,6 +99,30 @@ def test_captions_are_drawn_from_those_of_training_with_their_classes() -> None:
     assert {tuple(row[row > 0].tolist()) for row in alone} <= {tuple(SPEC.tokens(caption)) for caption in SPEC.captions}
 
 
+def test_text_to_sample_for_is_of_words_that_were_trained_on() -> None:
+    """Held-out captions may have others, and are told by tokens, or to methods that measure examples."""
+    module = gan()
+    module.data_spec = replace(SPEC, captions=SPEC.captions[:3], caption_classes=())
+    unseen = r"no caption of training on shapes had: 'circle'\."
+    with pytest.raises(ValueError, match=unseen):
+        module.sample(1, captions=["a red circle"])
+    with pytest.raises(ValueError, match=unseen):
+        module.check_captions(["a red circle"])
+    condition = module.caption_condition(["a red circle"])
+    assert condition.tolist() == [[1, 2, 5]]
+    assert len(module.sample(2, captions=condition)) == 2
+    module.data_spec = replace(SPEC, captions=(), caption_classes=())
+    assert len(module.sample(1, captions=["a red circle"])) == 1, "nothing says what was trained on"
+
+
+def test_batches_without_a_condition_are_refused() -> None:
+    x, tokens = torch.zeros(2, 1, 8, 8), torch.tensor([[1, 2], [3, 0]])
+    with pytest.raises(ValueError, match="a batch with tokens"):
+        gan().condition(Batch(x, torch.tensor([1, 0])))
+    with pytest.raises(ValueError, match="a batch with labels"):
+        gan(both=True).condition(Batch(x, tokens=tokens))
+
+
 UNKNOWN = "words that no caption of shapes has"
 
 
@@ -112,6 +136,11 @@ UNKNOWN = "words that no caption of shapes has"
         (False, {"captions": torch.tensor([[0, 1]])}, "a caption is empty"),
         (False, {"captions": torch.tensor([[6]])}, r"tokens span \[6, 6\], while words are 1 to 5"),
         (False, {"captions": torch.tensor([[0.5]])}, "must be integers"),
+        (False, {"captions": torch.tensor([[True]])}, "must be integers .* torch.bool"),
+        (False, {"labels": torch.tensor([[True], [True]])}, "must be integers .* not torch.bool"),
+        (False, {"captions": torch.tensor([[1, 0, 2]])}, "padding comes before its words"),
+        (True, {"captions": torch.tensor([[True]]), "labels": torch.tensor([0, 0])}, "must be integers .* torch.bool"),
+        (True, {"captions": ["red"], "labels": torch.tensor([True, False])}, "integers .* not torch.bool"),
         (
             False,
             {"captions": ["red"], "labels": torch.tensor([0, 0])},
@@ -190,6 +219,7 @@ def test_a_model_fits_data_of_as_many_words() -> None:
         (torch.zeros(2, 3), "are torch.float32, not integers"),
         (torch.tensor([[1, 2], [9, 0]]), r"tokens span \[0, 9\], while words are 1 to 5"),
         (torch.tensor([[1, 2], [0, 1]]), "padding comes before its words"),
+        (torch.tensor([[1, 2, 3], [1, 0, 2]]), "padding comes before its words"),
     ],
 )
 def test_batches_whose_captions_do_not_fit_are_refused(tokens: Tensor | None, message: str) -> None:

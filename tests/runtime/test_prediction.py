@@ -125,6 +125,8 @@ def test_requests_say_which_captions_in_turn(
     ("arguments", "message"),
     [
         ({"captions": []}, r"captions=\[\] has no caption"),
+        ({"captions": ""}, "captions has '', which has no words"),
+        ({"captions": ["bar", " ,"]}, "captions has ' ,', which has no words"),
         ({"captions": ["bar", None]}, "captions must be strings, but None is of NoneType"),
         ({"num_samples": 1, "captions": ["bar", "a bar"]}, "2 captions are more than num_samples=1"),
         ({"labels": [0, 1], "captions": ["bar"] * 3}, "3 captions are more than num_samples=2"),
@@ -222,6 +224,7 @@ def test_processes_share_the_requests_and_sample_differently() -> None:
         ({"num_samples": 4, "batch_size": 0}, "batch_size=0"),
         ({"num_samples": 4, "labels": [1]}, "num_samples=4"),
         ({"labels": [0.5]}, "float32"),
+        ({"labels": [True, False]}, "bool"),
     ],
 )
 def test_requests_check_their_arguments(arguments: dict[str, Any], named: str) -> None:

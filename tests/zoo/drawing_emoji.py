@@ -1,6 +1,6 @@
 """Small captioned emoji, an extractor of their pixels, and models that draw for a caption whatever is wanted."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -35,16 +35,17 @@ class Drawing(nn.Module):
         super().__init__()
         self.data_spec, self.draw = data.spec, draw
         everything = [one for split in ("train", "val", "test") for one in data.attributes(split)]
-        self.shown = {one.caption: one for one in everything}
+        self.shown = {tuple(data.spec.tokens(one.caption)): one for one in everything}
         self.asked: list[list[str]] = []
         self.noise: list[float] = []
 
-    def sample(self, num: int, *, captions: Sequence[str], generator: torch.Generator, **labels: Tensor) -> Tensor:
-        self.asked.append(list(captions))
+    def sample(self, num: int, *, captions: Tensor, generator: torch.Generator, **labels: Tensor) -> Tensor:
+        shown = [self.shown[tuple(row[row > 0].tolist())] for row in captions]
+        self.asked.append([one.caption for one in shown])
         self.noise.append(torch.rand(1, generator=generator).item())
         if self.num_classes is not None:
-            assert labels["labels"].tolist() == [CATEGORIES.index(self.shown[c].category) for c in captions]
-        images = torch.stack([self.draw(self.shown[caption]) for caption in captions])
+            assert labels["labels"].tolist() == [CATEGORIES.index(one.category) for one in shown]
+        images = torch.stack([self.draw(one) for one in shown])
         assert len(images) == num
         return images.float() / 127.5 - 1
 

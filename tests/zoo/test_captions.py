@@ -1,5 +1,6 @@
 """Models of captions in the zoo: what a checkpoint keeps, and ``--caption`` on the command line."""
 
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ from datamodules import CaptionedFolder, SampleRequests
 from lightning_modules import METHODS, NonSaturatingGAN
 from lightning_modules.base import GenerativeModule
 from lightning_modules.callbacks import LatentInterpolation, SampleGrid
+from tests.datamodules.small_data import image_folder
 from tests.datamodules.small_emoji import captioned_folder
 from tests.zoo.running import fails
 from zoo.__main__ import main
+from zoo.data import datamodule_of
 
 
 def data_of(folder: Path) -> CaptionedFolder:
@@ -136,3 +139,84 @@ def test_what_cannot_be_sampled_is_said(pets: CaptionedFolder, name: str, capsys
     assert "without captions: leave out --caption" in unconditional
     assert "takes a class with each caption" in fails(["sample", "./both", "--caption", "a cat"], capsys)
     assert main(["sample", "./both", "--caption", "a cat", "--labels", "0", "--num", "2", "--out", "b.png"]) == 0
+
+
+# Models that were saved without the datamodule, whose data the user names
+
+
+def renamed(folder: Path, *words: tuple[str, str]) -> Path:
+    """Changes words of the captions in a folder."""
+    path = folder / "captions.jsonl"
+    for old, new in words:
+        path.write_text(path.read_text().replace(old, new))
+    return folder
+
+
+OF_CAPTIONS: list[tuple[str, str, dict[str, Any]]] = [
+    ("VAE", "reconstructions", {"hidden": 4, "depth": 1}),
+    ("PixelCNNPlusPlus", "completion", {"num_scales": 1}),
+    ("NonSaturatingGAN", "inversion", {}),
+]
+
+
+@pytest.mark.parametrize(("name", "view", "settings"), OF_CAPTIONS)
+def test_views_of_held_out_images_find_their_captions(
+    name: str, view: str, settings: dict[str, Any], pets: CaptionedFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = {"architecture": "mlp", "width": 2, "latent_dim": 3, **settings}
+    known = inspect.signature(METHODS[name]).parameters
+    taken = {key: value for key, value in settings.items() if key in known}
+    module: Any = METHODS[name].for_data(pets.spec, num_words=len(pets.spec.vocabulary), **taken)
+    zoo.save(module, "captioned", samples=False)
+    draw = ["draw", "./captioned", view, "--num", "2", "--out", "view.png", "--data-dir"]
+    assert main([*draw, str(pets.folder)]) == 0
+    image_folder(Path("plain"))
+    assert "images have no caption" in fails([*draw, "plain"], capsys)
+
+
+@pytest.mark.filterwarnings("ignore:Samples were not compared")
+def test_other_captions_are_read_in_the_words_of_training(
+    pets: CaptionedFolder, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("GENERATIVE_ZOO_CACHE", str(tmp_path / "cache"))
+    zoo.save(model(pets, "FlowMatching"), "captioned", samples=False)
+    assert main(["evaluate", "./captioned", "--data-dir", str(pets.folder), "--num-samples", "5"]) == 0
+    assert "test/velocity_error" in capsys.readouterr().out
+    other = renamed(captioned_folder(tmp_path / "other"), ("A dog", "owl owl owl"))
+    data = datamodule_of(zoo.card("./captioned"), str(other))
+    assert data.spec.vocabulary == pets.spec.vocabulary != CaptionedFolder(str(other)).spec.vocabulary
+    tokens = next(iter(data.test_dataloader())).tokens[0]
+    assert tokens[tokens > 0].tolist() == pets.spec.tokens(data.captions("test")[0])
+    renamed(other, ("owl owl owl", "zebra"))
+    assert "was not trained on 1 word(s) of the captions in" in (
+        error := fails(["evaluate", "./captioned", "--data-dir", str(other)], capsys)
+    )
+    assert "zebra" in error
+
+
+@pytest.mark.parametrize(("hold_out", "classes"), [("0", {}), ("0.2", {"num_classes": 3})], ids=["captions", "both"])
+@pytest.mark.filterwarnings("ignore:Samples were not compared", "ignore:.*was trained on all of its images")
+def test_a_model_of_captions_is_fine_tuned_on_captions_in_its_words(
+    hold_out: str,
+    classes: dict[str, int],
+    pets: CaptionedFolder,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setenv("GENERATIVE_ZOO_CACHE", str(tmp_path / "cache"))
+    zoo.save(model(pets, "FlowMatching", **classes), "start", samples=False)
+    tune = ["fine-tune", "./start", "--steps", "2", "--batch-size", "4", "--out", "tuned", "--hold-out", hold_out]
+    other = renamed(captioned_folder(tmp_path / "other"), ("A dog", "owl owl owl"))
+    assert main([*tune, "--data", str(other)]) == 0
+    card, tuned = zoo.card("tuned"), zoo.load("./tuned")
+    assert card.datamodule is not None
+    assert card.datamodule["class"] == "CaptionedFolder"
+    assert tuned.data_spec.vocabulary == pets.spec.vocabulary
+    assert {"owl owl owl, number 0."} & set(tuned.data_spec.captions)
+    assert main(["evaluate", "tuned", "--num-samples", "5"]) == 0
+    assert main(["sample", "tuned", "--num", "2", "--out", "some.png"]) == 0
+    renamed(other, ("owl owl owl", "zebra"))
+    assert "zebra" in fails([*tune, "--data", str(other)], capsys)
+    image_folder(Path("plain"))
+    assert "images have no caption" in fails([*tune, "--data", "plain"], capsys)

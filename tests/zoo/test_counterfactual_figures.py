@@ -13,17 +13,25 @@ from datamodules import CaptionedFolder, Emoji
 from datamodules.images.emoji import CATEGORIES
 from datamodules.images.emoji_attributes import Attributes
 from lightning_modules import Classifier
+from lightning_modules.metrics.protocol import Extracted
 from lightning_modules.metrics.reference_statistics import compute_statistics, ship_statistics
 from lightning_modules.metrics.sample_evaluation import evaluate_samples
 from tests.datamodules.small_data import small
 from tests.datamodules.small_emoji import captioned_folder
 from tests.zoo.drawing_emoji import SIDE, Drawing, Pixels, gan, images_of
-from zoo.counterfactual_figures import counterfactuals, draws_captioned_emoji, pairs_of
+from zoo.counterfactual_figures import (
+    counterfactuals,
+    draws_captioned_emoji,
+    figures,
+    group_of,
+    pairs_of,
+    real_emoji,
+)
 from zoo.counterfactual_table import FIGURE
 from zoo.data import compared_with
 from zoo.data_record import record_of
 from zoo.evaluation import EVALUATIONS, evaluate
-from zoo.evaluation_request import Request
+from zoo.evaluation_request import LeftOut, Request
 from zoo.views import views_of
 
 
@@ -126,6 +134,45 @@ def test_samples_that_are_not_finite_and_other_images_are_refused(emoji: Emoji) 
         measured(emoji, Drawing(emoji, lambda one: torch.zeros(3, SIDE, SIDE)), Pixels(), num_samples=3)
 
 
+def test_a_classifier_that_may_have_seen_the_truth_does_not_judge(
+    emoji: Emoji, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = Drawing(emoji, lambda one: torch.zeros(3, SIDE, SIDE, dtype=torch.uint8))
+    own = emoji.spec.preprocessing
+    noisy = small_classifier(emoji)
+    noisy.data_spec = replace(emoji.spec, preprocessing=f"{own}-dequantized")
+    assert measured(emoji, module, noisy), "noise on the same images"
+    for changed in ({"split": "random"}, {"split": "style"}, {"background": "black"}, {"styles": ["noto"]}):
+        other = Emoji(**{"image_size": 16, "split": "composition", **changed}).spec
+        judge = small_classifier(emoji)
+        judge.data_spec = other
+        with pytest.raises(LeftOut, match=rf"'{other.preprocessing}' .*'{own}'.* --extractor"):
+            measured(emoji, module, judge)
+    judge.data_spec = replace(emoji.spec, name="faces", preprocessing="resized-16")
+    assert measured(emoji, module, judge), "it has seen no emoji"
+
+
+def test_figures_of_a_single_group_are_left_out(emoji: Emoji, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = images_of(emoji)
+    module = Drawing(emoji, lambda one: real[one.image, one.style])
+    shown = [one for split in ("train", "val", "test") for one in emoji.attributes(split)]
+    pairs = pairs_of(emoji)
+    kinds = [group_of(shown[place]) for place in pairs[:, 0].tolist()]
+    other = next(place for place, kind in enumerate(kinds) if kind != kinds[0])
+    alike = [place for place, kind in enumerate(kinds) if kind == kinds[0]]
+    chosen = torch.stack([pairs[0], pairs[other]])
+    known = real_emoji(emoji, Pixels())
+    toneless = replace(known, shown=[replace(one, tone="") if one == shown[chosen[1, 0]] else one for one in shown])
+    asked = {"unseen": chosen[:, 0], "seen": chosen[:, 1]}
+    made = {side: Extracted(known.features[places], known.logits[places]) for side, places in asked.items()}
+    found = figures(Pixels(), toneless, asked, made)
+    assert "test/counterfactual_nearer_unseen-pixels-2" in found
+    assert not any("nearest_tone_unseen" in name for name in found), "one of the two has a tone"
+    monkeypatch.setattr("zoo.counterfactual_figures.torch.randperm", lambda num, generator: torch.tensor(alike))
+    with pytest.raises(LeftOut, match=r"num_samples=5 asks for 2 pairs .* of 1 person\(s\) and role\(s\)"):
+        measured(emoji, module, Pixels(), num_samples=5)
+
+
 def test_only_models_of_captioned_emoji_have_them(
     emoji: Emoji, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -163,6 +210,11 @@ def test_the_command_measures_them_beside_the_distance_from_all_real_images(
     assert (
         evaluate(zoo.card("./drawing"), extractor="./judge", num_samples=40, samples_only=True).keys() < values.keys()
     )
+    judge.data_spec = Emoji(image_size=16, split="random").spec
+    zoo.save(judge, "other", samples=False)
+    with pytest.warns(UserWarning, match="Counterfactual figures are left out: the classifier"):
+        fewer = evaluate(zoo.card("./drawing"), extractor="./other", num_samples=40)
+    assert "test/fid-emoji-40-all" in fewer, "what was measured before is kept"
     references = evaluate(zoo.card("./judge"))
     assert references["test/inception_score_of_real_pictures-emoji-all"] == pytest.approx(real.inception_score.mean)
     assert {f"test/accuracy_{name}" for name in ("tone", "person", "role", "style")} < references.keys()

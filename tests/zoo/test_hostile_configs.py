@@ -63,6 +63,8 @@ def test_config_that_is_none(checkpoint: Path, content: bytes) -> None:
         ("recipe", "{}"),
         ("overrides", '"--model.lr"'),
         ("overrides", "[1]"),
+        ("artists", '"noto"'),
+        ("artists", "[1]"),
         ("batches", '"many"'),
         ("planned_batches", '"many"'),
         ("planned_batches", "true"),

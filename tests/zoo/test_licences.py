@@ -6,8 +6,13 @@ from typing import Any
 import pytest
 import yaml
 
+import zoo
+from datamodules import Emoji
+from lightning_modules import METHODS
+from tests.datamodules.small_data import image_folder
+from zoo.__main__ import main
 from zoo.cards import Card
-from zoo.licences import ARTISTS
+from zoo.licences import ARTISTS, licence_of
 from zoo.model_card import readme
 
 SPEC = {"name": "emoji", "kind": "image", "shape": [3, 16, 16]}
@@ -32,6 +37,35 @@ def test_cards_of_emoji_name_the_artists(record: dict[str, Any] | None, licence:
     text = readme(Card("some", Path("some"), "VAE", {}, "", SPEC, datamodule=record))
     assert yaml.safe_load(text.split("---")[1])["license"] == licence
     assert [artist for artist in (NOTO, TWEMOJI) if artist in text] == named
+
+
+@pytest.mark.parametrize(
+    ("form", "named"),
+    [("noto-resized-16-random", [NOTO]), ("noto-twemoji-resized-16-random", [NOTO, TWEMOJI]), ("resized-16", [])],
+)
+def test_a_card_without_a_record_of_its_data_has_the_styles_of_their_form(form: str, named: list[str]) -> None:
+    card = Card("some", Path("some"), "VAE", {}, "", SPEC | {"preprocessing": form})
+    assert licence_of(card)[1] == tuple(named)
+
+
+def test_a_folder_of_the_users_own_has_no_artists() -> None:
+    record = {"class": "ImageFolder", "arguments": {}, "digest": None}
+    assert licence_of(Card("some", Path("some"), "VAE", {}, "", SPEC, datamodule=record)) == ("apache-2.0", ())
+
+
+def test_what_is_fine_tuned_from_emoji_names_their_artists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GENERATIVE_ZOO_CACHE", str(tmp_path / "cache"))
+    image_folder(tmp_path / "pets")
+    module = METHODS["Gaussian"].for_data(Emoji(image_size=16, styles=["twemoji"]).spec)
+    zoo.save(module, "start", samples=False)
+    for start, out in (("./start", "once"), ("./once", "twice")):
+        arguments = ["--data", "pets", "--steps", "1", "--batch-size", "4", "--out", out]
+        assert main(["fine-tune", start, *arguments]) == 0
+        assert (zoo.card(out).data, zoo.card(out).artists) == ("pets", ("twemoji",))
+        text = Path(out, "README.md").read_text()
+        assert yaml.safe_load(text.split("---")[1])["license"] == "cc-by-4.0"
+        assert TWEMOJI in text
+        assert NOTO not in text
 
 
 def test_other_cards_have_the_licence_of_the_library() -> None:

@@ -49,6 +49,7 @@ WRONG: dict[str, tuple[Callable[..., Any], dict[str, tuple[Any, ...]]]] = {
             "curve": (5, [5], [{"batches": "3"}]),
             "samples": (5, None),
             "trainer": (5, "cpu"),
+            "artists": (5, "noto", [5]),
         },
     ),
 }

@@ -1,7 +1,9 @@
 """Views of checkpoints: which a module has, and that their images show what they say."""
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,12 +13,14 @@ from PIL.Image import open as open_image
 from torch import Tensor
 
 import zoo
-from datamodules import Ring, SyntheticImages
-from lightning_modules import ALI, GibbsNet
+from datamodules import Batch, Ring, SyntheticImages
+from lightning_modules import ALI, VAE, FlowMatching, GibbsNet, PixelCNNPlusPlus
 from lightning_modules.adversarial.joint_game import JointModule
+from tests.captioned import WORDS, tokens_of, with_words
 from tests.zoo.running import fails
 from tests.zoo.sequence_checkpoints import SPECS, built
 from zoo.__main__ import main
+from zoo.arguments import build_parser
 from zoo.errors import ZooError
 from zoo.views import (
     FRAMES,
@@ -90,6 +94,11 @@ def test_a_module_has_the_views_of_what_it_can() -> None:
         check_view(Everything(), "x", "filters")
     with pytest.raises(ZooError, match=r"\bx\b.*SimpleNamespace.*'energy'.*python -m zoo sample"):
         check_view(SimpleNamespace(data_spec=SPEC, has_data_spec=True), "x", "energy")
+
+
+def test_the_help_names_all_views() -> None:
+    shown = " ".join(build_parser().subcommand("draw").format_help().split())
+    assert [name for name in VIEWS if name not in shown] == []
 
 
 def test_a_module_without_recorded_data_has_no_views() -> None:
@@ -180,6 +189,55 @@ def test_completions_keep_the_upper_half() -> None:
     done = cell(image, 1, 2)
     assert done[:4].min() == done[:4].max() == 128
     assert done[4:].min() == 255
+
+
+class Labelled(Conditional):
+    """Shows the class that it is given in every view."""
+
+    def encode(self, x: Tensor, *, labels: Tensor | None = None) -> Tensor:
+        return x.flatten(1)
+
+    def reconstruct(self, x: Tensor, *, labels: Tensor | None = None) -> Tensor:
+        return self.decode(x, labels=labels)
+
+    def traverse(self, z: Tensor, dimension: int, values: Tensor, *, labels: Tensor | None = None) -> Tensor:
+        return self.decode(z, labels=labels)[:, None].expand(-1, len(values), -1, -1, -1)
+
+    def complete(
+        self, x: Tensor, known_rows: int, *, labels: Tensor | None = None, generator: torch.Generator
+    ) -> Tensor:
+        return self.decode(x, labels=labels)
+
+
+def test_views_of_held_out_images_are_given_their_classes() -> None:
+    asked = replace(request(), module=Labelled(), labels=torch.tensor([2, 0, 1]))
+    greys = [255, 0, 128]
+    pairs = reconstructions(asked)
+    assert [round(cell(pairs, 0, 2 * row + 1).mean()) for row in range(3)] == greys
+    completed = completion(asked)
+    for column in range(2, STEPS):
+        assert [round(cell(completed, row, column).mean()) for row in range(3)] == greys
+    assert cell(traversal(asked), 0, 0).mean() == 0, "the first class"
+
+
+@pytest.mark.parametrize("condition", [{"num_words": len(WORDS)}, {"num_classes": 2}], ids=["captions", "classes"])
+def test_conditional_models_have_all_views_that_are_listed(condition: dict[str, int]) -> None:
+    """Of each method whose views take examples or codes, with no more images than there are."""
+    spec = with_words(SPEC)
+    batch = Batch(-torch.ones(3, 1, 8, 8), torch.tensor([1, 0, 1]), tokens_of(3))
+    settings: dict[type, dict[str, Any]] = {
+        VAE: {"architecture": "mlp", "hidden": 4, "depth": 1},
+        FlowMatching: {"width": 4, "depth": 1, "steps": 2},
+        PixelCNNPlusPlus: {"width": 4, "num_scales": 1},
+    }
+    for method, small in settings.items():
+        module: Any = method.for_data(spec, **small, **condition)  # type: ignore[attr-defined]
+        labels = module.condition(batch)
+        asked = Request(module, 8, torch.Generator().manual_seed(0), batch.x, labels=labels)
+        shown = {"reconstructions", "interpolation", "traversal", "completion"} & set(views_of(module))
+        assert shown
+        for name in shown:
+            assert VIEWS[name].draw(asked).width > 10
 
 
 def test_the_command_writes_an_image_or_says_what_there_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

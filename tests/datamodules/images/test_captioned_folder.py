@@ -69,6 +69,50 @@ def test_the_digest_is_that_of_images_and_captions(pets: Path) -> None:
     assert digest() != before
 
 
+def texts(folder: Path) -> Path:
+    """Puts each caption into a text beside its image."""
+    listed = folder / "captions.jsonl"
+    for line in listed.read_text().splitlines():
+        entry = json.loads(line)
+        (folder / entry["file"]).with_suffix(".txt").write_text(entry["caption"])
+    listed.unlink()
+    return folder
+
+
+def first_line(folder: Path, line: str) -> None:
+    listed = folder / "captions.jsonl"
+    listed.write_text("\n".join([line, *listed.read_text().split("\n")[1:]]), encoding="utf-8")
+
+
+def in_place_of(path: Path, target: str = "") -> None:
+    """Puts a link, or a folder, in the place of a file."""
+    path.unlink()
+    path.symlink_to(target) if target else path.mkdir()
+
+
+@pytest.mark.parametrize("name", ["captions.jsonl", "cat/00.txt"])
+def test_a_byte_order_mark_is_no_part_of_a_word(name: str, pets: Path) -> None:
+    path = (pets if name == "captions.jsonl" else texts(pets)) / name
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert captions_of(pets)[0] == "A cat, number 0."
+
+
+@pytest.mark.parametrize("separator", ["\u2028", "\u0085", "\x1c"])
+def test_separators_of_lines_may_be_in_a_caption(separator: str, pets: Path) -> None:
+    line = json.dumps({"file": "cat/00.png", "caption": f"A{separator}cat"}, ensure_ascii=separator < " ")
+    first_line(pets, line + "\r")
+    assert captions_of(pets)[0] == f"A{separator}cat"
+    assert {"a", "cat"} <= set(CaptionedFolder(str(pets)).spec.vocabulary)
+
+
+def test_texts_beside_no_image_are_named(pets: Path) -> None:
+    texts(pets)
+    (pets / "cat/README.txt").write_text("Photographs of 2024")
+    (pets / "cat/.hidden.txt").write_text("x")
+    with pytest.warns(UserWarning, match=r"pets: cat/README\.txt lie beside no image"):
+        assert len(captions_of(pets)) == 30
+
+
 def linked_image(folder: Path) -> None:
     random_image(1).save(folder.parent / "secret.png")
     (folder / "cat/link.png").symlink_to(folder.parent / "secret.png")
@@ -128,10 +172,52 @@ WRONG: dict[str, tuple[Callable[[Path], None], str]] = {
     ),
     "image by link": (linked_image, r"cat/link\.png lead out of the folder by links"),
     "list by link": (linked_list, r"captions\.jsonl leads out of the folder by a link"),
+    "a key twice": (
+        lambda folder: first_line(folder, '{"file": "cat/00.png", "caption": "a cat", "caption": "a dog"}'),
+        "line 1 has a key twice, .*: keep one of them",
+    ),
+    "half a character": (
+        lambda folder: first_line(folder, r'{"file": "cat/00.png", "caption": "a \ud800x cat"}'),
+        r"line 1: 'a \\ud800x cat' has half of a character, '\\ud800'",
+    ),
+    "half a character of a name": (
+        lambda folder: first_line(folder, r'{"file": "cat/\ud800.png", "caption": "a cat"}'),
+        "line 1: .* has half of a character",
+    ),
+    "deep": (lambda folder: lines(folder, "[" * 200_000), "line 31 is not JSON"),
+    "a list of pairs": (
+        lambda folder: first_line(folder, '[["file", "cat/00.png"], ["caption", "a cat"]]'),
+        r'line 1 must be \{"file"',
+    ),
+    "a shared text": (
+        lambda folder: random_image(1).save(texts(folder) / "cat/00.jpg"),
+        r"cat/00\.jpg, cat/00\.png share the caption 00\.txt",
+    ),
+    "a folder of texts": (
+        lambda folder: in_place_of(texts(folder) / "cat/00.txt"),
+        r"cat/00\.txt cannot be read \(Is a directory\)",
+    ),
+    "a folder as list": (
+        lambda folder: in_place_of(folder / "captions.jsonl"),
+        r"captions\.jsonl cannot be read \(Is a directory\)",
+    ),
+    "a link to nothing": (
+        lambda folder: in_place_of(folder / "captions.jsonl", "nothing"),
+        r"captions\.jsonl cannot be read \(No such file or directory\)",
+    ),
+    "a link elsewhere to nothing": (
+        lambda folder: in_place_of(folder / "captions.jsonl", "/nowhere/x"),
+        r"captions\.jsonl leads out of the folder by a link",
+    ),
+    "a text that links to itself": (
+        lambda folder: in_place_of(texts(folder) / "cat/00.txt", "00.txt"),
+        r"cat/00\.txt cannot be read \(Too many levels of symbolic links\)",
+    ),
     "text by link": (linked_text, r"cat/00\.txt leads out of the folder by a link"),
 }
 
 
+@pytest.mark.filterwarnings("ignore:.*no regular files")
 @pytest.mark.parametrize("name", WRONG)
 def test_captions_that_cannot_be_used_are_refused_before_work_starts(name: str, pets: Path) -> None:
     change, message = WRONG[name]

@@ -1,13 +1,16 @@
 """Emoji: what is read from an archive, a folder and packages; colours and sizes; and files that cannot be used."""
 
 import base64
+import gzip
 import hashlib
 import io
+import json
 import tarfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import numpy as np
 import pytest
@@ -17,7 +20,7 @@ from PIL import Image
 from datamodules import DamagedDataError, DataNotFoundError, Emoji, ZooDataModule
 from datamodules.images.emoji import CATEGORIES
 from datamodules.sources import emoji_files, find
-from datamodules.sources.emoji_files import STYLES
+from datamodules.sources.emoji_files import STYLES, EmojiFiles
 from datamodules.sources.npm import NpmError
 from datamodules.sources.public_files import NOTO_EMOJI
 from tests.datamodules.small_data import described, written
@@ -81,6 +84,8 @@ def test_one_style_is_not_named_in_captions(small_data: SmallData) -> None:
         ({"styles": ["apple"]}, r"styles=\['apple'\]"),
         ({"image_size": 28}, "image_size=28 .*16, 32, 64"),
         ({"background": "whitish"}, "background='whitish' is no colour"),
+        ({"background": None}, "background=None is no colour"),
+        ({"background": ["white"]}, "background=.* is no colour"),
         ({"background": "#ffffff80"}, "background='#ffffff80' is transparent"),
         ({"split": "best"}, "split='best' .*random, composition, style"),
         ({"split": "style", "styles": ["noto"]}, "split='style' .*two"),
@@ -170,6 +175,79 @@ def test_a_table_that_is_none_is_refused(tmp_path: Path, monkeypatch: pytest.Mon
             Emoji(str(written(tmp_path / "zip", files)), val_size=0).setup()
 
 
+@pytest.mark.parametrize(
+    "table", ["{}", "[]", "3", "null", "[{}]", "[3]", "[" * 100_000, '"text"', "codes", "tones", "tone", "image"]
+)
+def test_tables_of_another_form_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, table: str) -> None:
+    one: dict[str, Any] = small_table()[0]
+    changed = {
+        "codes": {"unified": "1F34E-x"},
+        "tones": {"skin_variations": []},
+        "tone": {"skin_variations": {"1F3FB": {"unified": "1F3FB"}}},
+        "image": {"image": 3},
+    }
+    text = json.dumps([one, {**one, **changed[table]}]) if table in changed else table
+    files = emoji_zip({**small_members(), "emoji.json": text.encode()})
+    monkeypatch.setattr(emoji_files, "EMOJI_64", described("small", files))
+    with pytest.raises(DamagedDataError, match=r"emoji-64\.zip: its emoji\.json (has no emoji in|cannot be read)"):
+        Emoji(str(written(tmp_path / "zip", files)), val_size=0).setup()
+
+
+def overwritten(content: bytes, start: int, new: bytes) -> bytes:
+    return content[:start] + new + content[start + len(new) :]
+
+
+def in_directory(archive: bytes, name: str, place: int, value: int) -> bytes:
+    """Changes a byte of what the directory of a zip archive says of a member."""
+    start = archive.rindex(name.encode()) - 46
+    assert archive[start : start + 4] == b"PK\x01\x02"
+    return overwritten(archive, start + place, bytes([value]))
+
+
+APPLE = "google/1f34e.png"
+BROKEN_ZIPS: dict[str, Callable[[bytes], bytes]] = {
+    "an image": lambda zipped: overwritten(zipped, zipped.index(APPLE.encode()) + len(APPLE), b"\xff" * 400),
+    "the table": lambda zipped: overwritten(zipped, zipped.index(b"emoji.json") + len("emoji.json"), b"\xff" * 50),
+    "a bit": lambda zipped: overwritten(zipped, zipped.index(APPLE.encode()) + 3000, b"\x00\x01\x02"),
+    "encrypted": lambda zipped: in_directory(zipped, APPLE, 8, 1),
+    "compression": lambda zipped: in_directory(zipped, APPLE, 10, 99),
+}
+BROKEN_PACKAGES: dict[str, Callable[[bytes], bytes]] = {
+    "early": lambda packed: overwritten(packed, 200, b"\xff" * 60),
+    "middle": lambda packed: overwritten(packed, len(packed) // 2, b"\xff" * 200),
+    "half": lambda packed: packed[: len(packed) // 2],
+    "no checksum": lambda packed: packed[:-4],
+    "another checksum": lambda packed: overwritten(packed, len(packed) - 6, bytes([packed[-6] ^ 0xFF])),
+    "a zip": lambda packed: emoji_zip()["emoji-64.zip"],
+    "a header": lambda packed: gzip.compress(
+        overwritten(
+            gzip.decompress(packed), gzip.decompress(packed).index(b"package/img/google/64/1f34f"), b"\xff" * 512
+        )
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN_ZIPS)
+def test_a_zip_that_is_damaged_inside_is_named(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    buffer = io.BytesIO()
+    with ZipFile(buffer, "w", ZIP_DEFLATED) as archive:
+        for member, content in small_members().items():
+            archive.writestr(member, content)
+    files = {"emoji-64.zip": BROKEN_ZIPS[name](buffer.getvalue())}
+    monkeypatch.setattr(emoji_files, "EMOJI_64", described("small", files))
+    with pytest.raises(DamagedDataError, match=r"emoji-64\.zip is not a complete archive"):
+        Emoji(str(written(tmp_path, files)), val_size=0).setup()
+
+
+@pytest.mark.parametrize("name", BROKEN_PACKAGES)
+def test_a_package_that_is_damaged_inside_is_named(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place_packages(tmp_path, monkeypatch)
+    files = {"noto.tgz": BROKEN_PACKAGES[name](archive_of("noto", small_members()))}
+    monkeypatch.setitem(STYLES, "noto", ("google", described("noto", files)))
+    with pytest.raises(DamagedDataError, match=r"noto\.tgz is not a complete archive"):
+        Emoji(str(written(tmp_path, files)), val_size=0).setup()
+
+
 def test_emoji_of_one_caption_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = emoji_zip(small_members([*small_table(), entry("1F350", "RED APPLE", "Food & Drink", "food-fruit")]))
     monkeypatch.setattr(emoji_files, "EMOJI_64", described("small", files))
@@ -194,6 +272,25 @@ def test_a_broken_archive_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyP
         path.write_bytes(path.read_bytes() + b"more")
     with pytest.raises(DamagedDataError, match="bytes instead of"):
         data.setup()
+
+
+def test_packages_in_the_folder_that_was_named_go_before_an_archive_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place_packages(tmp_path / "own", monkeypatch)
+    files = emoji_zip()
+    monkeypatch.setattr(emoji_files, "EMOJI_64", described("small", files))
+    whole = written(tmp_path / "elsewhere", files) / "emoji-64.zip"
+    monkeypatch.setenv("GENERATIVE_ZOO_DATA", str(tmp_path / "elsewhere"))
+    own, both = tmp_path / "own", ("noto", "twemoji")
+    assert EmojiFiles(both, str(own)).places == {style: own / f"{style}.tgz" for style in both}
+    (own / "twemoji.tgz").unlink()
+    assert EmojiFiles(both, str(own)).places == {"noto": own / "noto.tgz", "twemoji": whole}
+    (own / "noto.tgz").write_bytes(b"broken")
+    with pytest.raises(DamagedDataError, match=r"noto\.tgz is damaged"):
+        EmojiFiles(both, str(own))
+    written(own, files)
+    assert set(EmojiFiles(both, str(own)).places.values()) == {own / "emoji-64.zip"}
 
 
 def test_packages_are_fetched_and_checked_by_their_sha512(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
