@@ -2,13 +2,18 @@
 
 from argparse import Namespace
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import UsageError, ZooError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from datamodules.images.single_image import SingleImage
+    from datamodules.sources.photographs import Photograph
+    from lightning_modules.image.deep_image_prior import DeepImagePrior
     from lightning_modules.image.image_optimization import ImageOptimization
     from lightning_modules.image.pixel_optimization import PixelOptimization
     from zoo.image_runs import Bounds, Outcome
@@ -39,8 +44,15 @@ def stylize(arguments: Namespace) -> int:
     size = data.spec.shape[1], data.spec.shape[2]
     module, steps = _planned(StyleTransfer, data, size, settings, arguments, bounds)
     outcome = _fit(module, data, bounds, arguments, steps)
-    _write(module, data, out, outcome, arguments, f"features {module.network.name}")
+    origin = replace(data.photograph, is_grey=_is_grey(data, arguments))
+    _write(module.image(), origin, out, outcome, arguments, f"features {module.network.name}")
     return outcome.exit_code
+
+
+def _is_grey(data: "SingleImage", arguments: Namespace) -> bool:
+    """Whether a stylized image has greys only: where a style has colours, they are given to a grey content, too."""
+    coloured = [style for style in data.style_photographs if not style.is_grey]
+    return data.photograph.is_grey and (arguments.keep_colours is not None or not coloured)
 
 
 def texture(arguments: Namespace) -> int:
@@ -61,7 +73,7 @@ def texture(arguments: Namespace) -> int:
     module, steps = _planned(TextureSynthesis, data, (height, width), settings, arguments, bounds)
     outcome = _fit(module, data, bounds, arguments, steps)
     facts = f"features {module.network.name}, Gram distance {_value(outcome.last, 'gram')}"
-    _write(module, data, out, outcome, arguments, facts, same_kind=False)
+    _write(module.image(), None, out, outcome, arguments, facts)
     return outcome.exit_code
 
 
@@ -101,11 +113,23 @@ def restore(arguments: Namespace) -> int:
     check_memory(needed, device_of(arguments.device), size, remedy)
     module = DeepImagePrior.for_data(data.spec, **settings)
     outcome = _fit(module, data, bounds, arguments, arguments.steps or (3000 if noise else 2000))
-    facts = [f"{name} {_value(outcome.last, name)} dB" for name in ("psnr", "psnr_hidden") if name in outcome.last]
+    image, quality = _restored(module, data)
+    facts = [f"{name} {value:.4g} dB" for name, value in quality.items() if arguments.degrade]
     if module.stopping is not None:
         print(module.stopping.report())
-    _write(module, data, out, outcome, arguments, ", ".join(facts if arguments.degrade else []))
+    _write(image, data.photograph, out, outcome, arguments, ", ".join(facts))
     return outcome.exit_code
+
+
+def _restored(module: "DeepImagePrior", data: "SingleImage") -> "tuple[Tensor, dict[str, float]]":
+    """Returns the result, in which pixels that are known stay as they were, and its PSNR where the truth is known."""
+    import torch
+
+    batch = next(iter(data.train_dataloader()))
+    image = module.image().cpu()
+    if batch.mask is not None:
+        image = torch.where(batch.mask > 0, batch.x, image)
+    return image, {name: float(value) for name, value in module.quality(image, batch).items()}
 
 
 def _out(arguments: Namespace, default: str) -> Path:
@@ -183,18 +207,12 @@ def _fit(
 
 
 def _write(
-    module: "ImageOptimization",
-    data: "SingleImage",
-    out: Path,
-    outcome: "Outcome",
-    arguments: Namespace,
-    facts: str,
-    same_kind: bool = True,
+    image: "Tensor", origin: "Photograph | None", out: Path, outcome: "Outcome", arguments: Namespace, facts: str
 ) -> None:
     from zoo.image_files import as_picture, write_picture
     from zoo.image_runs import clock
 
-    picture = as_picture(module.image(), data.photograph if same_kind else None)
+    picture = as_picture(image, origin)
     write_picture(picture, out)
     ended = {"steps": "", "time": ", ended by --minutes", "early stopping": ", ended by early stopping"}
     why = ended.get(outcome.stopped_by, f", ended by {outcome.stopped_by}")

@@ -13,6 +13,7 @@ from PIL import Image
 import zoo.features
 import zoo.image_plans
 import zoo.image_runs
+from datamodules import SingleImage
 from lightning_modules import StyleTransfer
 from tests.image.small_images import SmallFeatures, write_image
 from tests.zoo.running import fails
@@ -129,6 +130,78 @@ def test_grey_stays_grey_and_opacity_is_kept(tmp_path: Path) -> None:
     assert np.array_equal(np.asarray(opened("out.png").getchannel("A")), np.asarray(opened("mask.png")))
     assert opened("out.jpg").mode == "L"
     assert pixels("out.jpg")[15:25, 25:35].min() > 250  # transparent parts are white
+
+
+def psnr(first: str, second: str) -> float:
+    return float(10 * np.log10(255**2 / ((pixels(first) - pixels(second)) ** 2).mean()))
+
+
+def test_the_psnr_is_that_of_what_is_written(capsys: pytest.CaptureFixture[str]) -> None:
+    """Where early stopping ends the run, it is said; and where it chose an output, that one is measured."""
+    words = ["restore", "photo.png", "--noise", "25", "--degrade", *TINY, "--out", "out.png"]
+    for options, ended in ((["--patience", "1"], ", ended by early stopping"), (["--steps", "103"], "")):
+        assert main([*words, *options]) == 0
+        found = re.search(r"\d+ steps in \d:\d\d(.*), psnr ([\d.]+) dB", capsys.readouterr().out)
+        assert found is not None
+        assert found[1] == ended
+        assert float(found[2]) == pytest.approx(psnr("photo.png", "out.png"), abs=0.1)
+
+
+def test_pixels_that_are_kept_are_kept() -> None:
+    """Bit for bit, in colours and greys."""
+    kept = pixels("mask.png") == 255
+    Image.open("photo.png").convert("L").save("grey.png")
+    for name in ("photo.png", "grey.png"):
+        words = ["restore", name, "--mask", "mask.png", *TINY, "--steps", "2", "--out", "out.png"]
+        for options, where in (([], kept), (["--invert-mask"], ~kept)):
+            assert main([*words, *options]) == 0
+            assert np.array_equal(pixels("out.png")[where], pixels(name)[where])
+            assert not np.array_equal(pixels("out.png")[~where], pixels(name)[~where])
+
+
+def test_the_colours_of_what_is_half_transparent_are_kept(tmp_path: Path) -> None:
+    """They are compared on white, and written as they are without it."""
+    image = Image.new("RGBA", (32, 32), (255, 0, 0, 128))
+    image.paste((10, 20, 30, 0), (0, 0, 8, 32))
+    image.paste((10, 20, 30, 255), (8, 0, 16, 32))
+    image.save("half.png")
+    data = SingleImage("half.png")
+    data.setup("fit")
+    same = as_picture(next(iter(data.train_dataloader())).x, data.photograph)
+    write_picture(same, tmp_path / "same.png")
+    write_picture(same, tmp_path / "same.jpg")
+    found = opened("same.png")
+    assert found.getpixel((24, 16)) == pytest.approx((255, 0, 0, 128), abs=2)
+    assert found.getpixel((12, 16)) == (10, 20, 30, 255)
+    assert found.getchannel("A").getpixel((4, 16)) == 0
+    assert opened("same.jpg").getpixel((24, 16)) == pytest.approx((255, 127, 127), abs=4)
+
+
+def test_opacity_is_cropped_with_the_image() -> None:
+    image = Image.open("photo.png").crop((0, 0, 63, 48))
+    opacity = Image.new("L", (63, 48), 255)
+    opacity.paste(0, (0, 0, 31, 48))
+    image.putalpha(opacity)
+    image.save("clear.png")
+    words = ["restore", "clear.png", "--scale", "8", "--degrade", "--width", "4", "--depth", "1", "--steps", "1"]
+    assert main([*words, "--out", "out.png"]) == 0
+    assert np.array_equal(np.asarray(opened("out.png").getchannel("A")), np.asarray(opacity.crop((3, 0, 59, 48))))
+
+
+@pytest.mark.parametrize(
+    ("content", "style", "options", "mode"),
+    [
+        ("grey.png", "style.png", [], "RGB"),
+        ("grey.png", "grey.png", [], "L"),
+        ("grey.png", "style.png", ["--keep-colours", "luminance"], "L"),
+        ("photo.png", "grey.png", [], "RGB"),
+    ],
+)
+def test_a_grey_content_takes_the_colours_of_a_style(content: str, style: str, options: list[str], mode: str) -> None:
+    Image.open("photo.png").convert("L").save("grey.png")
+    words = ["stylize", content, style, *options, "--size", "64", "--scales", "1", "--steps", "1", "--out", "out.png"]
+    assert main(words) == 0
+    assert opened("out.png").mode == mode
 
 
 def test_jpeg_keeps_fine_colours(tmp_path: Path) -> None:
