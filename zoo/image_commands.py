@@ -1,12 +1,15 @@
 """``python -m zoo stylize``, ``texture`` and ``restore``: image files in, image files out."""
 
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import UsageError, ZooError
+
+LARGE_ENOUGH = 256
+"""Side in pixels that no network finds too small."""
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -16,6 +19,7 @@ if TYPE_CHECKING:
     from lightning_modules.image.deep_image_prior import DeepImagePrior
     from lightning_modules.image.image_optimization import ImageOptimization
     from lightning_modules.image.pixel_optimization import PixelOptimization
+    from lightning_modules.networks.feature_networks import FeatureNetwork
     from zoo.image_runs import Bounds, Outcome
 
 
@@ -42,7 +46,8 @@ def stylize(arguments: Namespace) -> int:
         "style_layers": arguments.style_layers,
     }
     size = data.spec.shape[1], data.spec.shape[2]
-    module, steps = _planned(StyleTransfer, data, size, settings, arguments, bounds)
+    compared = {path: style.size for path, style in zip(arguments.styles, data.style_photographs, strict=True)}
+    module, steps = _planned(StyleTransfer, data, size, compared, settings, arguments, bounds)
     outcome = _fit(module, data, bounds, arguments, steps)
     origin = replace(data.photograph, is_grey=_is_grey(data, arguments))
     _write(module.image(), origin, out, outcome, arguments, f"features {module.network.name}")
@@ -70,7 +75,8 @@ def texture(arguments: Namespace) -> int:
         "variation_weight": arguments.smooth,
         "layers": arguments.layers,
     }
-    module, steps = _planned(TextureSynthesis, data, (height, width), settings, arguments, bounds)
+    compared = {arguments.image: data.photograph.size}
+    module, steps = _planned(TextureSynthesis, data, (height, width), compared, settings, arguments, bounds)
     outcome = _fit(module, data, bounds, arguments, steps)
     facts = f"features {module.network.name}, Gram distance {_value(outcome.last, 'gram')}"
     _write(module.image(), None, out, outcome, arguments, facts)
@@ -86,8 +92,12 @@ def restore(arguments: Namespace) -> int:
         raise UsageError("--invert-mask has no effect without --mask.")
     out = _out(arguments, f"{Path(arguments.image).stem}-restored.png")
     bounds = _bounds(arguments, "restore")
+    import torch
+
     from datamodules.images.single_image import SingleImage
     from lightning_modules.image.deep_image_prior import DeepImagePrior
+    from zoo.bounds import check_bounds
+    from zoo.image_arguments import LARGEST_SIDE
     from zoo.image_plans import hourglass_memory
     from zoo.image_runs import check_memory, device_of, seeded
 
@@ -96,16 +106,27 @@ def restore(arguments: Namespace) -> int:
         raise UsageError(f"--noise {noise} must lie in 0..255: it is a standard deviation in grey values.")
     if scale < 1 or (arguments.scale == 1):
         raise UsageError(f"--scale {scale} must be at least 2: it is the factor by which the image is enlarged.")
+    if arguments.patience is not None and arguments.noise is None:
+        raise UsageError("--patience has no effect without --noise: no other fit is stopped early.")
+    check_bounds("A network", {"width": arguments.width, "depth": arguments.depth})
     damage: dict[str, Any] = {"mask": arguments.mask, "invert_mask": arguments.invert_mask}
     if arguments.degrade:
         damage |= {"noise": noise, "scale": scale}
     data = _checked(SingleImage(arguments.image, arguments.size, seed=arguments.seed, **damage))
     size = scale * data.spec.shape[1], scale * data.spec.shape[2]
-    settings = {"scale": scale, "width": arguments.width, "depth": arguments.depth, "patience": arguments.patience}
+    if arguments.scale is not None and max(size) > LARGEST_SIDE:
+        raise UsageError(
+            f"--scale {scale} gives {size[1]} x {size[0]} pixels: a side may have {LARGEST_SIDE:,} at most."
+        )
+    settings: dict[str, Any] = {"scale": scale, "width": arguments.width, "depth": arguments.depth}
+    if arguments.patience is not None:
+        settings["patience"] = arguments.patience
     settings["input_noise"] = 1 / 20 if noise >= 50 else 1 / 30
     if arguments.mask is not None:
         settings["upsampling"] = "nearest"
     settings["stop_early"] = arguments.noise is not None  # what is hidden is filled in better, the longer the fit
+    with torch.device("meta"):  # refuses what does not fit the image, before any memory is taken
+        DeepImagePrior.for_data(data.spec, **settings)
     seeded(arguments.seed)
     needed = hourglass_memory(arguments.width, arguments.depth, size, 100 if settings["stop_early"] else 0)
     smaller = max(64, max(size) // (2 * scale))
@@ -164,13 +185,25 @@ def _planned(
     method: "type[PixelOptimization]",
     data: "SingleImage",
     size: tuple[int, int],
+    compared: Mapping[str, tuple[int, int]],
     settings: Mapping[str, Any],
     arguments: Namespace,
     bounds: "Bounds",
 ) -> "tuple[Any, int]":
-    """Builds a module whose scales and tiles fit into the time and the memory; returns it and the number of steps."""
+    """Builds a module whose scales and tiles fit into the time and the memory; returns it and the number of steps.
+
+    Args:
+        method: Its class.
+        data: The image.
+        size: Height and width of the result.
+        compared: Heights and widths of the images that it is compared with, by their files.
+        settings: Hyperparameters.
+        arguments: Those of the command.
+        bounds: The time that there is.
+    """
     import time
 
+    from lightning_modules.parts.reduction import coarser
     from zoo.features import load_features
     from zoo.image_plans import Costs
     from zoo.image_runs import device_of, seeded
@@ -179,19 +212,37 @@ def _planned(
     shared = {"features": arguments.features, "optimizer": arguments.optimizer, "num_scales": arguments.scales}
     if arguments.optimizer == "adam":
         shared["lr"] = 0.02
-    probe = method.for_data(data.spec, **settings, **shared)  # refuses what does not fit, before anything is fetched
+    # Refuses what does not fit, before anything is fetched.
+    probe = method.for_data(data.spec, **settings, **shared, tile=arguments.tile)
     network = load_features(arguments.features)
     device = device_of(arguments.device)
     probe.use_features(network)
     layers = [*probe.statistics.gram_layers, *probe.statistics.content_layers]
     costs = Costs(network, layers, device)
     history = probe.optimizer_settings["history_size"]
-    tile = arguments.tile or costs.tile(size, history, device)
+    for path, whole in compared.items():
+        _check_smallest(network.to(device), layers, path, coarser(whole, arguments.scales - 1))
+    tile = costs.tile(size, history, device, list(compared.values()), arguments.tile)
     left = bounds.seconds - (time.monotonic() - bounds.begin)
     plan = costs.plan(size, arguments.scales, arguments.steps, tile, left)
     module = method.for_data(data.spec, **settings, **shared, tile=plan.tile, coarse_steps=plan.coarse_steps)
     module.use_features(network)
     return module, plan.steps
+
+
+def _check_smallest(network: "FeatureNetwork", layers: Sequence[str], path: str, size: tuple[int, int]) -> None:
+    """Refuses an image that has nothing left in a layer at the coarsest scale."""
+    import torch
+
+    parameter = next(iter((*network.parameters(), *network.buffers())), torch.empty(0))
+    try:
+        with torch.no_grad():
+            network(parameter.new_zeros(1, 3, *(min(length, LARGE_ENOUGH) for length in size)), layers)
+    except ValueError as error:
+        shown = f"{size[1]} x {size[0]} pixels at the coarsest scale"
+        raise ZooError(
+            f"{path} has {shown}, which is too small: use a larger one, or fewer --scales ({error})"
+        ) from error
 
 
 def _fit(
