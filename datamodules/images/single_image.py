@@ -1,5 +1,6 @@
 """One image as a data set: for methods whose parameters are an image, or a network that is fitted to one image."""
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -147,9 +148,14 @@ class SingleImage(ImageDataModule):
         self.spec = replace(self.spec, shape=(3, height // scale, width // scale))
 
     def digest(self) -> str:
-        """Returns the sha256 of the name, size and first 64 KiB of the file."""
-        path = Path(self.hparams["path"]).expanduser()
-        return digest_of_files(path.parent, [path])
+        """Returns the sha256 of the name, size and first 64 KiB of the file, of the mask and of the styles."""
+        given = [self.hparams["mask"]] if self.hparams["mask"] is not None else []
+        paths = [Path(path).expanduser() for path in (self.hparams["path"], *given, *self.hparams["styles"])]
+        digests = [digest_of_files(path.parent, [path]) for path in paths]
+        if len(digests) == 1:
+            return digests[0]
+        invert = f"invert_mask={self.hparams['invert_mask']}" if given else "no mask"
+        return hashlib.sha256("\n".join([invert, *digests]).encode()).hexdigest()
 
     @cached_property
     def photograph(self) -> Photograph:
