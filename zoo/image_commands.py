@@ -8,9 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from zoo.errors import UsageError, ZooError
 
-LARGE_ENOUGH = 256
-"""Side in pixels that no network finds too small."""
-
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -204,6 +201,7 @@ def _planned(
     import time
 
     from lightning_modules.parts.reduction import coarser
+    from lightning_modules.parts.tiles import OVERLAP
     from zoo.features import load_features
     from zoo.image_plans import Costs
     from zoo.image_runs import device_of, seeded
@@ -222,9 +220,11 @@ def _planned(
     history = probe.optimizer_settings["history_size"]
     for path, whole in compared.items():
         _check_smallest(network.to(device), layers, path, coarser(whole, arguments.scales - 1))
-    tile = costs.tile(size, history, device, list(compared.values()), arguments.tile)
+    border = 2 * OVERLAP if probe.is_torus else 0
+    computed = size[0] + border, size[1] + border
+    tile = costs.tile(size, history, device, [*compared.values(), computed], arguments.tile)
     left = bounds.seconds - (time.monotonic() - bounds.begin)
-    plan = costs.plan(size, arguments.scales, arguments.steps, tile, left)
+    plan = costs.plan(computed, arguments.scales, arguments.steps, tile, left)
     module = method.for_data(data.spec, **settings, **shared, tile=plan.tile, coarse_steps=plan.coarse_steps)
     module.use_features(network)
     return module, plan.steps
@@ -233,6 +233,8 @@ def _planned(
 def _check_smallest(network: "FeatureNetwork", layers: Sequence[str], path: str, size: tuple[int, int]) -> None:
     """Refuses an image that has nothing left in a layer at the coarsest scale."""
     import torch
+
+    from lightning_modules.networks.feature_networks import LARGE_ENOUGH
 
     parameter = next(iter((*network.parameters(), *network.buffers())), torch.empty(0))
     try:
