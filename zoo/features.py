@@ -51,8 +51,8 @@ def load_features(name: str | None = None) -> FeatureNetwork:
     """
     check_arguments(load_features, name=name)
     # A folder of a network's name must not take its place: a path such as ./random says that a folder is meant.
-    by_name = name is None or name in NAMED or name in torchvision_names()
-    if not by_name and (name in checkpoint_names() or Path(name).expanduser().is_dir()):
+    is_known = name in NAMED or name in torchvision_names()
+    if name is not None and not is_known and (name in checkpoint_names() or Path(name).expanduser().is_dir()):
         return WrappedFeatures(load_classifier(name), name=name)
     try:
         return load_named(name)
