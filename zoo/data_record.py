@@ -113,7 +113,7 @@ def rebuilt(card: Card, data_dir: str | None = None) -> Any:
     _check_arguments(card, kind, arguments)
     digest = record.get("digest")
     if kind.own_argument is not None:
-        arguments[kind.own_argument] = str(_place(card, kind, digest, data_dir))
+        arguments[kind.own_argument] = str(_place(card, kind, arguments, data_dir))
     elif data_dir is not None:
         if SEARCHED not in kind.__init__.__annotations__:
             raise ZooError(f"{card.name} was trained on {name}, which is not read from files: leave out --data-dir.")
@@ -151,9 +151,10 @@ def rebuilt_from_spec(card: Card, path: str) -> Any:
     return rebuilt(replace(card, datamodule=record), path)
 
 
-def _place(card: Card, kind: type[ZooDataModule], digest: Any, data_dir: str | None) -> Path:
+def _place(card: Card, kind: type[ZooDataModule], arguments: Mapping[str, Any], data_dir: str | None) -> Path:
     if data_dir is not None:
         return Path(data_dir).expanduser()
+    digest = (card.datamodule or {}).get("digest")
     path = None if digest is None else remembered(str(digest))
     what = "the folder" if issubclass(kind, ImageFolder) else "the file"
     if path is None:
@@ -162,7 +163,7 @@ def _place(card: Card, kind: type[ZooDataModule], digest: Any, data_dir: str | N
             f"they lie: give {what} with --data-dir."
         )
     try:
-        found = kind(**{str(kind.own_argument): str(path)}).digest()
+        found = _built(card, kind, {**arguments, str(kind.own_argument): str(path)}).digest()
     except (OSError, ValueError) as error:
         raise ZooError(
             f"{card.name} was trained on {path}, which cannot be read now ({error}): give {what} with --data-dir."

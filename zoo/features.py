@@ -12,7 +12,7 @@ from lightning_modules.networks.feature_networks import FeatureNetwork, WrappedF
 from lightning_modules.pretrained.named_features import NAMED, fetch_weights, find_weights
 from lightning_modules.pretrained.named_features import load_features as load_named
 from lightning_modules.pretrained.packaged_weights import PACKAGED, WeightsError
-from lightning_modules.pretrained.torchvision_weights import size_of, source_of
+from lightning_modules.pretrained.torchvision_weights import size_of, source_of, torchvision_names
 from zoo.bounds import check_arguments
 from zoo.errors import UsageError, ZooError
 from zoo.listing import columns
@@ -50,7 +50,9 @@ def load_features(name: str | None = None) -> FeatureNetwork:
         ZooError: If there is none of that name, it is damaged, or its weights cannot be fetched.
     """
     check_arguments(load_features, name=name)
-    if name is not None and (name in checkpoint_names() or Path(name).expanduser().is_dir()):
+    # A folder of a network's name must not take its place: a path such as ./random says that a folder is meant.
+    is_known = name in NAMED or name in torchvision_names()
+    if name is not None and not is_known and (name in checkpoint_names() or Path(name).expanduser().is_dir()):
         return WrappedFeatures(load_classifier(name), name=name)
     try:
         return load_named(name)

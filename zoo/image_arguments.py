@@ -80,7 +80,7 @@ def add_image_commands(
     restoring.add_argument("--depth", type=positive, default=5, help="resolutions of the network (default: 5)")
     restoring.add_argument("--steps", type=positive, help="number of steps at most (default: 3000, else 2000)")
     restoring.add_argument(
-        "--patience", type=positive, default=1000, help="steps without a calmer output that end --noise (default: 1000)"
+        "--patience", type=positive, help="steps without a calmer output that end --noise (default: 1000)"
     )
     _add_run(restoring, positive, number, seed)
 

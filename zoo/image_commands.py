@@ -1,16 +1,22 @@
 """``python -m zoo stylize``, ``texture`` and ``restore``: image files in, image files out."""
 
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import UsageError, ZooError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from datamodules.images.single_image import SingleImage
+    from datamodules.sources.photographs import Photograph
+    from lightning_modules.image.deep_image_prior import DeepImagePrior
     from lightning_modules.image.image_optimization import ImageOptimization
     from lightning_modules.image.pixel_optimization import PixelOptimization
+    from lightning_modules.networks.feature_networks import FeatureNetwork
     from zoo.image_runs import Bounds, Outcome
 
 
@@ -37,10 +43,18 @@ def stylize(arguments: Namespace) -> int:
         "style_layers": arguments.style_layers,
     }
     size = data.spec.shape[1], data.spec.shape[2]
-    module, steps = _planned(StyleTransfer, data, size, settings, arguments, bounds)
+    compared = {path: style.size for path, style in zip(arguments.styles, data.style_photographs, strict=True)}
+    module, steps = _planned(StyleTransfer, data, size, compared, settings, arguments, bounds)
     outcome = _fit(module, data, bounds, arguments, steps)
-    _write(module, data, out, outcome, arguments, f"features {module.network.name}")
+    origin = replace(data.photograph, is_grey=_is_grey(data, arguments))
+    _write(module.image(), origin, out, outcome, arguments, f"features {module.network.name}")
     return outcome.exit_code
+
+
+def _is_grey(data: "SingleImage", arguments: Namespace) -> bool:
+    """Whether a stylized image has greys only: where a style has colours, they are given to a grey content, too."""
+    coloured = [style for style in data.style_photographs if not style.is_grey]
+    return data.photograph.is_grey and (arguments.keep_colours is not None or not coloured)
 
 
 def texture(arguments: Namespace) -> int:
@@ -58,10 +72,11 @@ def texture(arguments: Namespace) -> int:
         "variation_weight": arguments.smooth,
         "layers": arguments.layers,
     }
-    module, steps = _planned(TextureSynthesis, data, (height, width), settings, arguments, bounds)
+    compared = {arguments.image: data.photograph.size}
+    module, steps = _planned(TextureSynthesis, data, (height, width), compared, settings, arguments, bounds)
     outcome = _fit(module, data, bounds, arguments, steps)
     facts = f"features {module.network.name}, Gram distance {_value(outcome.last, 'gram')}"
-    _write(module, data, out, outcome, arguments, facts, same_kind=False)
+    _write(module.image(), None, out, outcome, arguments, facts)
     return outcome.exit_code
 
 
@@ -74,8 +89,12 @@ def restore(arguments: Namespace) -> int:
         raise UsageError("--invert-mask has no effect without --mask.")
     out = _out(arguments, f"{Path(arguments.image).stem}-restored.png")
     bounds = _bounds(arguments, "restore")
+    import torch
+
     from datamodules.images.single_image import SingleImage
     from lightning_modules.image.deep_image_prior import DeepImagePrior
+    from zoo.bounds import check_bounds
+    from zoo.image_arguments import LARGEST_SIDE
     from zoo.image_plans import hourglass_memory
     from zoo.image_runs import check_memory, device_of, seeded
 
@@ -84,16 +103,27 @@ def restore(arguments: Namespace) -> int:
         raise UsageError(f"--noise {noise} must lie in 0..255: it is a standard deviation in grey values.")
     if scale < 1 or (arguments.scale == 1):
         raise UsageError(f"--scale {scale} must be at least 2: it is the factor by which the image is enlarged.")
+    if arguments.patience is not None and arguments.noise is None:
+        raise UsageError("--patience has no effect without --noise: no other fit is stopped early.")
+    check_bounds("A network", {"width": arguments.width, "depth": arguments.depth})
     damage: dict[str, Any] = {"mask": arguments.mask, "invert_mask": arguments.invert_mask}
     if arguments.degrade:
         damage |= {"noise": noise, "scale": scale}
     data = _checked(SingleImage(arguments.image, arguments.size, seed=arguments.seed, **damage))
     size = scale * data.spec.shape[1], scale * data.spec.shape[2]
-    settings = {"scale": scale, "width": arguments.width, "depth": arguments.depth, "patience": arguments.patience}
+    if arguments.scale is not None and max(size) > LARGEST_SIDE:
+        raise UsageError(
+            f"--scale {scale} gives {size[1]} x {size[0]} pixels: a side may have {LARGEST_SIDE:,} at most."
+        )
+    settings: dict[str, Any] = {"scale": scale, "width": arguments.width, "depth": arguments.depth}
+    if arguments.patience is not None:
+        settings["patience"] = arguments.patience
     settings["input_noise"] = 1 / 20 if noise >= 50 else 1 / 30
     if arguments.mask is not None:
         settings["upsampling"] = "nearest"
     settings["stop_early"] = arguments.noise is not None  # what is hidden is filled in better, the longer the fit
+    with torch.device("meta"):  # refuses what does not fit the image, before any memory is taken
+        DeepImagePrior.for_data(data.spec, **settings)
     seeded(arguments.seed)
     needed = hourglass_memory(arguments.width, arguments.depth, size, 100 if settings["stop_early"] else 0)
     smaller = max(64, max(size) // (2 * scale))
@@ -101,11 +131,23 @@ def restore(arguments: Namespace) -> int:
     check_memory(needed, device_of(arguments.device), size, remedy)
     module = DeepImagePrior.for_data(data.spec, **settings)
     outcome = _fit(module, data, bounds, arguments, arguments.steps or (3000 if noise else 2000))
-    facts = [f"{name} {_value(outcome.last, name)} dB" for name in ("psnr", "psnr_hidden") if name in outcome.last]
+    image, quality = _restored(module, data)
+    facts = [f"{name} {value:.4g} dB" for name, value in quality.items() if arguments.degrade]
     if module.stopping is not None:
         print(module.stopping.report())
-    _write(module, data, out, outcome, arguments, ", ".join(facts if arguments.degrade else []))
+    _write(image, data.photograph, out, outcome, arguments, ", ".join(facts))
     return outcome.exit_code
+
+
+def _restored(module: "DeepImagePrior", data: "SingleImage") -> "tuple[Tensor, dict[str, float]]":
+    """Returns the result, in which pixels that are known stay as they were, and its PSNR where the truth is known."""
+    import torch
+
+    batch = next(iter(data.train_dataloader()))
+    image = module.image().cpu()
+    if batch.mask is not None:
+        image = torch.where(batch.mask > 0, batch.x, image)
+    return image, {name: float(value) for name, value in module.quality(image, batch).items()}
 
 
 def _out(arguments: Namespace, default: str) -> Path:
@@ -140,13 +182,26 @@ def _planned(
     method: "type[PixelOptimization]",
     data: "SingleImage",
     size: tuple[int, int],
+    compared: Mapping[str, tuple[int, int]],
     settings: Mapping[str, Any],
     arguments: Namespace,
     bounds: "Bounds",
 ) -> "tuple[Any, int]":
-    """Builds a module whose scales and tiles fit into the time and the memory; returns it and the number of steps."""
+    """Builds a module whose scales and tiles fit into the time and the memory; returns it and the number of steps.
+
+    Args:
+        method: Its class.
+        data: The image.
+        size: Height and width of the result.
+        compared: Heights and widths of the images that it is compared with, by their files.
+        settings: Hyperparameters.
+        arguments: Those of the command.
+        bounds: The time that there is.
+    """
     import time
 
+    from lightning_modules.parts.reduction import coarser
+    from lightning_modules.parts.tiles import OVERLAP
     from zoo.features import load_features
     from zoo.image_plans import Costs
     from zoo.image_runs import device_of, seeded
@@ -155,19 +210,41 @@ def _planned(
     shared = {"features": arguments.features, "optimizer": arguments.optimizer, "num_scales": arguments.scales}
     if arguments.optimizer == "adam":
         shared["lr"] = 0.02
-    probe = method.for_data(data.spec, **settings, **shared)  # refuses what does not fit, before anything is fetched
+    # Refuses what does not fit, before anything is fetched.
+    probe = method.for_data(data.spec, **settings, **shared, tile=arguments.tile)
     network = load_features(arguments.features)
     device = device_of(arguments.device)
     probe.use_features(network)
     layers = [*probe.statistics.gram_layers, *probe.statistics.content_layers]
     costs = Costs(network, layers, device)
     history = probe.optimizer_settings["history_size"]
-    tile = arguments.tile or costs.tile(size, history, device)
+    for path, whole in compared.items():
+        _check_smallest(network.to(device), layers, path, coarser(whole, arguments.scales - 1))
+    border = 2 * OVERLAP if probe.is_torus else 0
+    computed = size[0] + border, size[1] + border
+    tile = costs.tile(size, history, device, [*compared.values(), computed], arguments.tile)
     left = bounds.seconds - (time.monotonic() - bounds.begin)
-    plan = costs.plan(size, arguments.scales, arguments.steps, tile, left)
+    plan = costs.plan(computed, arguments.scales, arguments.steps, tile, left)
     module = method.for_data(data.spec, **settings, **shared, tile=plan.tile, coarse_steps=plan.coarse_steps)
     module.use_features(network)
     return module, plan.steps
+
+
+def _check_smallest(network: "FeatureNetwork", layers: Sequence[str], path: str, size: tuple[int, int]) -> None:
+    """Refuses an image that has nothing left in a layer at the coarsest scale."""
+    import torch
+
+    from lightning_modules.networks.feature_networks import LARGE_ENOUGH
+
+    parameter = next(iter((*network.parameters(), *network.buffers())), torch.empty(0))
+    try:
+        with torch.no_grad():
+            network(parameter.new_zeros(1, 3, *(min(length, LARGE_ENOUGH) for length in size)), layers)
+    except ValueError as error:
+        shown = f"{size[1]} x {size[0]} pixels at the coarsest scale"
+        raise ZooError(
+            f"{path} has {shown}, which is too small: use a larger one, or fewer --scales ({error})"
+        ) from error
 
 
 def _fit(
@@ -183,18 +260,12 @@ def _fit(
 
 
 def _write(
-    module: "ImageOptimization",
-    data: "SingleImage",
-    out: Path,
-    outcome: "Outcome",
-    arguments: Namespace,
-    facts: str,
-    same_kind: bool = True,
+    image: "Tensor", origin: "Photograph | None", out: Path, outcome: "Outcome", arguments: Namespace, facts: str
 ) -> None:
     from zoo.image_files import as_picture, write_picture
     from zoo.image_runs import clock
 
-    picture = as_picture(module.image(), data.photograph if same_kind else None)
+    picture = as_picture(image, origin)
     write_picture(picture, out)
     ended = {"steps": "", "time": ", ended by --minutes", "early stopping": ", ended by early stopping"}
     why = ended.get(outcome.stopped_by, f", ended by {outcome.stopped_by}")

@@ -32,8 +32,8 @@ def as_picture(x: Tensor, origin: Photograph | None = None) -> Image.Image:
     """Returns an image (1, 3, H, W) in [-1, 1] as a picture in sRGB.
 
     Args:
-        x: The image.
-        origin: An image of whose kind it is to be: grey, and as opaque, if the sizes are the same.
+        x: The image; its colours are those on a white ground.
+        origin: An image of whose kind it is to be: grey, and as opaque.
     """
     pixels = to_uint8(x.cpu(), (-1.0, 1.0))[0].permute(1, 2, 0).contiguous().numpy()
     picture = Image.fromarray(pixels)
@@ -41,9 +41,23 @@ def as_picture(x: Tensor, origin: Photograph | None = None) -> Image.Image:
         return picture
     picture = picture.convert("L") if origin.is_grey else picture
     if origin.opacity is not None:
-        opacity = Image.fromarray(np.asarray(origin.opacity.numpy()))
-        picture.putalpha(opacity.resize(picture.size, Image.Resampling.LANCZOS))
+        opacity = Image.fromarray(origin.opacity.numpy()).resize(picture.size, Image.Resampling.LANCZOS)
+        picture = without_ground(picture, opacity)
+        picture.putalpha(opacity)
     return picture
+
+
+def without_ground(picture: Image.Image, opacity: Image.Image) -> Image.Image:
+    """Returns the colours that, with an opacity, look on white as a picture does; the nearest ones where none do.
+
+    Args:
+        picture: Grey or RGB, on a white ground.
+        opacity: Grey, of the same size.
+    """
+    opaque = np.asarray(opacity, np.float64) / 255
+    opaque = opaque if picture.mode == "L" else opaque[..., None]
+    darkness = (255 - np.asarray(picture, np.float64)) / np.maximum(opaque, 1 / 255)
+    return Image.fromarray((255 - darkness).round().clip(0, 255).astype(np.uint8))
 
 
 def write_picture(picture: Image.Image, path: Path) -> None:

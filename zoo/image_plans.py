@@ -1,5 +1,6 @@
 """How many steps fit into the time, and which tiles into the memory, for the methods that optimize pixels."""
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from torch import nn
 from lightning_modules.image.feature_statistics import FeatureStatistics
 from lightning_modules.networks.feature_networks import FeatureNetwork
 from lightning_modules.networks.hourglass import Hourglass
-from lightning_modules.parts.tiles import OVERLAP
+from lightning_modules.parts.tiles import ALIGNMENT, OVERLAP
 from lightning_modules.runtime.memory import available_bytes, saved_bytes
 from zoo.image_runs import OVERHEAD, check_memory
 
@@ -64,29 +65,57 @@ class Costs:
         (gradient,) = torch.autograd.grad(total, x)
         gradient.sum().item()  # waits for the device
 
-    def memory(self, size: tuple[int, int], tile: int | None, history_size: int) -> float:
-        """Returns the bytes that an image of this size takes."""
-        pixels = size[0] * size[1]
-        at_once = pixels if tile is None else min(pixels, (tile + 2 * OVERLAP) ** 2)
+    def memory(
+        self, size: tuple[int, int], tile: int | None, history_size: int, compared: Sequence[tuple[int, int]] = ()
+    ) -> float:
+        """Returns the bytes that an image takes.
+
+        Args:
+            size: Its height and width.
+            tile: Side of the tiles, or ``None``.
+            history_size: Steps of which L-BFGS keeps the curvature.
+            compared: Heights and widths of images whose features it is compared with, such as styles.
+        """
+        most = math.inf if tile is None else (tile + 2 * OVERLAP + ALIGNMENT) ** 2
+        at_once = max(min(most, height * width) for height, width in (size, *compared))
         # The backward pass has a gradient beside the saved features of a few layers.
-        optimizer = (2 * history_size + 8) * 3 * pixels * BYTES_PER_FLOAT
+        optimizer = (2 * history_size + 8) * 3 * size[0] * size[1] * BYTES_PER_FLOAT
         return 1.4 * self.bytes_per_pixel * at_once + optimizer + OVERHEAD
 
-    def tile(self, size: tuple[int, int], history_size: int, device: torch.device) -> int | None:
+    def tile(
+        self,
+        size: tuple[int, int],
+        history_size: int,
+        device: torch.device,
+        compared: Sequence[tuple[int, int]] = (),
+        wanted: int | None = None,
+    ) -> int | None:
         """Returns the largest tile that fits into the memory, ``None`` for the whole image.
 
+        Args:
+            size: As in ``memory``.
+            history_size: As in ``memory``.
+            device: Where it is computed.
+            compared: As in ``memory``.
+            wanted: A tile that is taken if it fits into the memory.
+
         Raises:
-            ZooError: If not even the smallest does.
+            ZooError: If it does not, or not even the smallest does.
         """
         free = available_bytes(device)
-        if self.memory(size, None, history_size) <= SHARE * free:
-            return None
-        for tile in TILES:
-            if self.memory(size, tile, history_size) <= SHARE * free:
+        choices = (None, *TILES) if wanted is None else (wanted,)
+        for tile in choices:
+            if self.memory(size, tile, history_size, compared) <= SHARE * free:
                 return tile
-        needed = self.memory(size, TILES[-1], history_size)
-        check_memory(needed, device, size, self._remedy(size, history_size, free))
-        return TILES[-1]
+        last = choices[-1]
+        named = size
+        if compared and self.memory(size, last, history_size) <= free:
+            named = max(compared, key=lambda each: each[0] * each[1])
+        needed = self.memory(size, last, history_size, compared)
+        if needed > free and self.memory(size, TILES[-1], history_size, compared) <= free:
+            check_memory(needed, device, named, f"tiles of {TILES[-1]} pixels would fit (--tile {TILES[-1]})")
+        check_memory(needed, device, named, self._remedy(size, history_size, free))
+        return last
 
     def _remedy(self, size: tuple[int, int], history_size: int, free: int) -> str:
         longest = max(size)
@@ -101,14 +130,15 @@ class Costs:
         at_all_scales = at_full_size * sum(4.0**-halvings for halvings in range(scales))
         fitting = seconds / at_all_scales
         each = max(1, int(min(steps / scales, fitting)))
-        return Plan(max(scales, steps if fitting >= steps / scales else scales * each), each, tile)
+        return Plan(steps if fitting >= steps / scales else min(steps, scales * each), each, tile)
 
 
 def hourglass_memory(width: int, depth: int, size: tuple[int, int], window: int) -> float:
     """Returns the bytes that deep image prior takes for an image of this size."""
-    network: nn.Module = Hourglass(width=width, depth=depth)
     side = 2 ** (depth + 2)
-    z = torch.zeros(1, 32, side, side)
+    with torch.device("meta"):  # the network itself may not fit into the memory
+        network: nn.Module = Hourglass(width=width, depth=depth)
+        z = torch.zeros(1, 32, side, side)
     per_pixel = saved_bytes(lambda: network(z)) / side**2
     weights = 4 * BYTES_PER_FLOAT * sum(p.numel() for p in network.parameters())
     images = (2 * window + (2 * 32 + 12) * BYTES_PER_FLOAT) * size[0] * size[1] * 3

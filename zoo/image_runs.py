@@ -39,14 +39,12 @@ class Outcome:
     Args:
         steps: Number of steps.
         seconds: Duration.
-        first: Losses of the first step.
-        last: Losses and metrics of the last step.
+        last: Losses of the last step.
         stopped_by: Why it ended: ``"steps"``, ``"time"``, ``"early stopping"`` or the name of a signal.
     """
 
     steps: int = 0
     seconds: float = 0.0
-    first: Mapping[str, float] = field(default_factory=dict)
     last: Mapping[str, float] = field(default_factory=dict)
     stopped_by: str = "steps"
 
@@ -90,14 +88,16 @@ class Bounds(Callback):
             self.bar.update(0)
         if self.signal:
             self.outcome.stopped_by, trainer.should_stop = self.signal, True
-        elif trainer.should_stop:
-            self.outcome.stopped_by = "early stopping"
         elif time_left < per_step and steps < trainer.max_steps:
             self.outcome.stopped_by, trainer.should_stop = "time", True
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Takes the last losses, and notes if it was the module that has ended the run."""
+        # The hooks of a module follow those of callbacks: that a module ends the run is only known here.
+        if trainer.should_stop and self.outcome.stopped_by == "steps" and trainer.global_step < trainer.max_steps:
+            self.outcome.stopped_by = "early stopping"
         values: Any = getattr(pl_module, "last_losses", {})
-        if not self.outcome.first or trainer.should_stop or steps >= trainer.max_steps:
-            self.outcome.last = {name: float(value) for name, value in values.items()}
-            self.outcome.first = self.outcome.first or self.outcome.last
+        self.outcome.last = {name: float(value) for name, value in values.items()}
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Closes the bar."""

@@ -1,5 +1,6 @@
 """One image as a data set: for methods whose parameters are an image, or a network that is fitted to one image."""
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -13,7 +14,15 @@ from datamodules.images.pixels import Pixels
 from datamodules.loader import SAMPLES, Source, seeded
 from datamodules.sources.digests import digest_of_files
 from datamodules.sources.file_names import legible
-from datamodules.sources.photographs import Photograph, header_of, lanczos, read_mask, read_photograph
+from datamodules.sources.photographs import (
+    Photograph,
+    covered,
+    header_of,
+    lanczos,
+    lanczos_of_known,
+    read_mask,
+    read_photograph,
+)
 from datamodules.spec import DataSpec
 
 HIDDEN = 128
@@ -69,7 +78,8 @@ class SingleImage(ImageDataModule):
 
     Args:
         path: File of the image; see ``datamodules.sources.photographs`` for what may be in it.
-        size: Length of the longer side to which the image is resized (Lanczos); ``None`` leaves it as it is.
+        size: Length of the longer side to which the image is resized (Lanczos); ``None`` leaves it as it is. A pixel
+            of a resized mask is known if all of its area is.
         noise: Standard deviation of Gaussian noise that is added, in grey values of 0..255; the noisy image is rounded
             and clipped to 8 bits.
         mask: File of a mask of the image's own size; white pixels are kept, and black ones are hidden.
@@ -83,7 +93,7 @@ class SingleImage(ImageDataModule):
 
     Raises:
         ValueError: If an argument is out of range. When the image is read: if a file is no still image, the mask has
-            another size than the image, or the image is smaller than ``scale``.
+            another size than the image or leaves no pixel known at ``size``, or the image is smaller than ``scale``.
         FileNotFoundError: When the image is read, if there is no such file.
     """
 
@@ -138,20 +148,37 @@ class SingleImage(ImageDataModule):
         self.spec = replace(self.spec, shape=(3, height // scale, width // scale))
 
     def digest(self) -> str:
-        """Returns the sha256 of the name, size and first 64 KiB of the file."""
-        path = Path(self.hparams["path"]).expanduser()
-        return digest_of_files(path.parent, [path])
+        """Returns the sha256 of the name, size and first 64 KiB of the file, of the mask and of the styles."""
+        given = [self.hparams["mask"]] if self.hparams["mask"] is not None else []
+        paths = [Path(path).expanduser() for path in (self.hparams["path"], *given, *self.hparams["styles"])]
+        digests = [digest_of_files(path.parent, [path]) for path in paths]
+        if len(digests) == 1:
+            return digests[0]
+        invert = f"invert_mask={self.hparams['invert_mask']}" if given else "no mask"
+        return hashlib.sha256("\n".join([invert, *digests]).encode()).hexdigest()
 
     @cached_property
     def photograph(self) -> Photograph:
-        """The image before it is damaged, in its final size; see the class for errors."""
-        return _read_resized(self.hparams["path"], self.hparams["size"])
+        """The image before it is damaged, resized and cropped to a multiple of ``scale``; see the class for errors."""
+        return _read_resized(self.hparams["path"], self.hparams["size"]).cropped(self.hparams["scale"])
 
     @cached_property
     def mask(self) -> Tensor | None:
         """Which pixels are known, bool (H, W), or ``None``; see the class for errors."""
         if self.hparams["mask"] is None:
             return None
+        height, width = size = self.photograph.size
+        known = covered(self._kept, *size)
+        if not known.any():
+            raise ValueError(
+                f"The mask {self.hparams['mask']} leaves nothing to keep at size={self.hparams['size']}: no pixel of "
+                f"{width} x {height} is known in all of its area. Give a larger size."
+            )
+        return known
+
+    @cached_property
+    def _kept(self) -> Tensor:
+        """The mask in the size of its file."""
         kept = read_mask(self.hparams["mask"], self.hparams["invert_mask"])
         expected = header_of(self.hparams["path"])
         if kept.shape != expected:
@@ -159,8 +186,7 @@ class SingleImage(ImageDataModule):
                 f"The mask {self.hparams['mask']} has {kept.shape[1]} x {kept.shape[0]} pixels, but the image "
                 f"{self.hparams['path']} has {expected[1]} x {expected[0]}: give a mask of the same size."
             )
-        # A pixel of a smaller image is known if all that it is made of is known.
-        return lanczos(255 * kept[None].byte(), *self.photograph.size)[0] >= 250
+        return kept
 
     def read(self) -> dict[str, Source]:
         """Reads the image and damages it; training, validation and test are all of that one image.
@@ -179,16 +205,20 @@ class SingleImage(ImageDataModule):
         scale, noise = self.hparams["scale"], self.hparams["noise"]
         whole = pixels = self.photograph.pixels
         if scale > 1:
-            height, width = (length // scale for length in self.photograph.size)
-            top, left = ((length % scale) // 2 for length in self.photograph.size)
-            whole = pixels[:, top : top + scale * height, left : left + scale * width]
-            pixels = lanczos(whole, height, width)
+            pixels = lanczos(whole, *(length // scale for length in self.photograph.size))
+        if self.mask is not None and self._kept.shape != self.mask.shape:  # what is hidden must not shine through
+            pixels = lanczos_of_known(read_photograph(self.hparams["path"]).pixels, self._kept, *self.mask.shape)
         if noise:
             added = torch.randn(pixels.shape, generator=seeded(SAMPLES, self.seed))
             pixels = (pixels + noise * added).round().clamp(0, 255).byte()
         if self.mask is not None:
             pixels = torch.where(self.mask, pixels, torch.full_like(pixels, HIDDEN))
-        return pixels, None if pixels is self.photograph.pixels else whole
+        return pixels, None if pixels is whole else whole
+
+    @cached_property
+    def style_photographs(self) -> list[Photograph]:
+        """The images of ``styles``, in their final size; see the class for errors."""
+        return [_read_resized(path, self.hparams["style_size"]) for path in self.hparams["styles"]]
 
     def style_images(self) -> list[Tensor]:
         """Returns the images of ``styles``, each float32 (1, 3, H, W) in [-1, 1].
@@ -197,8 +227,7 @@ class SingleImage(ImageDataModule):
             ValueError: If a file is no still image.
             FileNotFoundError: If there is no such file.
         """
-        read = [_read_resized(path, self.hparams["style_size"]) for path in self.hparams["styles"]]
-        return [Pixels()(photograph.pixels[None]) for photograph in read]
+        return [Pixels()(photograph.pixels[None]) for photograph in self.style_photographs]
 
 
 def resized_size(size: tuple[int, int], longest: int | None) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, UnidentifiedImageError
 from torch import Tensor
 
 WHITE = 128
@@ -19,6 +19,22 @@ WHITE = 128
 MAX_PIXELS = 2**27
 """Largest number of pixels that is decoded; a file of a few kilobytes may state any size."""
 KNOWN_MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
+WITH_OPACITY = ("LA", "P", "PA", "RGBA")
+"""Modes of 8 bits that have opacity, or may have it by their palette."""
+ORIENTATION = 0x0112
+"""Number of the tag of EXIF in which a camera says how it was held."""
+TURNS: dict[object, Image.Transpose] = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""Values of that tag, and how an image is turned to be upright."""
+SWAPPING = {TURNS[value] for value in (5, 6, 7, 8)}
+"""Those that exchange height and width."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +63,17 @@ class Photograph:
         opacity = None if self.opacity is None else lanczos(self.opacity[None], height, width)[0]
         return replace(self, pixels=lanczos(self.pixels, height, width), opacity=opacity)
 
+    def cropped(self, multiple: int) -> "Photograph":
+        """Returns the middle of the image, whose sides are the largest multiples of a number of pixels."""
+        rows, columns = (
+            slice((length % multiple) // 2, (length % multiple) // 2 + length // multiple * multiple)
+            for length in self.size
+        )
+        if (rows.stop, columns.stop) == self.size:
+            return self
+        opacity = None if self.opacity is None else self.opacity[rows, columns]
+        return replace(self, pixels=self.pixels[:, rows, columns], opacity=opacity)
+
 
 def read_photograph(path: str | Path) -> Photograph:
     """Reads an image file.
@@ -56,19 +83,18 @@ def read_photograph(path: str | Path) -> Photograph:
         ValueError: If it is no image, is damaged, animated or larger than ``MAX_PIXELS``, or its values
             are not those of 8 or 16 bits.
     """
-    image = _decoded(path)
-    grey = image.mode in ("1", "L", "LA", "La") or image.mode.startswith("I")
-    image = _eight_bits(image, path)
+    image = _eight_bits(_decoded(path), path)
+    grey = image.mode in ("1", "L", "LA")
     opacity = None
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        profile = None if grey else image.info.get("icc_profile")  # that of grey does not fit its colours
-        image = image.convert("RGBA")
-        alpha = image.getchannel("A")
+    colours = _in_srgb(image, path)
+    if image.mode in WITH_OPACITY or "transparency" in image.info:
+        alpha = image.convert("RGBA").getchannel("A")
         if alpha.getextrema() != (255, 255):
             opacity = torch.from_numpy(np.array(alpha))
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-        image.info["icc_profile"] = profile
-    pixels = torch.from_numpy(np.array(_in_srgb(image, path))).permute(2, 0, 1).contiguous()
+        colours = Image.composite(colours, Image.new("RGB", image.size, "white"), alpha)
+    if grey:  # a profile may tint it by a value
+        colours = colours.convert("L").convert("RGB")
+    pixels = torch.from_numpy(np.array(colours)).permute(2, 0, 1).contiguous()
     return Photograph(pixels, opacity, grey)
 
 
@@ -99,6 +125,34 @@ def lanczos(pixels: Tensor, height: int, width: int) -> Tensor:
     return torch.stack([torch.from_numpy(np.array(plane)) for plane in planes])
 
 
+def lanczos_of_known(pixels: Tensor, kept: Tensor, height: int, width: int) -> Tensor:
+    """Resizes as ``lanczos`` does, by the weights of the pixels that are kept alone.
+
+    Args:
+        pixels: uint8 (C, H, W).
+        kept: bool (H, W); pixels none of whose area is kept are meaningless.
+        height: Height of the result.
+        width: Width of the result.
+
+    Returns:
+        uint8 (C, height, width).
+    """
+    planes = [plane.numpy() for plane in (kept.float(), *(kept * pixels).float())]
+    reduced = [Image.fromarray(plane).resize((width, height), Image.Resampling.LANCZOS) for plane in planes]
+    total, *colours = (torch.from_numpy(np.array(plane)) for plane in reduced)
+    return (torch.stack(colours) / total.clamp_min(1e-3)).round().clamp(0, 255).byte()
+
+
+def covered(kept: Tensor, height: int, width: int) -> Tensor:
+    """Resizes a mask, bool (H, W), to (height, width): a pixel is kept if all that its area touches is."""
+    for dim, length in enumerate((height, width)):
+        old, places = kept.shape[dim], torch.arange(length + 1)
+        low, high = places[:-1] * old // length, (places[1:] * old + length - 1) // length
+        before = torch.cat([torch.zeros_like(kept.narrow(dim, 0, 1), dtype=torch.int64), (~kept).cumsum(dim)], dim)
+        kept = before.index_select(dim, high) == before.index_select(dim, low)
+    return kept
+
+
 def header_of(path: str | Path) -> tuple[int, int]:
     """Returns height and width of an image as it is shown, without decoding it.
 
@@ -107,27 +161,39 @@ def header_of(path: str | Path) -> tuple[int, int]:
         ValueError: If the file is no image, or an animation.
     """
     with _opened(path) as image:
-        turned = image.getexif().get(0x0112, 1) >= 5  # the tag of the camera's rotation
         width, height = image.size
-        return (width, height) if turned else (height, width)
+        return (width, height) if _turn(image) in SWAPPING else (height, width)
 
 
 def _opened(path: str | Path) -> Image.Image:
     file = Path(path).expanduser()
     if not file.exists():
         raise FileNotFoundError(2, "there is no such file", str(path))
+    image = None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the size is checked below
             image = Image.open(file)
-    except UnidentifiedImageError as error:
-        raise ValueError(f"{path} is no image of a known format: convert it to PNG or JPEG.") from error
-    except Image.DecompressionBombError as error:
-        raise ValueError(f"{path} states a size that is too large to decode ({error}): reduce the image.") from error
-    if problem := _problem_with_header(image):
+            problem = _problem_with_header(image)
+    except Exception as error:
+        if image is not None:
+            image.close()
+        if isinstance(error, OSError) and error.errno is not None:  # such as that of a folder: it names the file
+            raise
+        raise ValueError(f"{path} {_reason(error)}") from error
+    if problem is not None:
         image.close()
         raise ValueError(f"{path} {problem}")
     return image
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return "is no image of a known format: convert it to PNG or JPEG."
+    if isinstance(error, Image.DecompressionBombError):
+        return f"states a size that is too large to decode ({error}): reduce the image."
+    # The decoders of Pillow raise errors of any class on a damaged file.
+    return f"is a damaged image ({str(error) or type(error).__name__}): get a complete copy."
 
 
 def _problem_with_header(image: Image.Image) -> str | None:
@@ -143,20 +209,30 @@ def _decoded(path: str | Path) -> Image.Image:
     with _opened(path) as image:
         try:
             image.load()
-            profile = image.info.get("icc_profile")
-            turned = ImageOps.exif_transpose(image)
-        except Exception as error:  # the decoders of Pillow raise errors of any class on a damaged file
-            reason = str(error) or type(error).__name__
-            raise ValueError(f"{path} is a damaged image ({reason}): get a complete copy.") from error
-    turned.info["icc_profile"] = profile
-    return turned
+            turn = _turn(image)
+            return image.copy() if turn is None else image.transpose(turn)  # both keep ``info``
+        except Exception as error:
+            raise ValueError(f"{path} {_reason(error)}") from error
+
+
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    """Returns how the camera says that an image is turned; a damaged or senseless record says nothing."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return TURNS.get(image.getexif().get(ORIENTATION))
+    except Exception:  # the pixels are whole; where they are not, decoding them says it
+        return None
 
 
 def _eight_bits(image: Image.Image, path: str | Path) -> Image.Image:
     if not image.mode.startswith(("I", "F")):
         if image.mode not in KNOWN_MODES:
             raise ValueError(f"{path} has the mode {image.mode}, which is not known: convert it to an 8-bit RGB image.")
-        return image
+        key = image.info.get("transparency")
+        if isinstance(key, tuple) and max(key) > 255:  # Pillow has reduced the colours to 8 bits, but not the key
+            image.info["transparency"] = tuple(value // 256 for value in key)
+        return image.convert(image.mode.upper()) if image.mode.endswith("a") else image  # from premultiplied colours
     values = np.asarray(image)
     if image.mode == "F" or values.min() < 0 or values.max() > 65535:
         raise ValueError(
@@ -164,14 +240,25 @@ def _eight_bits(image: Image.Image, path: str | Path) -> Image.Image:
             "16 bits: convert it to an 8-bit image."
         )
     # Pillow opens 16-bit images as mode I;16 or I, so the mode decides: a dark one may have no value above 255.
-    return Image.fromarray((values // 256).astype(np.uint8))
+    reduced = Image.fromarray((values // 256).astype(np.uint8))
+    if "transparency" in image.info:  # one of the values of 16 bits
+        reduced.putalpha(Image.fromarray(np.where(values == image.info["transparency"], 0, 255).astype(np.uint8)))
+    reduced.info["icc_profile"] = image.info.get("icc_profile")
+    return reduced
 
 
 def _in_srgb(image: Image.Image, path: str | Path) -> Image.Image:
-    profile = image.info.get("icc_profile")
-    if profile and image.mode in ("RGB", "L", "CMYK"):
+    """Returns an image of 8 bits as RGB without its opacity, whose profile is that of its colours in whatever mode."""
+    profile = None if image.mode == "LAB" else image.info.get("icc_profile")  # Pillow converts LAB to sRGB itself
+    if image.mode in ("1", "LA"):
+        image = image.convert("L")
+    elif image.mode not in ("L", "CMYK"):
+        image = (image.convert("RGBA") if image.mode in WITH_OPACITY else image).convert("RGB")
+    if profile:
         try:
             source, target = ImageCms.ImageCmsProfile(BytesIO(profile)), ImageCms.createProfile("sRGB")
+            if source.profile.xcolor_space.strip() == "RGB" and image.mode == "L":
+                image = image.convert("RGB")
             converted = ImageCms.profileToProfile(image, source, target, outputMode="RGB")
             assert converted is not None
             return converted

@@ -4,12 +4,11 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from lightning_modules.networks.feature_networks import FeatureNetwork
 from lightning_modules.parts.gram import gram_sum
-from lightning_modules.parts.tiles import ALIGNMENT, Tile, tiles
+from lightning_modules.parts.tiles import ALIGNMENT, OVERLAP, Tile, tiles
 
 Content = list[dict[str, Tensor]]
 """For each tile the target's features by layer."""
@@ -88,14 +87,13 @@ class FeatureStatistics:
 
     @property
     def _border(self) -> int:
-        return ALIGNMENT if self.is_torus else 0
+        return OVERLAP if self.is_torus else 0
 
     def _padded(self, x: Tensor) -> Tensor:
-        if not self.is_torus:
-            return x
-        if min(x.shape[2:]) < ALIGNMENT:
-            raise ValueError(f"A seamless image must have at least {ALIGNMENT} pixels a side, not {list(x.shape[2:])}.")
-        return F.pad(x, 4 * [ALIGNMENT], mode="circular")
+        for dim in (2, 3) if self.is_torus else ():  # F.pad would repeat an image no more than once
+            places = torch.arange(-self._border, x.shape[dim] + self._border, device=x.device) % x.shape[dim]
+            x = x.index_select(dim, places)
+        return x
 
     def _sums(self, seen: Tensor, place: Tile, targets: Sequence[Tensor]) -> list[Tensor]:
         layers = [*self.gram_layers, *(self.content_layers if targets else [])]

@@ -117,7 +117,16 @@ class PixelOptimization(ImageOptimization):
     # Features
 
     def use_features(self, network: FeatureNetwork) -> None:
-        """Takes a network in place of the one that is loaded by name; a resumed run needs it, too."""
+        """Takes a network in place of the one that is loaded by name; a resumed run needs it, too.
+
+        Raises:
+            TypeError: If it has no layers by name, as other modules.
+        """
+        if not isinstance(network, FeatureNetwork):
+            raise TypeError(
+                f"network={type(network).__name__} is no FeatureNetwork: give WrappedFeatures(network), which has the "
+                "outputs of its modules as layers."
+            )
         self._network, self._is_given = [network], True
         self._prepared = -1
 
@@ -162,7 +171,7 @@ class PixelOptimization(ImageOptimization):
     def setup(self, stage: str) -> None:
         """Loads the features, so that a missing network stops before the work starts."""
         super().setup(stage)
-        if stage == "fit":
+        if stage != "predict":
             _ = self.statistics
         self._prepared = -1
 

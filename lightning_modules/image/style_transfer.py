@@ -115,11 +115,11 @@ class StyleTransfer(PixelOptimization):
         """Takes the styles of the trainer's datamodule, if it has any.
 
         Raises:
-            ValueError: If there is no style to train with.
+            ValueError: If there is no style to train or measure with.
         """
         super().setup(stage)
         found = getattr(getattr(self.trainer, "datamodule", None), "style_images", None)
-        if stage == "fit":
+        if stage != "predict":
             self.use_styles((found() if found is not None else []) or self.styles)
 
     def gram_layers(self, network: FeatureNetwork) -> Sequence[str]:

@@ -23,6 +23,10 @@ from torch.nn import functional as F
 RANDOM_SCALES = (3, 5, 7, 11, 15, 23, 37, 55)
 """Sides of the random filters of Ustyuzhaninov et al., in pixels."""
 PROBE_SIDE = 64
+PROBE_STEP = 64
+"""Pixels by which the second image is larger by which layers are found: a multiple of the strides of networks."""
+LARGE_ENOUGH = 256
+"""Side in pixels that no network finds too small: an error at a larger one has another cause, such as memory."""
 NUM_STYLE_LAYERS = 5  # as many as Gatys et al. use
 
 
@@ -140,16 +144,17 @@ class WrappedFeatures(FeatureNetwork):
 
     Args:
         network: Maps images (N, 1 or 3, H, W) to anything.
-        layers: Names of the modules that can be asked for; by default all that return one image of features.
+        layers: Names of the modules that can be asked for; by default all that return one image of features, (N, K, h,
+            w) with h and w that grow with the image: not positions before channels, as in some transformers.
         name: Name of the network with its weights; its class by default.
         mean: Mean of each channel of the images the network was trained on, in [0, 1], with ``std``; without them it
             gets images in [-1, 1].
         std: Standard deviation of each channel, likewise.
-        probe_side: Side in pixels of the image by which the layers are found.
+        probe_side: Side in pixels of the smaller of two images by which the layers are found.
 
     Raises:
         ValueError: If a module is unknown or does not return one image of features, or there is none; if the network
-            does not take such images; or if mean and std are not one or three numbers each, std above 0.
+            does not take images of any size; or if mean and std are not one or three numbers each, std above 0.
     """
 
     mean: Tensor
@@ -173,7 +178,7 @@ class WrappedFeatures(FeatureNetwork):
             if isinstance(getattr(module, "inplace", None), bool):
                 module.inplace = False  # type: ignore[assignment]
         grey = _first_channels(network) == 1
-        sides = _output_sides(network, 1 if grey else 3, probe_side, name)
+        sides = _layers_of_images(network, 1 if grey else 3, probe_side, name)
         if layers is not None and (unknown := [layer for layer in layers if layer not in sides]):
             raise ValueError(
                 f"{name} has no module {unknown[0]!r} that returns features (N, K, H, W); those that do are "
@@ -189,9 +194,21 @@ class WrappedFeatures(FeatureNetwork):
         self.freeze()
 
     def compute(self, x: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
-        """Returns the outputs of known layers; see ``forward``."""
+        """Returns the outputs of known layers; see ``forward``.
+
+        Raises:
+            ValueError: If the images are so small that the network does not take them.
+        """
+        height, width = x.shape[2:]
         x = ((x + 1) / 2 - self.mean) / self.std
-        return _outputs(self.network, x.mean(1, keepdim=True) if self.grey else x, set(layers))
+        try:
+            return _outputs(self.network, x.mean(1, keepdim=True) if self.grey else x, set(layers))
+        except (RuntimeError, AssertionError) as error:
+            if max(height, width) > LARGE_ENOUGH or isinstance(error, torch.OutOfMemoryError):
+                raise
+            raise ValueError(
+                f"{self.name} does not take images of {height} x {width} pixels: use larger ones ({error})."
+            ) from error
 
 
 def _first_channels(network: nn.Module) -> int:
@@ -225,23 +242,40 @@ def _outputs(network: nn.Module, x: Tensor, wanted: set[str]) -> dict[str, Tenso
     return found
 
 
-def _output_sides(network: nn.Module, channels: int, side: int, name: str) -> dict[str, int]:
-    """Returns the modules that return one image of features, in order of depth, and the sides of these images."""
+def _layers_of_images(network: nn.Module, channels: int, side: int, name: str) -> dict[str, int]:
+    """Returns the modules that return one image of features, in order of depth, and the sides of these images.
+
+    An image of features has as many channels for an image of any size, and more rows and columns for a larger one.
+    """
     wanted = {module for module, _ in network.named_modules() if module}
     parameter = next(network.parameters(), torch.empty(0))
-    with torch.no_grad():
+    shapes: list[dict[str, torch.Size]] = []
+    for probed in (side, side + PROBE_STEP):
         try:
-            found = _outputs(network, parameter.new_zeros(1, channels, side, side), wanted)
+            with torch.no_grad():
+                found = _outputs(network, parameter.new_zeros(1, channels, probed, probed), wanted)
         except Exception as error:  # a network of the user may raise anything
-            raise ValueError(f"{name} does not take images (1, {channels}, {side}, {side}): {error}") from error
-    return {layer: output.shape[-1] for layer, output in found.items()}
+            other = f", though those of side {side}" if shapes else ""
+            raise ValueError(
+                f"{name} does not take images (1, {channels}, {probed}, {probed}){other}: {error}"
+            ) from error
+        shapes.append({layer: output.shape for layer, output in found.items()})
+    small, large = shapes
+    return {
+        layer: shape[3]
+        for layer, shape in small.items()
+        if layer in large
+        and shape[:2] == large[layer][:2]
+        and shape[2] < large[layer][2]
+        and shape[3] < large[layer][3]
+    }
 
 
 def _default_layers(network: nn.Module, sides: dict[str, int]) -> tuple[list[str], list[str]]:
     """Returns layers for content and style, chosen as Gatys et al. chose those of VGG.
 
     The style is compared after the first activation at each resolution, at most five, and the content in the middle of
-    the resolution before the last of these. A side of one pixel is no resolution: there are weights of channels.
+    the resolution before the last of these.
     """
     activations = tuple(vars(nn.modules.activation).values())
     modules = dict(network.named_modules())
@@ -251,8 +285,7 @@ def _default_layers(network: nn.Module, sides: dict[str, int]) -> tuple[list[str
     chosen = []
     for side in sorted(levels, reverse=True):
         active = [layer for layer in levels[side] if type(modules[layer]) in activations]
-        if side > 1 or len(levels) == 1:
-            chosen.append(active or levels[side])
+        chosen.append(active or levels[side])
     chosen = chosen[:NUM_STYLE_LAYERS]
     content = chosen[-2] if len(chosen) > 1 else chosen[-1]
     return [content[len(content) // 2]], [level[0] for level in chosen]

@@ -13,7 +13,10 @@ from torch import Tensor
 OVERLAP = 96
 """Pixels that a tile sees beyond its own: VGG-19's receptive field reaches 78 at Gatys' deepest layer, conv5_1."""
 ALIGNMENT = 32
-"""Tiles begin at multiples of this number, of which the strides of networks, powers of two, are divisors."""
+"""Tiles begin at multiples of this number, of which the strides of networks, powers of two, are divisors.
+
+What a tile sees has the length of the image modulo this number: the padding of some networks depends on that.
+"""
 
 
 class Span(NamedTuple):
@@ -76,4 +79,4 @@ def _spans(length: int, side: int, border: int, whole: bool) -> Iterator[Span]:
         return
     for start in range(border, length - border, side):
         stop = min(start + side, length - border)
-        yield Span(start, stop, max(0, start - OVERLAP), min(length, stop + OVERLAP))
+        yield Span(start, stop, max(0, start - OVERLAP), min(length, stop + OVERLAP + length % ALIGNMENT))

@@ -83,7 +83,7 @@ def check_features_name(name: str) -> None:
         hint = f" Did you mean {' or '.join(near)}?" if near else ""
         raise ValueError(
             f"There are no features {name!r}.{hint} There are {', '.join(NAMED)}, and the classification networks of "
-            "torchvision, such as resnet50."
+            "torchvision, such as resnet50; a classifier of the zoo is given by use_features(zoo.load_features(name))."
         )
 
 

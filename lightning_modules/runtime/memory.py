@@ -12,11 +12,14 @@ LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_by
 
 
 def saved_bytes(compute: Callable[[], object]) -> int:
-    """Returns the bytes of all tensors that a computation saves for its backward pass, each storage counted once."""
+    """Returns the bytes of all tensors that a computation saves for its backward pass, each storage counted once.
+
+    On the device ``"meta"`` nothing is computed, and the bytes are those that it would save elsewhere.
+    """
     found: dict[int, Tensor] = {}
 
     def keep(tensor: Tensor) -> Tensor:
-        found[tensor.untyped_storage().data_ptr()] = tensor
+        found[tensor.untyped_storage()._cdata] = tensor  # all data of meta tensors are at 0
         return tensor
 
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):

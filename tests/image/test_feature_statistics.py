@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from lightning_modules.image.feature_statistics import FeatureStatistics
+from lightning_modules.networks.efficientnet_lite import EfficientNetLite0
+from lightning_modules.networks.feature_networks import WrappedFeatures
 from lightning_modules.runtime.memory import saved_bytes
 from tests.image.small_images import SmallFeatures
 
@@ -69,11 +71,34 @@ def test_a_torus_has_no_border() -> None:
     torch.testing.assert_close(tiled.grams(x), torus.grams(x))
 
 
+def test_a_torus_has_no_border_for_features_that_see_as_far_as_those_of_vgg() -> None:
+    torch.manual_seed(0)
+    network = WrappedFeatures(
+        torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3, dilation=78, padding=78), torch.nn.Sigmoid())
+    )
+    compared = FeatureStatistics(network, ["1"], is_torus=True)
+    for size in ((64, 96), (40, 40)):
+        x = image(*size).float()
+        torch.testing.assert_close(compared.grams(torch.roll(x, (7, 31), (2, 3))), compared.grams(x))
+
+
+@pytest.mark.parametrize("length", [230, 250, 256])
+def test_tiles_are_padded_as_the_whole_is(length: int) -> None:
+    """TensorFlow's padding depends on the length of a side: that of a tile must not shift its features."""
+    torch.manual_seed(0)
+    network = WrappedFeatures(EfficientNetLite0())
+    layers = ["stem.activation", "blocks.2.project", "blocks.4.project"]  # which see less than the overlap
+    x = image(length, 96).float()
+    whole, tiled = (FeatureStatistics(network, layers, tile=tile) for tile in (None, 64))
+    with torch.no_grad():
+        found, expected = tiled.grams(x), whole.grams(x)
+    for layer in layers:
+        assert (found[layer] - expected[layer]).norm() < 1e-4 * expected[layer].norm()
+
+
 def test_what_cannot_be_compared_is_refused() -> None:
     with pytest.raises(ValueError, match=r"no layer 'third'; its layers are first, second"):
         FeatureStatistics(SmallFeatures(), ["third"])
     for tile in (0, 33, -32):
         with pytest.raises(ValueError, match=f"tile={tile} must be a multiple of 32"):
             statistics(tile)
-    with pytest.raises(ValueError, match=r"at least 32 pixels a side"):
-        statistics(is_torus=True).grams(image(16, 64))

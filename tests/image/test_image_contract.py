@@ -120,6 +120,50 @@ def test_the_feature_network_is_in_no_checkpoint_but_its_name_is(tmp_path: Path)
 
 
 @pytest.mark.parametrize("name", small_images.METHODS)
+def test_what_was_loaded_is_measured_as_it_was_trained(name: str, tmp_path: Path) -> None:
+    data = data_of(tmp_path, name)
+    module: Any = method(name, data)
+    expected = fit(module, data, 3, tmp_path / "run", 1).validate(module, data, verbose=False)
+    again = type(module).load_from_checkpoint(tmp_path / "run/last.ckpt", weights_only=True)
+    if isinstance(again, PixelOptimization):
+        again.use_features(SmallFeatures())
+    trainer = Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_checkpointing=False)
+    assert trainer.validate(again, data_of(tmp_path, name), verbose=False) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "after"),
+    [
+        ("StyleTransfer", {}, {"styles": ["other.png"]}),
+        ("DeepImagePrior", {"mask": "mask.png"}, {"mask": "other.png"}),
+        ("DeepImagePrior", {"mask": "mask.png"}, {"mask": "mask.png", "invert_mask": True}),
+    ],
+)
+def test_a_run_is_not_resumed_with_another_style_or_mask(
+    name: str, before: dict[str, Any], after: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for number, path in enumerate(("mask.png", "other.png")):
+        small_images.write_image(tmp_path / path, 5 + number)
+
+    def run(folder: str, steps: int, ckpt_path: str | None, **settings: Any) -> None:
+        data = data_of(tmp_path, name, **settings)
+        fit(method(name, data), data, steps, tmp_path / folder, 1, ckpt_path)
+
+    run("run", 2, None, **before)
+    former = str(tmp_path / "run/last.ckpt")
+    run("rest", 3, former, **before)
+    with pytest.raises(ValueError, match="not those that this run was trained on"):
+        run("other", 3, former, **after)
+
+
+def test_networks_without_layers_by_name_are_refused(tmp_path: Path) -> None:
+    module: Any = method("StyleTransfer", data_of(tmp_path, "StyleTransfer"))
+    with pytest.raises(TypeError, match=r"network=Conv2d is no FeatureNetwork: give WrappedFeatures\(network\)"):
+        module.use_features(torch.nn.Conv2d(3, 3, 3))
+
+
+@pytest.mark.parametrize("name", small_images.METHODS)
 def test_they_are_no_models_of_the_zoo(name: str, tmp_path: Path) -> None:
     assert name not in METHODS
     with pytest.raises(zoo.ZooError, match=name):

@@ -79,6 +79,40 @@ def test_default_layers_are_one_of_each_resolution_after_its_activation() -> Non
     assert classifier.style_layers == ("layers.2", "layers.3.2", "layers.5.2")
 
 
+class ChannelsLast(nn.Module):
+    """Positions before channels in the middle, as in ConvNeXt and Swin, and weights of channels at the end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.inner, self.active = nn.Conv2d(3, 8, 4, stride=4), nn.Linear(8, 8), nn.GELU()
+        self.last, self.pool = nn.Conv2d(8, 8, 2, stride=2), nn.AdaptiveAvgPool2d(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.active(self.inner(self.first(x).permute(0, 2, 3, 1))).permute(0, 3, 1, 2)
+        return self.pool(self.last(x))
+
+
+def test_only_images_of_features_are_layers(images: Tensor) -> None:
+    features = WrappedFeatures(ChannelsLast())
+    assert features.layers == features.style_layers == ("first", "last")
+    assert features(images, ["first"])["first"].shape == (2, 8, 5, 6)
+    with pytest.raises(ValueError, match="no module 'active' that returns features"):
+        WrappedFeatures(ChannelsLast(), ["active"])
+
+
+def test_networks_of_one_size_and_images_that_are_too_small_are_refused(images: Tensor) -> None:
+    class Fixed(Plain):
+        def forward(self, x: Tensor) -> Tensor:
+            torch._assert(x.shape[2] == 64, "Wrong image height!")
+            return super().forward(x)
+
+    with pytest.raises(ValueError, match=r"Fixed does not take images .*128.* though those of side 64: Wrong image"):
+        WrappedFeatures(Fixed())
+    features = WrappedFeatures(nn.Sequential(nn.Conv2d(3, 4, 3), nn.MaxPool2d(3)), name="small")
+    with pytest.raises(ValueError, match="small does not take images of 4 x 24 pixels: use larger ones"):
+        features(images[:, :, :4], ["1"])
+
+
 def test_unknown_layers_and_other_inputs_are_refused_with_the_valid_ones(images: Tensor) -> None:
     features = WrappedFeatures(Plain(), ["relu1", "relu2"], name="plain")
     for call in (lambda: features(images, ["conv9"]), lambda: features.check_layers(["relu1", "conv9"])):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lightning_modules.parts.tiles import OVERLAP, tiles
+from lightning_modules.parts.tiles import ALIGNMENT, OVERLAP, tiles
 
 
 @pytest.mark.parametrize(("size", "side", "border"), [((200, 130), 64, 0), ((128, 320), 32, 32), ((96, 96), None, 32)])
@@ -27,6 +27,13 @@ def test_own_features_are_those_of_the_own_part(stride: int) -> None:
     pooled = torch.nn.functional.avg_pool2d(places, stride)
     found = [tile.own(torch.nn.functional.avg_pool2d(tile.seen(places), stride)) for tile in tiles(height, width, 64)]
     assert torch.equal(torch.cat([part.flatten() for part in found]).sort().values, pooled.flatten().sort().values)
+
+
+@pytest.mark.parametrize("length", [300, 512, 777])
+def test_what_a_tile_sees_is_as_long_as_the_image_but_for_multiples(length: int) -> None:
+    for rows, columns in tiles(length, 1000, 64):
+        assert (rows.high - rows.low - length) % ALIGNMENT == 0
+        assert (columns.high - columns.low - 1000) % ALIGNMENT == 0
 
 
 def test_tiles_see_the_overlap_within_the_image() -> None:

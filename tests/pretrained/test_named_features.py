@@ -148,6 +148,8 @@ def test_unknown_names_are_refused_with_the_known_ones() -> None:
     for call in (load_features, fetch_weights, check_features_name):
         with pytest.raises(ValueError, match="no features 'hed'. Did you mean vgg16_hed.*vgg19, vgg16_hed, effi"):
             call("hed")
+    with pytest.raises(ValueError, match=r"given by use_features\(zoo\.load_features\(name\)\)"):
+        load_features("classifier.emoji")
     with pytest.raises(ValueError, match="'random' are drawn from a seed"):
         fetch_weights("random")
     assert load_features("random").name == "random"

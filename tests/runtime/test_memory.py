@@ -20,6 +20,8 @@ def test_each_saved_tensor_is_counted_once() -> None:
     assert saved_bytes(lambda: x.exp() * x.exp()) == 8000  # two results, each for two derivatives
     weights = torch.zeros(1000)
     assert saved_bytes(lambda: (x * weights).sum()) == 4000
+    nowhere = torch.zeros(2**50, requires_grad=True, device="meta")
+    assert saved_bytes(lambda: nowhere.exp() * nowhere.exp()) == 8 * 2**50
 
 
 def test_the_limit_of_a_container_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

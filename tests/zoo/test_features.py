@@ -81,6 +81,20 @@ def test_features_of_a_classifier_of_the_zoo_take_colour_images() -> None:
     assert zoo.load_features("random").name == "random"
 
 
+@pytest.mark.parametrize("name", ["random", "resnet50"])
+def test_a_folder_of_the_name_of_a_network_is_not_taken_for_it(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(name).mkdir()
+    asked: list[str | None] = []
+    monkeypatch.setattr(zoo.features, "load_named", asked.append)
+    zoo.load_features(name)
+    assert asked == [name]
+    with pytest.raises(zoo.ZooError):
+        zoo.load_features(f"./{name}")
+
+
 def test_errors_of_features_and_extractors_are_those_of_the_zoo(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(zoo.ZooError, match="no features 'vgg'. Did you mean vgg19"):
         zoo.load_features("vgg")

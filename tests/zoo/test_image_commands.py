@@ -13,13 +13,13 @@ from PIL import Image
 import zoo.features
 import zoo.image_plans
 import zoo.image_runs
+from datamodules import SingleImage
 from lightning_modules import StyleTransfer
 from tests.image.small_images import SmallFeatures, write_image
 from tests.zoo.running import fails
 from zoo.__main__ import main
 from zoo.arguments import build_parser
 from zoo.image_files import as_picture, write_picture
-from zoo.image_plans import Costs, hourglass_memory
 from zoo.image_runs import Bounds, clock
 
 TINY = ["--width", "4", "--depth", "2"]
@@ -131,6 +131,95 @@ def test_grey_stays_grey_and_opacity_is_kept(tmp_path: Path) -> None:
     assert pixels("out.jpg")[15:25, 25:35].min() > 250  # transparent parts are white
 
 
+def psnr(first: str, second: str) -> float:
+    return float(10 * np.log10(255**2 / ((pixels(first) - pixels(second)) ** 2).mean()))
+
+
+def test_the_psnr_is_that_of_what_is_written(capsys: pytest.CaptureFixture[str]) -> None:
+    """Where early stopping ends the run, it is said; and where it chose an output, that one is measured."""
+    words = ["restore", "photo.png", "--noise", "25", "--degrade", *TINY, "--out", "out.png"]
+    for options, ended in ((["--patience", "1"], ", ended by early stopping"), (["--steps", "101"], "")):
+        assert main([*words, *options]) == 0
+        found = re.search(r"\d+ steps in \d:\d\d(.*), psnr ([\d.]+) dB", capsys.readouterr().out)
+        assert found is not None
+        assert found[1] == ended
+        assert float(found[2]) == pytest.approx(psnr("photo.png", "out.png"), abs=0.1)
+
+
+def test_pixels_that_are_kept_are_kept() -> None:
+    """Bit for bit, in colours and greys."""
+    kept = pixels("mask.png") == 255
+    Image.open("photo.png").convert("L").save("grey.png")
+    for name in ("photo.png", "grey.png"):
+        words = ["restore", name, "--mask", "mask.png", *TINY, "--steps", "2", "--out", "out.png"]
+        for options, where in (([], kept), (["--invert-mask"], ~kept)):
+            assert main([*words, *options]) == 0
+            assert np.array_equal(pixels("out.png")[where], pixels(name)[where])
+            assert not np.array_equal(pixels("out.png")[~where], pixels(name)[~where])
+
+
+def test_the_colours_of_what_is_half_transparent_are_kept(tmp_path: Path) -> None:
+    """They are compared on white, and written as they are without it."""
+    image = Image.new("RGBA", (32, 32), (255, 0, 0, 128))
+    image.paste((10, 20, 30, 0), (0, 0, 8, 32))
+    image.paste((10, 20, 30, 255), (8, 0, 16, 32))
+    image.save("half.png")
+    data = SingleImage("half.png")
+    data.setup("fit")
+    same = as_picture(next(iter(data.train_dataloader())).x, data.photograph)
+    write_picture(same, tmp_path / "same.png")
+    write_picture(same, tmp_path / "same.jpg")
+    found = opened("same.png")
+    assert found.getpixel((24, 16)) == pytest.approx((255, 0, 0, 128), abs=2)
+    assert found.getpixel((12, 16)) == (10, 20, 30, 255)
+    assert found.getchannel("A").getpixel((4, 16)) == 0
+    assert opened("same.jpg").getpixel((24, 16)) == pytest.approx((255, 127, 127), abs=4)
+
+
+def test_opacity_is_cropped_with_the_image() -> None:
+    image = Image.open("photo.png").crop((0, 0, 63, 48))
+    opacity = Image.new("L", (63, 48), 255)
+    opacity.paste(0, (0, 0, 31, 48))
+    image.putalpha(opacity)
+    image.save("clear.png")
+    words = ["restore", "clear.png", "--scale", "8", "--degrade", "--width", "4", "--depth", "1", "--steps", "1"]
+    assert main([*words, "--out", "out.png"]) == 0
+    assert np.array_equal(np.asarray(opened("out.png").getchannel("A")), np.asarray(opacity.crop((3, 0, 59, 48))))
+
+
+@pytest.mark.parametrize(
+    ("content", "style", "options", "mode"),
+    [
+        ("grey.png", "style.png", [], "RGB"),
+        ("grey.png", "grey.png", [], "L"),
+        ("grey.png", "style.png", ["--keep-colours", "luminance"], "L"),
+        ("photo.png", "grey.png", [], "RGB"),
+    ],
+)
+def test_a_grey_content_takes_the_colours_of_a_style(content: str, style: str, options: list[str], mode: str) -> None:
+    Image.open("photo.png").convert("L").save("grey.png")
+    words = ["stylize", content, style, *options, "--size", "64", "--scales", "1", "--steps", "1", "--out", "out.png"]
+    assert main(words) == 0
+    assert opened("out.png").mode == mode
+
+
+@pytest.mark.parametrize("words", [["stylize", "photo.png", "thin.png"], ["texture", "thin.png"]])
+def test_an_image_too_small_for_the_features_is_named_before_the_work(
+    words: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Halving(SmallFeatures):
+        def compute(self, x: torch.Tensor, layers: Any) -> dict[str, torch.Tensor]:
+            if min(x.shape[2:]) < 16:
+                raise ValueError(f"second of small needs at least 16 pixels, not {list(x.shape[2:])}")
+            return super().compute(x, layers)
+
+    monkeypatch.setattr(zoo.features, "load_features", lambda name: Halving())
+    monkeypatch.setattr(zoo.image_runs, "fit", lambda *arguments, **settings: pytest.fail("the work has begun"))
+    write_image(Path("thin.png"), 2, (256, 24))
+    error = fails([*words, "--size", "256"], capsys)
+    assert re.search(r"thin\.png has 128 x 12 pixels at the coarsest scale.*needs at least 16 pixels", error)
+
+
 def test_jpeg_keeps_fine_colours(tmp_path: Path) -> None:
     x = torch.zeros(1, 3, 16, 16)
     x[:, 0, :, ::2] = 1
@@ -194,6 +283,21 @@ def test_a_signal_ends_a_run_after_the_step_and_what_there_is_is_written(
         (["restore", "photo.png", "--scale", "1"], r"--scale 1 must be at least 2"),
         (["restore", "photo.png", "--mask", "style.png"], r"style\.png has 40 x 40 pixels, but the image .* 64 x 48"),
         (["restore", "photo.png", "--noise", "25", "--depth", "6"], r"at least 128 pixels a side, not 64 x 48"),
+        (["restore", "photo.png", "--noise", "25", "--depth", "30"], r"depth=30 halves the sides 30 times"),
+        (
+            ["restore", "photo.png", "--noise", "25", "--width", "100000", "--depth", "2"],
+            r"pixels takes about [\d.]+ GiB.*smaller --width",
+        ),
+        (["restore", "photo.png", "--noise", "25", "--width", "9" * 9], r"width=9{9}: its size may be"),
+        (
+            ["restore", "photo.png", "--scale", "9" * 9],
+            r"--scale 9{9} gives \d+ x \d+ pixels: a side may have 20,000",
+        ),
+        (["restore", "photo.png", "--scale", "2", "--patience", "9"], r"--patience has no effect without --noise"),
+        (
+            ["restore", "photo.png", "--mask", "mask.png", "--patience", "9"],
+            r"--patience has no effect without --noise",
+        ),
     ],
 )
 def test_bad_input_is_refused_before_the_work(
@@ -216,39 +320,13 @@ def test_an_image_larger_than_the_memory_is_refused_with_an_estimate_and_a_remed
     found = re.search(r"4000 x 3000 pixels takes about [\d.]+ GiB, and 0\.5 GiB are free: .*--size (\d+)", error)
     assert found is not None
     assert 128 <= int(found[1]) < 4000
+    for options in (["--tile", "512", "--size", "4000"], ["--size", "64", "--style-size", "2000", "--tile", "1984"]):
+        error = fails(["stylize", "photo.png", "style.png", "--scales", "1", *options], capsys)
+        assert re.search(r"(4000 x 3000|2000 x 2000) pixels takes about .*(--size|--tile) \d+", error)
+    error = fails(["texture", "photo.png", "--exemplar-size", "2000", "--tile", "1984"], capsys)
+    assert re.search(r"2000 x 1500 pixels takes about .*--tile 128", error)
     error = fails(["restore", "photo.png", "--noise", "25", "--size", "2000", "--width", "128"], capsys)
     assert re.search(r"2000 x 1500 pixels takes about [\d.]+ GiB.*smaller --width \(64\) or --size \(1000\)", error)
-
-
-def test_tiles_are_taken_where_the_memory_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
-    costs, size, cpu = (
-        Costs(SmallFeatures(), ["first", "second"], torch.device("cpu")),
-        (2048, 2048),
-        torch.device("cpu"),
-    )
-    needed = [costs.memory(size, tile, 10) for tile in (None, 512, 256, 128)]
-    assert sorted(needed, reverse=True) == needed
-    for available, tile in ((1e12, None), (2 * needed[1] + 1, 512), (2 * needed[3] + 1, 128)):
-        monkeypatch.setattr(zoo.image_plans, "available_bytes", lambda device, free=available: int(free))
-        assert costs.tile(size, 10, cpu) == tile
-
-
-def test_as_many_steps_are_planned_as_fit_into_the_time() -> None:
-    costs = Costs(SmallFeatures(), ["first"], torch.device("cpu"))
-    costs.seconds_per_pixel = 1e-4
-    at_full_size = zoo.image_plans.EVALUATIONS * 100 * 100 * 1e-4
-    plan = costs.plan((100, 100), scales=2, steps=1000, tile=None, seconds=50 * 1.25 * at_full_size)
-    assert (plan.steps, plan.coarse_steps) in ((100, 50), (98, 49))
-    assert costs.plan((100, 100), 2, 30, None, 1e9) == zoo.image_plans.Plan(30, 15, None)
-    assert costs.plan((100, 100), 2, 1000, 256, 100.0).steps < costs.plan((100, 100), 2, 1000, None, 100.0).steps
-
-
-def test_the_estimate_for_the_prior_grows_with_pixels_and_channels() -> None:
-    small, large, wide = (
-        hourglass_memory(*each, 0) for each in ((8, 3, (64, 64)), (8, 3, (640, 640)), (32, 3, (64, 64)))
-    )
-    assert small < wide < large
-    assert hourglass_memory(8, 3, (64, 64), 100) - small == 2 * 100 * 3 * 64 * 64
 
 
 def test_a_duration_is_shown_in_minutes_and_seconds() -> None:

@@ -103,6 +103,24 @@ def test_a_mask_of_another_size_is_refused_with_both(path: str, tmp_path: Path) 
         SingleImage(path, mask=str(tmp_path / "mask.png")).setup("fit")
 
 
+def test_a_mask_that_leaves_nothing_at_a_smaller_size_is_refused(path: str, tmp_path: Path) -> None:
+    stripes = np.full((48, 64), 255, np.uint8)
+    stripes[:, ::2] = 0
+    Image.fromarray(stripes).save(tmp_path / "stripes.png")
+    SingleImage(path, mask=str(tmp_path / "stripes.png")).setup("fit")
+    with pytest.raises(ValueError, match=r"stripes\.png leaves nothing to keep at size=32: no pixel of 32 x 24"):
+        SingleImage(path, size=32, mask=str(tmp_path / "stripes.png")).setup("fit")
+
+
+def test_a_small_hole_stays_one_at_a_smaller_size(path: str, tmp_path: Path) -> None:
+    mask = Image.new("L", (64, 48), 255)
+    mask.putpixel((33, 20), 0)
+    mask.save(tmp_path / "mask.png")
+    batch = first_batch(SingleImage(path, size=8, mask=str(tmp_path / "mask.png")))
+    assert batch.mask is not None
+    assert (batch.mask == 0).nonzero().tolist() == [[0, 0, 2, 4]]
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
