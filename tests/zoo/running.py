@@ -1,13 +1,16 @@
 """A recipe that trains in a second, and the command run as a user would run it."""
 
 import os
+import signal
 import sys
+import tempfile
+import time
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-from tests.processes import output_of
+from tests.processes import output_of, redirected, result_of, started
 from zoo.__main__ import main
 
 ROOT = Path(__file__).parents[2]
@@ -48,6 +51,23 @@ def run(folder: Path, *arguments: str, code: int = 0) -> Done:
     assert returned == code, stdout + stderr
     assert "Traceback" not in stderr
     return Done(stdout, stderr)
+
+
+def interrupted(arguments: list[str], folder: Path, once: Path) -> tuple[int, str]:
+    """Runs a command in a process of its own, sends it Ctrl-C once a file is there; returns exit code and errors."""
+    with tempfile.TemporaryDirectory() as place:
+        process, receive = started(redirected, main, (arguments,), str(folder), place, environment=dict(os.environ))
+        try:
+            while not once.is_file():
+                assert process.is_alive(), "it ended by itself"
+                time.sleep(0.05)
+            os.kill(process.pid, signal.SIGINT)
+            code, error = result_of(process, receive), Path(place, "err").read_text(encoding="utf-8")
+        finally:
+            process.kill()
+            process.join()
+    assert "Traceback" not in error
+    return code, error
 
 
 def into_closed_pipe(arguments: list[str]) -> int:

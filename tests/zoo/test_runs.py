@@ -19,7 +19,7 @@ from PIL import Image
 
 import zoo
 from lightning_modules import WGANGP
-from tests.zoo.running import RECIPE, ROOT, fails
+from tests.zoo.running import RECIPE, ROOT, fails, interrupted
 from zoo.__main__ import main
 from zoo.paths import recipe_names
 from zoo.recipe import read_recipe
@@ -319,7 +319,8 @@ def test_two_processes_save_and_say_how_to_go_on(signum: int, all_processes: boo
 
 def test_a_process_that_is_sent_ctrl_c_ends_with_130(tmp_path: Path) -> None:
     """It waits for what happens: the first checkpoint, the end of the process."""
-    code, error = signalled(signal.SIGINT)
+    words = ["train", "tiny.yaml", "--trainer.max_steps", "1000000", *FAST]
+    code, error = interrupted(words, tmp_path, once=Path("runs/tiny", LAST))
     assert code == 130, error
     assert any(line.startswith("Interrupted") for line in error.splitlines())
     assert not (tmp_path / "runs/tiny/zoo").exists()
