@@ -94,7 +94,7 @@ def _add_pixels(parser: Any, positive: Callable[[str], int], number: Callable[[s
     )
     parser.add_argument("--smooth", type=number, default=0.0, help="weight of the total variation (default: 0)")
     parser.add_argument("--scales", type=positive, default=2, help="scales from coarse to fine (default: 2)")
-    parser.add_argument("--steps", type=positive, default=400, help="number of steps at most (default: 400)")
+    parser.add_argument("--steps", type=positive, default=2000, help="number of steps at most (default: 2000)")
     parser.add_argument("--optimizer", choices=["lbfgs", "adam"], default="lbfgs", help="default: %(default)s")
     parser.add_argument(
         "--tile", type=positive, metavar="PIXELS", help="side of tiles, to save memory (default: as the memory needs)"

@@ -36,6 +36,7 @@ class VGGFeatures(FeatureNetwork):
         convolutions: Weight and bias by layer, shapes (K, C, 3, 3) and (K,), of RGB images.
         mean: Mean of each channel of the images it was trained on, in [0, 1].
         std: What each channel was divided by, in the same unit.
+        style_layers: Default layers of style and texture.
 
     Raises:
         ValueError: If convolutions are missing, or have other shapes.
@@ -51,9 +52,10 @@ class VGGFeatures(FeatureNetwork):
         convolutions: Mapping[str, tuple[Tensor, Tensor]],
         mean: Sequence[float],
         std: Sequence[float],
+        style_layers: Sequence[str] = STYLE_LAYERS,
     ) -> None:
         layers = vgg_layers(depths)
-        super().__init__(name, layers, CONTENT_LAYERS, STYLE_LAYERS)
+        super().__init__(name, layers, CONTENT_LAYERS, style_layers)
         self.convolutions, channels = nn.ModuleDict(), 3
         for layer in layers:
             out = CHANNELS[_block(layer) - 1]

@@ -18,7 +18,7 @@ import torch
 
 from lightning_modules.networks.efficientnet_lite import IMAGE_SIDE, PIXEL_MEAN, PIXEL_STD, EfficientNetLite0
 from lightning_modules.networks.feature_networks import FeatureNetwork, RandomFeatures, WrappedFeatures
-from lightning_modules.networks.vgg import VGG16_DEPTHS, VGG19_DEPTHS, VGGFeatures, vgg_layers
+from lightning_modules.networks.vgg import STYLE_LAYERS, VGG16_DEPTHS, VGG19_DEPTHS, VGGFeatures, vgg_layers
 from lightning_modules.pretrained.packaged_weights import (
     EFFICIENTNET_LITE0,
     PACKAGED,
@@ -128,6 +128,10 @@ def load_vgg19() -> FeatureNetwork:
 def load_vgg16_hed() -> FeatureNetwork:
     """Returns the convolutions of VGG-16, trained on ImageNet by its authors and fine-tuned on BSDS500 for edges.
 
+    The default layers of style are conv1_1 to conv4_1: with conv5_1, of which the edges have made another network than
+    Gatys', a texture of 128 pixels kept grey lines and a Gram distance of 3e-3 after 306 steps; without, it had 6e-4
+    and clean strokes after 400.
+
     Raises:
         WeightsError: If the weights are damaged or cannot be fetched.
     """
@@ -144,7 +148,7 @@ def load_vgg16_hed() -> FeatureNetwork:
     weight, bias = convolutions["conv1_1"]
     convolutions["conv1_1"] = weight.flip(1), bias  # Caffe's images are BGR
     mean = [value / 255 for value in CAFFE_MEAN]
-    return VGGFeatures("vgg16_hed", VGG16_DEPTHS, convolutions, mean, 3 * [1 / 255])
+    return VGGFeatures("vgg16_hed", VGG16_DEPTHS, convolutions, mean, 3 * [1 / 255], STYLE_LAYERS[:-1])
 
 
 def load_efficientnet_lite0() -> EfficientNetLite0:

@@ -72,6 +72,7 @@ def test_vgg16_hed_is_caffes_network(pretrained_weights: Weights) -> None:
     path = pretrained_weights("vgg16_hed")
     features = load_vgg16_hed()
     assert features.name == "vgg16_hed"
+    assert features.style_layers == ("conv1_1", "conv2_1", "conv3_1", "conv4_1")
     assert features.layers[-1] == "conv5_3"
     image = np.random.default_rng(0).uniform(0, 255, (6, 8, 3))
     x = torch.from_numpy(image[:, :, ::-1] - [103.939, 116.779, 123.68]).permute(2, 0, 1)[None]
