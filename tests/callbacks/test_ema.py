@@ -112,7 +112,7 @@ def test_other_buffers_are_copied_and_names_are_those_of_the_module() -> None:
 
 
 def test_running_statistics_are_averaged_with_the_weights_that_they_belong_to() -> None:
-    """Those of the last weights do not fit averaged ones: GibbsNet's samples had FID 27 with them, and 4.9 without."""
+    """Those of the last weights do not fit averaged ones: a GibbsNet had FID 27 with them, and 4.9 later without."""
     _, module, start = fitted(ema := EMA(half_life_images=20, rampup=None))
     beta = 0.5 ** (BATCH / 20)
     for name in ("generator.norm.running_mean", "generator.norm.running_var"):
