@@ -1,7 +1,6 @@
 """Fits a module to one image from the command line: bounded in time and memory, with the time that is left."""
 
 import signal
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,7 +18,7 @@ from lightning_modules.callbacks.image_progress import Frames
 from lightning_modules.image.image_optimization import ImageOptimization
 from lightning_modules.parts.files import replace_file
 from lightning_modules.rendering.video import gif
-from lightning_modules.runtime.interruption import SIGNALS
+from lightning_modules.runtime.interruption import handled_by
 from lightning_modules.runtime.memory import available_bytes
 from zoo.cli import quiet
 from zoo.errors import ZooError
@@ -113,15 +112,8 @@ class Bounds(Callback):
                 raise KeyboardInterrupt
             self.signal = signal.Signals(signum).name
 
-        if threading.current_thread() is not threading.main_thread():
+        with handled_by(note):
             yield
-            return
-        former = {signum: signal.signal(signum, note) for signum in SIGNALS}
-        try:
-            yield
-        finally:
-            for signum, handler in former.items():
-                signal.signal(signum, handler)
 
 
 def fit(

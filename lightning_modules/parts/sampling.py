@@ -100,7 +100,7 @@ def choose_labels(
     return check_labels(labels, num_samples, class_probabilities)
 
 
-def is_whole(values: Tensor) -> bool:
+def holds_integers(values: Tensor) -> bool:
     """Returns whether a tensor holds integers, and not floats, complex numbers or truth values."""
     return not (values.is_floating_point() or values.is_complex() or values.dtype == torch.bool)
 
@@ -116,7 +116,7 @@ def check_labels(labels: Tensor | None, num_samples: int, class_probabilities: T
     if labels is None:
         raise ValueError(f"A class-conditional model needs labels: integers of shape ({num_samples},).")
     labels = torch.as_tensor(labels)
-    if labels.shape != (num_samples,) or not is_whole(labels):
+    if labels.shape != (num_samples,) or not holds_integers(labels):
         raise ValueError(
             f"labels must be integers of shape ({num_samples},), not {labels.dtype} of {tuple(labels.shape)}."
         )

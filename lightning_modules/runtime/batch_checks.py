@@ -11,7 +11,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from datamodules.spec import Batch
-from lightning_modules.parts.sampling import is_whole
+from lightning_modules.parts.sampling import holds_integers
 from lightning_modules.parts.support import problem_with_shape, problem_with_step_shape
 from lightning_modules.runtime.distributed import gather_objects, world_size
 
@@ -64,7 +64,7 @@ def dtype_problem(x: Tensor, value_range: tuple[float, float] | None, symbols: b
 def label_problem(batch: Batch, num_classes: int, name: str = "num_classes") -> str | None:
     """Returns what is wrong with the class labels of a batch, if anything is; ``name`` is that of the number."""
     labels, built = batch.labels, f"it was built for {name}={num_classes}"
-    if labels is None or labels.shape != batch.x.shape[:1] or not is_whole(labels):
+    if labels is None or labels.shape != batch.x.shape[:1] or not holds_integers(labels):
         return f"{built}; a batch must be (x, integer labels of shape (N,))."
     if labels.min() < 0 or labels.max() >= num_classes:
         return f"{built}, but the labels of a batch span [{labels.min()}, {labels.max()}]."
@@ -76,7 +76,7 @@ def caption_problem(batch: Batch, num_words: int) -> str | None:
     tokens, built = batch.tokens, f"it was built for num_words={num_words}"
     if tokens is None or tokens.ndim != 2 or len(tokens) != len(batch.x) or not tokens.shape[1]:
         return f"{built}; a batch must have tokens, integers of shape (N, S), as those of datamodules with captions."
-    if not is_whole(tokens):
+    if not holds_integers(tokens):
         return f"{built}, but the tokens of a batch are {tokens.dtype}, not integers."
     problem = tokens_problem(tokens, num_words)
     return None if problem is None else f"{built}, but {problem}."
@@ -85,7 +85,7 @@ def caption_problem(batch: Batch, num_words: int) -> str | None:
 def attribute_problem(batch: Batch, sizes: Mapping[str, int]) -> str | None:
     """Returns what is wrong with the attributes of a batch, if anything is; ``sizes`` are the numbers of values."""
     found, built = batch.attributes, f"it was built for attributes={dict(sizes)}"
-    if found is None or found.shape != (len(batch.x), len(sizes)) or not is_whole(found):
+    if found is None or found.shape != (len(batch.x), len(sizes)) or not holds_integers(found):
         return (
             f"{built}; a batch must have attributes, integers of shape (N, {len(sizes)}): ask the datamodule for them."
         )

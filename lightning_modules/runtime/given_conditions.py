@@ -16,7 +16,7 @@ from lightning.pytorch import LightningModule
 from torch import Generator, Tensor
 
 from datamodules.spec import Batch, DataSpec, texts_of
-from lightning_modules.parts.sampling import check_labels, choose_labels, is_whole
+from lightning_modules.parts.sampling import check_labels, choose_labels, holds_integers
 from lightning_modules.runtime.batch_checks import tokens_problem
 
 TextOrTokens = Sequence[str] | Tensor
@@ -75,7 +75,7 @@ class TakesConditions(LightningModule, ABC):
         self._check_takes_captions()
         if not isinstance(captions, Tensor):
             captions = texts_of(captions)
-        elif captions.ndim != 2 or not is_whole(captions):
+        elif captions.ndim != 2 or not holds_integers(captions):
             raise ValueError(
                 f"captions as tokens must be integers of shape (N, words), not {tuple(captions.shape)} of "
                 f"{captions.dtype}: one caption is tokens[None]."
@@ -173,7 +173,7 @@ class TakesConditions(LightningModule, ABC):
         if condition is None:
             raise ValueError("A model of captions needs them: give captions, or caption_condition(captions) as labels.")
         condition = torch.as_tensor(condition)
-        if condition.ndim != 2 or not is_whole(condition) or len(condition) != num or condition.shape[1] <= first:
+        if condition.ndim != 2 or not holds_integers(condition) or len(condition) != num or condition.shape[1] <= first:
             raise ValueError(
                 f"The condition must be integers of shape ({num}, {'1 + ' if first else ''}words), as "
                 f"caption_condition(captions) returns it, not {condition.dtype} of {tuple(condition.shape)}."

@@ -219,18 +219,12 @@ def interruptible(trainer: Trainer, resumed_by: Callable[[], str | None] = lambd
     """
     callback = SaveOnInterrupt(trainer.world_size)
     trainer.callbacks.append(callback)  # type: ignore[attr-defined]
-    former: dict[int, Any] = {}
-    if threading.current_thread() is threading.main_thread():
-        former = {signum: signal.signal(signum, callback.note) for signum in SIGNALS}
     try:
-        with _as_interrupted(trainer, callback):
+        with handled_by(callback.note), _as_interrupted(trainer, callback):
             yield callback
     except Interrupted as stop:
         stop.command = resumed_by()
         raise
-    finally:
-        for signum, handler in former.items():
-            signal.signal(signum, handler)
 
 
 @contextmanager
@@ -240,14 +234,21 @@ def interrupting() -> Iterator[None]:
     def stop(signum: int, frame: Any) -> None:
         raise Interrupted(signum)
 
+    with handled_by(stop):
+        yield
+
+
+@contextmanager
+def handled_by(handler: Callable[[int, Any], None]) -> Iterator[None]:
+    """Handles Ctrl-C and SIGTERM in the block by a function; in another thread than the main one nothing is changed."""
     former: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():
-        former = {signum: signal.signal(signum, stop) for signum in SIGNALS}
+        former = {signum: signal.signal(signum, handler) for signum in SIGNALS}
     try:
         yield
     finally:
-        for signum, handler in former.items():
-            signal.signal(signum, handler)
+        for signum, before in former.items():
+            signal.signal(signum, before)
 
 
 @contextmanager
