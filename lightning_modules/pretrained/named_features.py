@@ -128,9 +128,9 @@ def load_vgg19() -> FeatureNetwork:
 def load_vgg16_hed() -> FeatureNetwork:
     """Returns the convolutions of VGG-16, trained on ImageNet by its authors and fine-tuned on BSDS500 for edges.
 
-    The default layers of style are conv1_1 to conv4_1: with conv5_1, of which the edges have made another network than
-    Gatys', a texture of 128 pixels kept grey lines and a Gram distance of 3e-3 after 306 steps; without, it had 6e-4
-    and clean strokes after 400.
+    The default layers of style are conv1_1 to conv4_1: the edges have made conv5_1 another layer than Gatys'. After 300
+    steps a texture of 96 pixels had colours that the exemplar has not, and a Gram distance of 4.9e-3 with conv5_1
+    among the layers; without, it had 1.2e-3 over the four, and the exemplar's colours.
 
     Raises:
         WeightsError: If the weights are damaged or cannot be fetched.
