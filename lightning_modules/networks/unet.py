@@ -186,7 +186,11 @@ class UNet(nn.Module):
         vector, words = self.embedding(time, condition, dropped)
         vector = F.silu(vector)
         waves = [wave(frequency * x) for frequency in self.frequencies for wave in (torch.sin, torch.cos)]
-        h = self.input(F.pixel_unshuffle(torch.cat([x, *waves], 1), PATCH))
+        patches = F.pixel_unshuffle(torch.cat([x, *waves], 1), PATCH)
+        if x.device.type == "cpu":
+            # A training step takes a little more than half the time, whatever the layout of the weights.
+            patches = patches.contiguous(memory_format=torch.channels_last)
+        h = self.input(patches)
         kept = []
         for number, block in enumerate(self.down, start=1):
             h = block(h, vector)
