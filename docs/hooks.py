@@ -10,6 +10,12 @@ from mkdocs.structure.files import File, Files
 from docs import pages
 
 FORMULA = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.DOTALL)
+UNBRACED = re.compile(r"\\mathbb (\w)")
+"""Double-struck letters that would be made by an attribute, which browsers do not know, and not as letters."""
+NAMES = re.compile(r"<mi>(log|exp|ln)</mi>")
+"""Names of functions, which are made without the space that they have in print."""
+WIDE = ("equations.md", "comparisons.md")
+"""Pages with tables that need the room of the whole window."""
 FETCHED = re.compile(r'<(?:script|img|iframe)[^>]* src="https?:|<link[^>]* rel="stylesheet"[^>]* href="https?:')
 
 
@@ -25,6 +31,8 @@ def on_files(files: Files, config: Any) -> Files:
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Puts what is made into a page that is written, and links its code to the reference."""
+    if page.file.src_uri in WIDE:
+        page.meta["hide"] = ["navigation", "toc"]
     return pages.filled(markdown, page.file.src_uri)
 
 
@@ -36,12 +44,14 @@ def on_page_content(html: str, page: Any, **_: Any) -> str:
     """
 
     def formula(match: re.Match[str]) -> str:
-        made = convert(unescape(match[2]), display="inline" if match[1] == "span" else "block")
+        latex = UNBRACED.sub(r"\\mathbb{\1}", unescape(match[2]))
+        made = convert(latex, display="inline" if match[1] == "span" else "block")
         if "\\" in unescape(made):
             raise ValueError(f"{page.file.src_uri}: {match[2]} has a command that MathML is not made of.")
-        return made
+        return NAMES.sub(r'<mo lspace="0.17em" rspace="0.17em">\1</mo>', made)
 
-    return FORMULA.sub(formula, html)
+    html = FORMULA.sub(formula, html)
+    return f'<div class="wide">{html}</div>' if page.file.src_uri in WIDE else html
 
 
 def on_post_page(output: str, page: Any, **_: Any) -> str:

@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import zoo
@@ -25,6 +25,8 @@ REFERENCE = {
     },
 }
 """Pages of the reference, and the files or folders of each."""
+COLUMNS = ("likelihood", "FID", "FID / real", "s per sample")
+"""Headings of the numbers of a checkpoint."""
 CODE_LINK = re.compile(r"\[`([\w.]+)`\]\(\.\./((?:lightning_modules|datamodules)/[\w/]+)\.py\)")
 TEST_LINK = re.compile(r"\]\(\.\./(tests/[\w/]+\.py)\)")
 
@@ -76,20 +78,28 @@ def methods(family: str) -> str:
     lines = []
     for method in FAMILIES[family]:
         module = inspect.getmodule(method)
-        idea = str(inspect.getdoc(module)).partition("\n\n")[0].replace("``", "`")
+        is_alone = sum(inspect.getmodule(other) is module for other in FAMILIES[family]) == 1
+        idea = str(inspect.getdoc(module if is_alone else method)).partition("\n\n")[0].replace("``", "`")
         lines += [f"### {method.__name__}", "", idea, ""]
         lines += [f"{equation(method)}", ""] if "$" in equation(method) else []
         source = f"[`{method.__name__}`][{method.__module__}.{method.__name__}]"
         lines += [f"{source}. {paper(method)}".rstrip(), ""]
         cards = [card for name in zoo.names() if (card := zoo.card(name)).method == method.__name__]
         if cards:
-            lines += ["| checkpoint | likelihood | FID | FID / real | s per sample |", "|---" * 5 + "|"]
-            lines += [f"| `{card.name}` | {' | '.join(numbers(card))} |" for card in cards] + [""]
+            lines += [*table(("checkpoint", *COLUMNS), [(f"`{card.name}`", *numbers(card)) for card in cards]), ""]
         shown = [card.name for card in cards if f"images/{card.name}.png" in images()]
         lines += [f'![Samples of {name}](../images/{name}.png){{ width="240" title="{name}" }}' for name in shown] + [
             ""
         ]
     return "\n".join(lines)
+
+
+def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a table, without columns that are empty in every row."""
+    kept = [place for place in range(len(headings)) if any(row[place] for row in rows)]
+    shown = [[row[place] for place in kept] for row in (headings, *rows)]
+    lines = [f"| {' | '.join(cells)} |" for cells in shown]
+    return [lines[0], "|---" * len(kept) + "|", *lines[1:]]
 
 
 def studies() -> str:

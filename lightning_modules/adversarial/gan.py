@@ -18,7 +18,9 @@ from lightning_modules.parts.games import MINIMAX, NON_SATURATING
 
 
 class MinimaxGAN(AdversarialModule):
-    """min_G max_D E log D(x) + E log(1 - D(G(z))), eq. 1.38.
+    """The game of 2014: the generator minimises the objective that the discriminator maximises, eq. 1.38.
+
+    min_G max_D E log D(x) + E log(1 - D(G(z))).
 
     Args:
         shape: (C, H, W) of images in [-1, 1], or (2,) for points.
@@ -77,7 +79,7 @@ class MinimaxGAN(AdversarialModule):
 
 
 class NonSaturatingGAN(AdversarialModule):
-    """The discriminator of eq. 1.38 against a generator that maximises E log D(G(z)), eq. 1.39.
+    """The heuristic of 2014: the discriminator of eq. 1.38, and a generator that maximises E log D(G(z)), eq. 1.39.
 
     Args:
         shape: (C, H, W) of images in [-1, 1], or (2,) for points.

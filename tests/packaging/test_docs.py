@@ -71,3 +71,8 @@ def test_all_pages_are_in_the_navigation_and_links_between_them_lead_somewhere()
         for link in re.findall(r"\]\((?!https?:)([^)#\s]+\.(?:md|gif|png))\)", pages.filled(text, place)):
             target = (path.parent / link).resolve().relative_to(pages.DOCS)
             assert str(target) in there | pages.images().keys() or (pages.DOCS / target).is_file(), (place, link)
+
+
+def test_tables_leave_out_columns_that_are_always_empty() -> None:
+    rows = [("a", "", "1"), ("b", "", "")]
+    assert pages.table(("name", "likelihood", "FID"), rows) == ["| name | FID |", "|---|---|", "| a | 1 |", "| b |  |"]
