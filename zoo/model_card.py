@@ -229,10 +229,11 @@ def _metrics(card: Card) -> str:
     rows = [[name, _number(value)] for name, value in card.metrics.items() if FIGURE.fullmatch(name) is None]
     table = _table(["metric", "value"], rows) if rows else ""
     parts = ["The name contains the protocol: metric, extractor, number of samples.", *_over_real(card), table]
-    return "\n\n".join(filter(None, [*parts, *_counterfactuals(card)]))
+    return "\n\n".join(filter(None, [*parts, *counterfactual_tables(card)]))
 
 
-def _counterfactuals(card: Card) -> Iterator[str]:
+def counterfactual_tables(card: Card) -> Iterator[str]:
+    """Yields for each extractor what the counterfactual figures of a card are, and a table of them."""
     for extractor, rows in counterfactual_rows(card.metrics).items():
         yield EXPLANATION.format(extractor=markdown(extractor))
         yield _table(list(COLUMNS), rows)

@@ -11,7 +11,6 @@ from torch import Generator
 from datamodules.sequences.vocabulary import encode
 from lightning_modules.parts.files import replace_file
 from lightning_modules.rendering.modules import (
-    MAX_CLASS_COLUMNS,
     render_continuations,
     render_held_out_continuations,
     render_samples,
@@ -66,13 +65,11 @@ def sampled(
         if captions:
             if getattr(module, "num_words", None) is None:
                 raise ZooError(f"{card.name} is a {card.method} without captions: leave out --caption.")
-            settings = {**settings, "captions": captions}
             num = num or max(renderer.num, len(captions))
         if labels is not None:
             num = num or renderer.num
             chosen = torch.tensor([labels[i % len(labels)] for i in range(num)])
-        columns = len(captions) if 1 < len(captions) <= MAX_CLASS_COLUMNS else None
-        return render_samples(module, num, generator, chosen, columns=columns, **settings)
+        return render_samples(module, num, generator, chosen, captions=captions, **settings)
     if captions:
         raise ZooError("--caption describes samples; it has no effect with --prefix or --prime.")
     if not hasattr(module, "continue_sequence"):

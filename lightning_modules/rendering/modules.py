@@ -36,12 +36,14 @@ def render_samples(
     columns: int | None = None,
     real: Sequence[Tensor] = (),
     spec: DataSpec | None = None,
+    captions: Sequence[str] = (),
     **settings: Any,
 ) -> Rendering:
     """Samples a module and renders the samples.
 
-    Images are rendered as a grid, with one column per class for a class-conditional model if no labels are given;
-    points as one scatter plot. Sequences are rendered by their kind, as an image and a further file.
+    Images are rendered as a grid, with one column per class for a class-conditional model if no labels are given, or
+    one row per caption; points as one scatter plot. Sequences are rendered by their kind, as an image and a further
+    file.
 
     Args:
         module: A module that ``SupportsSampling``.
@@ -51,6 +53,7 @@ def render_samples(
         columns: Images per row; by default a square grid, or the classes.
         real: Real points, over which sampled ones are drawn.
         spec: Spec of the data; by default that of the module.
+        captions: Captions for a model of these, used in turn.
         settings: Further arguments of the method's ``sample``, such as ``temperature``.
 
     Raises:
@@ -58,14 +61,16 @@ def render_samples(
     """
     renderer, spec = rendered_as(module, spec), spec or known_spec(module)
     num_samples, num_classes = num_samples or renderer.num, getattr(module, "num_classes", None)
-    if num_classes is not None and labels is None and "captions" not in settings:
+    if captions:
+        settings["captions"] = list(captions)
+    elif num_classes is not None and labels is None:
         columns = columns or min(num_classes, MAX_CLASS_COLUMNS)
         labels = torch.arange(num_samples) % num_classes
     if spec is not None and "length" not in settings and (length := renderer.length(spec)) is not None:
         settings["length"] = length
     generator = generator or Generator().manual_seed(0)
     values = module.sample(num_samples, labels=labels, generator=generator, **settings).cpu()
-    return renderer.render(Samples(values, spec, columns, truth=real))
+    return renderer.render(Samples(values, spec, columns, truth=real, captions=captions))
 
 
 def render_continuations(

@@ -11,6 +11,7 @@ from PIL.Image import Image
 from torch import Tensor
 
 from datamodules.spec import DataSpec
+from lightning_modules.rendering.image_rows import captioned_rows
 from lightning_modules.rendering.images import image_grid
 from lightning_modules.rendering.piano_roll import midi, roll_image
 from lightning_modules.rendering.points import scatter
@@ -61,6 +62,7 @@ class Samples:
         given: Number of first steps of each sequence that were given to the model, not sampled.
         truth: Real examples. For sequences, the held-out ones (T, ...) that were continued, each by an equal number of
             consecutive samples; for points, real points to compare with.
+        captions: The captions that images were sampled for, in turn.
     """
 
     values: Tensor
@@ -68,6 +70,7 @@ class Samples:
     columns: int | None = None
     given: int = 0
     truth: Sequence[Tensor] = ()
+    captions: Sequence[str] = ()
 
     @property
     def value_range(self) -> tuple[float, float]:
@@ -82,13 +85,24 @@ class Samples:
 
 
 def render_images(samples: Samples) -> Rendering:
-    """Renders a grid of images, or a scatter plot of points whose spec is not recorded."""
+    """Renders a grid of images, one row per caption if there are several; points without a spec as a scatter plot."""
     values = samples.values
     if values.ndim == 2 and values.shape[1] == 2:
         return render_points(samples)
     if values.ndim != 4:
         raise ValueError(f"Samples of shape {list(values.shape[1:])} are neither images nor points: nothing to render.")
+    if len(samples.captions) > 1:
+        return Rendering(captioned_rows(_by_caption(samples), samples.captions, samples.value_range))
     return Rendering(image_grid(values.float(), samples.value_range, samples.columns or _square(len(values))))
+
+
+def _by_caption(samples: Samples) -> Tensor:
+    """Returns the images (captions, columns, C, H, W), with white ones where a caption has fewer than others."""
+    rows = len(samples.captions)
+    columns = -(-len(samples.values) // rows)
+    white = samples.values.new_full((columns * rows - len(samples.values), *samples.values.shape[1:]), 1.0)
+    images = torch.cat([samples.values, white * samples.value_range[1]]).float()
+    return images.unflatten(0, (columns, rows)).transpose(0, 1)
 
 
 def render_points(samples: Samples) -> Rendering:

@@ -17,6 +17,7 @@ from zoo.comparing.comparison_table import markdown, seeds_of
 from zoo.comparing.family_table import family_markdown
 from zoo.comparing.registry import COMPARISONS
 from zoo.comparing.results import Results, results_file
+from zoo.model_card import counterfactual_tables
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -161,9 +162,19 @@ def comparisons() -> str:
     return "\n\n".join([family_markdown(), *parts])
 
 
+def captions() -> str:
+    """The counterfactual table of every model of captioned emoji."""
+    parts = []
+    for name in zoo.names():
+        if tables := [*counterfactual_tables(zoo.card(name))]:
+            parts += [f"[`{name}`](checkpoints/{name})", *tables]
+    return "\n\n".join(parts)
+
+
 def written(text: str) -> str:
     """Returns ``text`` with fresh content between each pair of markers."""
-    for marker, content in {"grids": grids(), "table": table(), "comparisons": comparisons()}.items():
+    made = {"grids": grids(), "table": table(), "captions": captions(), "comparisons": comparisons()}
+    for marker, content in made.items():
         begin, end = f"<!-- {marker} -->\n", f"<!-- end of {marker} -->"
         before, rest = text.split(begin)
         text = f"{before}{begin}{content}\n{end}{rest.split(end)[1]}"

@@ -18,6 +18,7 @@ from lightning_modules.rendering.renderers import (
     TEXT,
     Rendering,
     Samples,
+    render_images,
     render_pixels,
     render_text,
     renderer_for,
@@ -32,6 +33,16 @@ def test_bits_are_images_and_other_tokens_are_text() -> None:
     assert chain.is_text, "two symbols alone make no image"
     assert renderer_for(chain) is TEXT
     assert renderer_for(SPECS["pixels"]) is PIXELS
+
+
+def test_each_caption_has_a_row_of_its_samples_and_white_where_it_has_fewer() -> None:
+    levels = torch.tensor([-1.0, -0.5, 0.0, 0.5, 1.0])
+    values = levels.view(5, 1, 1, 1).expand(5, 3, 2, 2)
+    shown = np.asarray(render_images(Samples(values, None, captions=("", ""))).image)[:, -2 * (3 * 4 + 2) :, 0]
+    centres = [[int(shown[2 * (4 * row + 3), 2 * (4 * column + 3)]) for column in range(3)] for row in range(2)]
+    assert centres == [[0, 128, 255], [64, 191, 255]]
+    alone = render_images(Samples(values, None, captions=("a cat",))).image
+    assert alone == render_images(Samples(values, None)).image, "one caption needs no rows"
 
 
 def test_bits_lie_in_rows_from_the_top_left() -> None:

@@ -15,6 +15,8 @@ from datamodules import CaptionedFolder, SampleRequests
 from lightning_modules import METHODS, NonSaturatingGAN
 from lightning_modules.base import GenerativeModule
 from lightning_modules.callbacks import LatentInterpolation, SampleGrid
+from lightning_modules.rendering.image_rows import SCALE
+from lightning_modules.rendering.images import PADDING
 from tests.datamodules.small_data import image_folder
 from tests.datamodules.small_emoji import captioned_folder
 from tests.zoo.running import fails
@@ -115,7 +117,9 @@ def test_the_command_samples_for_captions(pets: CaptionedFolder, name: str, caps
     given = [word for caption in captions for word in ("--caption", caption)]
     assert main(["sample", "./pets_gan", *given, "--num", "6", "--seed", "2", "--out", "some.png"]) == 0
     with Image.open("some.png") as image:
-        assert image.width > image.height  # a column for each caption, two rows
+        side = model(pets, name).data_spec.shape[1] + PADDING
+        assert image.height == SCALE * (3 * side + PADDING)  # a row for each caption, two columns beside their texts
+        assert image.width > SCALE * (2 * side + PADDING)
     assert main(["sample", "./pets_gan", "--caption", "a cat", "--num", "1", "--out", "one.png"]) == 0
     assert "Wrote one.png" in capsys.readouterr().out
     guided = ["sample", "./pets_gan", "--caption", "a cat", "--guidance", "2", "--num", "1", "--out", "guided.png"]
