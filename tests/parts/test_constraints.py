@@ -64,16 +64,17 @@ def test_the_norm_of_a_matrix_is_its_largest_stretch_and_the_root_of_an_eigenval
 
 def test_the_iteration_finds_singular_vectors_of_a_matrix_that_is_not_square_and_divides_by_their_value() -> None:
     """Eq. 1.44: W / sigma(W) and not another matrix of norm 1; the vectors that are kept are those of W^T W."""
-    network = spectrally_normalized(nn.Sequential(nn.Linear(9, 5, bias=False)).double())
-    layer: Any = network[0]
-    original = layer.parametrizations.weight.original.detach()
-    iterate(network, torch.randn(1, 9, dtype=torch.float64), 300)
+    layer: Any = nn.Linear(9, 5, bias=False).double()
+    left, right = (torch.linalg.qr(torch.randn(rows, 5, dtype=torch.float64))[0] for rows in (5, 9))
+    original = left @ torch.tensor([3.0, 2.0, 1.5, 1.0, 0.5]).double().diag() @ right.T
+    layer.weight.data.copy_(original)
+    network = spectrally_normalized(nn.Sequential(layer))
+    iterate(network, torch.randn(1, 9, dtype=torch.float64), 60)
     network.eval()
-    left, values, right = torch.linalg.svd(original)
-    torch.testing.assert_close(layer.weight.detach(), original / values[0], atol=1e-5, rtol=0)
+    torch.testing.assert_close(layer.weight.detach(), original / 3, atol=1e-6, rtol=0)
     state = layer.parametrizations.weight[0]
-    for kept, exact in ((state._u, left[:, 0]), (state._v, right[0])):
-        assert (kept @ exact).abs().item() == pytest.approx(1, abs=1e-4)
+    for kept, exact in ((state._u, left[:, 0]), (state._v, right[:, 0])):
+        assert (kept @ exact).abs().item() == pytest.approx(1, abs=1e-6)
 
 
 def test_eval_leaves_the_singular_vectors_alone() -> None:

@@ -52,8 +52,9 @@ def test_cells_are_those_of_the_card_and_of_one_protocol() -> None:
 
 
 def test_fid_of_another_extractor_is_not_shown_beside_that_of_the_classifier() -> None:
-    metrics = {"fid-efficientnet_lite0-10k": 99.0, "precision-efficientnet_lite0-10k": 0.1}
-    assert list(values_of(card_with(metrics)))[1:5] == [""] * 4
+    for name in ("efficientnet_lite0-10k", "inception-2k", "efficientnet_lite0_binarized-10k"):
+        metrics = {f"fid-{name}": 99.0, f"precision-{name}": 0.1}
+        assert list(values_of(card_with(metrics)))[1:5] == [""] * 4
     both = card_with({**metrics, "fid-fashion_mnist-2k": 5.5})
     assert list(values_of(both))[1:5] == ["5.50 (2k)", "", "", ""]
     assert distances(tested(both)) == ("5.50 (2k)", "")

@@ -57,4 +57,5 @@ def fid_protocol(metrics: Mapping[str, float]) -> str:
     It is that of the most samples by a classifier of the zoo: the numbers of other extractors do not compare with it.
     """
     found = [re.fullmatch(r"fid-((\w+)-(?:10k|2k)(?:-all)?)", name) for name in metrics]
-    return min((match[1] for match in found if match and match[2] not in PRETRAINED), default="")  # 10k before 2k
+    ours = [match[1] for match in found if match and match[2].removesuffix("_binarized") not in PRETRAINED]
+    return min(ours, default="")  # 10k before 2k
