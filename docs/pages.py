@@ -107,7 +107,8 @@ def studies() -> str:
     lines = [
         "# Studies",
         "",
-        "Claims of the text as experiments, each with a rule that was written before the run.",
+        "Claims of the text as experiments, each with a rule that was written before the run. Errors are standard",
+        "errors; a number without one is exact, or an extreme value, a count or a fit of what was measured.",
         "",
     ]
     for name in MODULES:
@@ -120,7 +121,13 @@ def studies() -> str:
         lines += [f"**{'It holds' if result['holds'] else 'It does not hold'}.** {result['seen']}", ""]
         lines += ["| number | value | error |", "|---|---|---|"]
         for key, number in result["numbers"].items():
-            lines.append(f"| {key.replace('_', ' ')} | {number['value']:.4g} | {number['error']:.2g} |")
+            error = f"{number['error']:.2g}" if number["error"] else ""
+            lines.append(f"| {key.replace('_', ' ')} | {number['value']:.4g} | {error} |")
+        seeds, commit = ", ".join(map(str, result["seeds"])), result["commit"][:7]
+        lines += [
+            "",
+            f"Seeds {seeds}; {result['minutes']:g} minutes on {result['date']}; the rule is that of {commit}.",
+        ]
         lines += ["", f"![What was found by the study {name}](images/{result['figure']})", ""]
     return "\n".join(lines)
 

@@ -60,8 +60,12 @@ def command(*words: object) -> str:
     return shlex.join(["python", "-m", "zoo", *map(str, words)])
 
 
-def check_out(path: Path) -> None:
+def check_out(path: Path, advice: str = " Choose another, with --out.") -> None:
     """Checks that a file can be written, before the work for it is done.
+
+    Args:
+        path: The file, whose folders may not exist yet.
+        advice: What the message says to do where its folder cannot be written to.
 
     Raises:
         ZooError: If it is a folder, or would lie in what is no folder or cannot be written to.
@@ -70,7 +74,7 @@ def check_out(path: Path) -> None:
         raise ZooError(f"{path} is a folder: give the name of a file, with --out.")
     home = next(parent for parent in path.absolute().parents if parent.exists())
     if not home.is_dir() or not os.access(home, os.W_OK | os.X_OK):
-        raise ZooError(f"{path} cannot be written: {home} is not a writable folder. Choose another, with --out.")
+        raise ZooError(f"{path} cannot be written: {home} is not a writable folder.{advice}")
 
 
 def listed(names: list[str]) -> str:

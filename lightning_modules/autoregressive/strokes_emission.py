@@ -31,7 +31,7 @@ class StrokeDistribution(NamedTuple):
         log_sigma_x: Logarithm of the standard deviation of dx.
         log_sigma_y: Logarithm of the standard deviation of dy.
         slant: artanh(rho), of the correlation rho of dx and dy.
-        pen: log p / (1 - p), of the probability p that the pen is lifted.
+        pen: log(p / (1 - p)), of the probability p that the pen is lifted.
     """
 
     log_weight: Tensor

@@ -1,6 +1,6 @@
 """The Bernoulli distribution of independent bits, the member of the exponential family of two values (eq. 1.16).
 
-    q(x) = prod_i mu_i^x_i (1 - mu_i)^(1 - x_i),    T(x) = x,    eta = log mu / (1 - mu),    A(eta) = log(1 + e^eta)
+    q(x) = prod_i mu_i^x_i (1 - mu_i)^(1 - x_i),    T(x) = x,    eta = log(mu / (1 - mu)),    A(eta) = log(1 + e^eta)
 
 Its fit is the mean image. It is the likelihood that every model of bits has to beat, because it knows no dependence
 between pixels: the difference to a better model is what that model knows of it.
@@ -67,7 +67,7 @@ class Bernoulli(ExponentialFamily):
         return eta.sigmoid()
 
     def natural_parameters(self, mean: Tensor) -> Tensor:
-        """Returns log mu / (1 - mu)."""
+        """Returns log(mu / (1 - mu))."""
         return torch.logit(mean)
 
     def place(self, uniform: Tensor) -> Tensor:

@@ -82,7 +82,8 @@ class Categorical(ExponentialFamily):
         """Returns the grey value in whose part of [0, 1) the number falls."""
         cumulative = self.mean_parameters(self.eta).cumsum(-1)
         levels = torch.searchsorted(cumulative, uniform.to(cumulative).T.contiguous(), right=True).T
-        return levels.clamp(max=NUM_VALUES - 1) / 127.5 - 1
+        dtype = torch.promote_types(cumulative.dtype, torch.float32)  # in half precision grey values coincide
+        return levels.clamp(max=NUM_VALUES - 1).to(dtype) / 127.5 - 1
 
 
 def grey_levels(x: Tensor) -> Tensor:

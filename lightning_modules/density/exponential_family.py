@@ -114,7 +114,8 @@ class ExponentialFamily(UnconditionalSamples):
             )
         eta, others = in_float64(self.eta.detach()), in_float64(other.eta.detach()).to(self.device)
         linear = ((others - eta) * self.mean_parameters(eta)).sum(-1)
-        return float((self.log_partition(others) - self.log_partition(eta) - linear).sum())
+        divergence = float((self.log_partition(others) - self.log_partition(eta) - linear).sum())
+        return max(divergence, 0.0)  # of distributions that are nearly equal, rounding may be larger than it is
 
     # Likelihood
 
@@ -145,9 +146,16 @@ class ExponentialFamily(UnconditionalSamples):
         if self.eta.grad is None or (lr := optimizer.param_groups[0]["lr"]) == 0:
             return
         eta = in_float64(self.eta.detach())
+        self.eta.grad.copy_((eta - self.after_step(self.eta.grad, lr)) / lr)
+
+    def after_step(self, gradient: Tensor, lr: float) -> Tensor:
+        """Returns the natural parameters after a step of size ``lr``, float64, by the gradient of the objective."""
+        eta = in_float64(self.eta.detach())
         # The gradient by eta is (1 + smoothing) E T minus the statistics of data and noise.
-        mean = self.mean_parameters(eta) - lr / (1 + self.smoothing) * in_float64(self.eta.grad)
-        self.eta.grad.copy_((eta - self.natural_parameters(mean)) / lr)
+        mean = self.mean_parameters(eta) - lr / (1 + self.smoothing) * in_float64(gradient)
+        # The means hold at least this much of the noise; the gradient, in float32, may be off by more than that.
+        least = lr * self.smoothing / (1 + self.smoothing) * self.mean_parameters(torch.zeros_like(eta[:1]))
+        return self.natural_parameters(torch.minimum(torch.maximum(mean, least), 1 - least))
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Returns SGD, which steps along the natural gradient."""

@@ -163,7 +163,7 @@ class LatentVariableModule(SamplesByCodes):
     def elbo(
         self, x: Tensor, num_samples: int = 1, *, labels: Tensor | None = None, generator: Generator | None = None
     ) -> Tensor:
-        """Returns an unbiased estimate of L_1 = E_q log p(x|z) - KL(q(z|x) || p(z)), nats, shape (N,); eq. 1.32.
+        """Returns an unbiased estimate of L_1 = E_q log p(x|z) - KL(q(z|x) || p(z)), nats, (N,); eq. 1.31 and 1.32.
 
         Args:
             x: Shape (N, *shape); there are no gradients, and the networks run in evaluation mode.

@@ -70,7 +70,7 @@ class Observation(nn.Module, ABC):
 
 
 class Bernoulli(Observation):
-    """Independent bits; the decoder computes log p / (1 - p)."""
+    """Independent bits; the decoder computes log(p / (1 - p))."""
 
     value_range = (0.0, 1.0)
     discrete = True

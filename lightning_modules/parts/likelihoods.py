@@ -27,7 +27,7 @@ def bernoulli_log_prob(logits: Tensor, x: Tensor) -> Tensor:
     """Returns log p(x) of independent Bernoulli variables, nats, shape (N,).
 
     Args:
-        logits: log p / (1 - p), shape (N, ...).
+        logits: log(p / (1 - p)), shape (N, ...).
         x: Values in {0, 1} of the same shape.
     """
     return sum_over_event(x * logits - F.softplus(logits))

@@ -151,11 +151,38 @@ def test_samples_have_the_models_moments_and_are_independent(kind: type[Exponent
     module, num = member(kind), 20_000
     x = module.sample(num, generator=torch.Generator().manual_seed(0))
     mean = module.mean_parameters(module.eta).detach()
+    assert x.dtype == module.eta.dtype
     found = module.sufficient_statistics(x) / num
     # A count that is expected to be small has the tail of Poisson's, not of the normal distribution.
     assert ((found - mean).abs() <= 5 * (mean * (1 - mean) / num).sqrt() + 5 / num).all()
     correlations = x.flatten(1).T.corrcoef() - torch.eye(6)
     assert correlations.abs().max() < 5 / num**0.5
+
+
+@pytest.mark.parametrize("kind", MEMBERS)
+def test_a_whole_step_leaves_no_probability_below_that_of_the_noise(kind: type[ExponentialFamily]) -> None:
+    """With the least smoothing the gradient's rounding, in float32, is larger than what is left of a value."""
+    on, off = (torch.full((1, *SHAPE), value) for value in (1.0, 0.0 if kind is Bernoulli else -1.0))
+    module = kind(shape=SHAPE, smoothing=1e-6)  # type: ignore[call-arg]
+    module.log_losses = lambda terms: None  # type: ignore[method-assign]
+    for share in range(1, 10):
+        module.fit_closed_form([on.repeat(share, 1, 1, 1), off.repeat(10 - share, 1, 1, 1)])
+        (gradient,) = torch.autograd.grad(module.training_step(Batch(off), 0), module.eta)
+        moved = module.after_step(gradient, lr=1.0)
+        module.fit_closed_form([off])
+        expected = module.mean_parameters(module.eta.detach().double())
+        torch.testing.assert_close(module.mean_parameters(moved), expected, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("kind", MEMBERS)
+def test_divergence_of_neighbours_is_not_negative(kind: type[ExponentialFamily]) -> None:
+    """Where it is below the rounding of the terms whose difference it is."""
+    p = member(kind)
+    for seed in range(20):
+        q = member(kind)
+        with torch.no_grad():
+            q.eta.add_(1e-9 * torch.randn(q.eta.shape, generator=torch.Generator().manual_seed(seed)))
+        assert 0 <= p.kl_divergence(q) < 1e-8
 
 
 def test_what_is_not_possible_is_said() -> None:

@@ -1,7 +1,8 @@
 """Writes docs/equations.md from markers in docstrings, such as "eq. 1.28"; `make readme` runs it.
 
 A definition links to what computes it and to its tests, a step of a derivation to tests that check it numerically. The
-markers are those of functions, methods and classes; ``missing`` names equations without a home.
+markers are those of functions, methods and classes; ``missing`` names equations without a home, and ``unread`` what a
+reader would take for a marker and this script would not.
 """
 
 import ast
@@ -9,6 +10,7 @@ import re
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +21,8 @@ PAGE = ROOT / "docs/equations.md"
 LIBRARY = ("lightning_modules", "datamodules")
 NUMBER = r"1\.\d{1,2}(?![\d.]*\d)"
 MARKER = re.compile(rf"\b[Ee]q\. ({NUMBER}(?:(?:, | and |, and |-| to ){NUMBER})*)")
+LIKE_A_MARKER = re.compile(r"\b[Ee]q(?:s|n|uations?)?\.? ?\(?1\.\d[\d.]*|@(?:,? or | ?[/&\u2013\u2014] ?)1\.\d+")
+"""What reads like a marker where those that are read have been replaced by ``@``."""
 HEAD = """# Equations
 
 Every numbered equation of [*A Brief Introduction to Generative Models*](https://arxiv.org/abs/2103.00265) (Lamb, 2021):
@@ -46,24 +50,64 @@ def numbers(text: str) -> set[str]:
     return found
 
 
+def unread(text: str) -> list[str]:
+    """Returns what looks like a marker but is not read as one, and ranges whose end is not after their beginning."""
+    flat = " ".join(text.split())
+    ranges = [(match[0], re.findall(rf"({NUMBER})(?:-| to )({NUMBER})", match[1])) for match in MARKER.finditer(flat)]
+    backward = [marker for marker, ends in ranges if any(int(a[2:]) >= int(b[2:]) for a, b in ends)]
+    return backward + LIKE_A_MARKER.findall(MARKER.sub("@", flat))
+
+
 def documented(tree: ast.AST, prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Yields the name and docstring of every function and class of a file, methods as Class.method."""
+    """Yields the name and docstring of every function and class of a file, methods as Class.method.
+
+    Tests that are marked as skipped or as failing are left out: they check nothing.
+    """
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, (ast.ClassDef, ast.FunctionDef)):
-            yield prefix + node.name, ast.get_docstring(node) or ""
-            yield from documented(node, f"{prefix}{node.name}.")
+            marks = [ast.unparse(mark).partition("(")[0] for mark in node.decorator_list]
+            if not {"pytest.mark.skip", "pytest.mark.xfail"} & set(marks):
+                yield prefix + node.name, ast.get_docstring(node) or ""
+                yield from documented(node, f"{prefix}{node.name}.")
+
+
+@cache
+def documented_in(folder: str) -> list[tuple[Home, str]]:
+    """Returns what is documented in the files of a folder, with its docstring."""
+    return [
+        (Home(name, str(path.relative_to(ROOT))), docstring)
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        for name, docstring in documented(ast.parse(path.read_text(encoding="utf-8")))
+    ]
+
+
+def tests_in(folder: str) -> list[tuple[Home, str]]:
+    """Returns the tests that pytest finds in a folder, with their docstrings."""
+    return [
+        (home, docstring)
+        for home, docstring in documented_in(folder)
+        if home.name.startswith("test_") and Path(home.file).name.startswith("test_")
+    ]
 
 
 def homes(folders: tuple[str, ...], tests: bool) -> dict[str, list[Home]]:
     """Returns by equation what names it in these folders: tests that pytest runs, or else anything documented."""
     found: dict[str, list[Home]] = defaultdict(list)
-    files = [path for folder in folders for path in sorted((ROOT / folder).rglob("test_*.py" if tests else "*.py"))]
-    for path in files:
-        for name, docstring in documented(ast.parse(path.read_text(encoding="utf-8"))):
-            if not tests or name.startswith("test_"):
-                for number in numbers(docstring):
-                    found[number].append(Home(name, str(path.relative_to(ROOT))))
+    for folder in folders:
+        for home, docstring in tests_in(folder) if tests else documented_in(folder):
+            for number in numbers(docstring):
+                found[number].append(home)
     return found
+
+
+def unread_markers() -> list[str]:
+    """Returns sentences on markers of the library and of the tests that are not read."""
+    every = [pair for folder in (*LIBRARY, "tests") for pair in documented_in(folder)]
+    return [
+        f"{text!r} of {home.name} in {home.file} is not read as a marker, such as 'eq. 1.12 and 1.13'"
+        for home, docstring in every
+        for text in unread(docstring)
+    ]
 
 
 def missing(code: dict[str, list[Home]], tests: dict[str, list[Home]]) -> list[str]:
@@ -78,14 +122,22 @@ def missing(code: dict[str, list[Home]], tests: dict[str, list[Home]]) -> list[s
     return problems
 
 
-def all_tests() -> dict[str, str]:
-    """Returns the file of every test by its name."""
-    files = sorted((ROOT / "tests").rglob("test_*.py"))
-    return {
-        name: str(path.relative_to(ROOT))
-        for path in files
-        for name, _ in documented(ast.parse(path.read_text(encoding="utf-8")))
-    }
+def all_tests() -> dict[str, list[str]]:
+    """Returns the files of every test by its name; several files may have tests of one name."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for home, _ in tests_in("tests"):
+        found[home.name].append(home.file)
+    return found
+
+
+def problems_of_errata(files: dict[str, list[str]]) -> Iterator[str]:
+    """Yields sentences on tests of errata that there are not, or of whose name there are several."""
+    for one in ERRATA:
+        places = files.get(one.test, [])
+        if one.test and not places:
+            yield f"{one.test} does not exist"
+        elif len(places) > 1:
+            yield f"{one.test} may be that of {' or of '.join(places)}"
 
 
 def links(found: list[Home]) -> str:
@@ -97,12 +149,11 @@ def page() -> str:
     """The whole page.
 
     Raises:
-        ValueError: If an equation has no home, or an erratum names a test that there is not.
+        ValueError: If an equation has no home, a marker is not read, or an erratum names a test that there is not.
     """
     code, tests = homes(LIBRARY, tests=False), homes(("tests",), tests=True)
     files = all_tests()
-    problems = missing(code, tests)
-    problems += [f"{one.test} does not exist" for one in ERRATA if one.test and one.test not in files]
+    problems = [*missing(code, tests), *unread_markers(), *problems_of_errata(files)]
     if problems:
         raise ValueError("; ".join(problems))
     lines = [HEAD, "| | equation | is | computed by | tested by |", "|---" * 5 + "|"]
@@ -112,7 +163,7 @@ def page() -> str:
         lines.append("| " + " | ".join(cells) + " |")
     lines += ["", "## Errata", "", "| place | the text | right | shown by |", "|---" * 4 + "|"]
     for one in ERRATA:
-        test = f"[`{one.test}`](../{files[one.test]})" if one.test else ""
+        test = f"[`{one.test}`](../{files[one.test][0]})" if one.test else ""
         lines.append(f"| {one.place} | {one.says} | {one.right} | {test} |")
     return "\n".join([*lines, ""])
 

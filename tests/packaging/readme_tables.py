@@ -12,7 +12,7 @@ from pathlib import Path
 import zoo
 from lightning_modules import FAMILIES
 from zoo.cards import Card
-from zoo.comparing.card_numbers import likelihood, tested, two_digits
+from zoo.comparing.card_numbers import fid_protocol, likelihood, tested, two_digits
 from zoo.comparing.comparison_table import markdown, seeds_of
 from zoo.comparing.family_table import family_markdown
 from zoo.comparing.registry import COMPARISONS
@@ -129,13 +129,11 @@ def distances(metrics: Mapping[str, float]) -> tuple[str, str]:
     """FID, and how many times the FID of as many real images it is; of points the modes that were found."""
     if "modes-2500" in metrics:
         return f"{metrics['modes-2500']:.0f} modes, {100 * metrics['high_quality-2500']:.0f} % of samples near one", ""
-    found = [re.fullmatch(r"fid-(\w+-(?:10k|2k)(?:-all)?)", name) for name in metrics]
-    protocols = sorted(match[1] for match in found if match)  # 10k before 2k
-    if not protocols:
+    if not (protocol := fid_protocol(metrics)):
         return "", ""
-    few = " (2k)" if "-2k" in protocols[0] else ""
-    over_real = metrics.get(f"fid_over_real-{protocols[0]}")  # of few training images there is none
-    return f"{metrics[f'fid-{protocols[0]}']:.2f}{few}", "" if over_real is None else f"{over_real:.0f}"
+    few = " (2k)" if "-2k" in protocol else ""
+    over_real = metrics.get(f"fid_over_real-{protocol}")  # of few training images there is none
+    return f"{metrics[f'fid-{protocol}']:.2f}{few}", "" if over_real is None else f"{over_real:.0f}"
 
 
 def grids() -> str:

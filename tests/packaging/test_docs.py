@@ -51,6 +51,8 @@ def test_every_study_is_shown_and_what_was_found() -> None:
         assert f"## {name}\n" in made
         result = read_result(name)
         assert result is None or (result["seen"] in made and f"(images/{result['figure']})" in made)
+        assert result is None or f"the rule is that of {result['commit'][:7]}" in made
+    assert re.search(r"\| 0 \|$", made, re.MULTILINE) is None  # an error that is not given is no error of 0
 
 
 def test_every_module_of_a_family_or_of_data_is_in_the_reference() -> None:

@@ -226,7 +226,7 @@ ERRATA = [
         "the power method finds an eigenvector of W, by the Jordan normal form",
         r"W is rarely square: it finds singular vectors, by iterating $W^\top W$, which is diagonalisable; "
         "and what is kept is a vector, not a single value",
-        "test_every_weight_has_norm_one_after_a_hundred_power_iterations",
+        "test_the_iteration_finds_singular_vectors_of_a_matrix_that_is_not_square_and_divides_by_their_value",
     ),
     Erratum(
         "after 1.45",

@@ -1,6 +1,7 @@
 """Spectral norm against the singular value decomposition, and clipping against its definition."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -61,6 +62,21 @@ def test_the_norm_of_a_matrix_is_its_largest_stretch_and_the_root_of_an_eigenval
     assert largest > 1.5 * sigma  # the text calls them the same
 
 
+def test_the_iteration_finds_singular_vectors_of_a_matrix_that_is_not_square_and_divides_by_their_value() -> None:
+    """Eq. 1.44: W / sigma(W) and not another matrix of norm 1; the vectors that are kept are those of W^T W."""
+    layer: Any = nn.Linear(9, 5, bias=False).double()
+    left, right = (torch.linalg.qr(torch.randn(rows, 5, dtype=torch.float64))[0] for rows in (5, 9))
+    original = left @ torch.tensor([3.0, 2.0, 1.5, 1.0, 0.5]).double().diag() @ right.T
+    layer.weight.data.copy_(original)
+    network = spectrally_normalized(nn.Sequential(layer))
+    iterate(network, torch.randn(1, 9, dtype=torch.float64), 60)
+    network.eval()
+    torch.testing.assert_close(layer.weight.detach(), original / 3, atol=1e-6, rtol=0)
+    state = layer.parametrizations.weight[0]
+    for kept, exact in ((state._u, left[:, 0]), (state._v, right[:, 0])):
+        assert (kept @ exact).abs().item() == pytest.approx(1, abs=1e-6)
+
+
 def test_eval_leaves_the_singular_vectors_alone() -> None:
     network = spectrally_normalized(nn.Sequential(nn.Linear(6, 5), nn.Linear(5, 1)))
     before = {name: value.clone() for name, value in network.state_dict().items()}
@@ -74,11 +90,20 @@ def test_eval_leaves_the_singular_vectors_alone() -> None:
 
 
 def test_dense_product_bounds_the_slope_at_random_points() -> None:
-    """Eq. 1.42: layers of norm 1 and an activation of slope at most 1."""
-    network = spectrally_normalized(nn.Sequential(nn.Linear(8, 16), nn.LeakyReLU(0.2), nn.Linear(16, 1))).double()
+    """Eq. 1.42: layers of any norm, then of norm 1, and an activation of slope at most 1."""
+    network = nn.Sequential(nn.Linear(8, 16), nn.LeakyReLU(0.2), nn.Linear(16, 1)).double()
+    bound = 1.0
+    for factor, weight in ((5.0, network[0].weight), (2.0, network[2].weight)):
+        assert isinstance(weight, nn.Parameter)
+        weight.data.mul_(factor)
+        bound *= singular_value(weight)
+    x = torch.randn(500, 8, dtype=torch.float64, requires_grad=True)
+    (gradient,) = torch.autograd.grad(network(x).sum(), x)
+    assert 0.05 * bound < gradient.norm(dim=1).max() <= bound
+    assert bound > 2
+    spectrally_normalized(network)
     iterate(network, torch.randn(1, 8, dtype=torch.float64), 200)
     network.eval()
-    x = torch.randn(500, 8, dtype=torch.float64, requires_grad=True)
     (gradient,) = torch.autograd.grad(network(x).sum(), x)
     assert gradient.norm(dim=1).max() <= 1 + 1e-3
 

@@ -1,7 +1,11 @@
-"""Checkpoints of a tiny method, registered for the duration of a test, and of a tiny recipe."""
+"""Checkpoints of a tiny method, registered for the duration of a test, and of a tiny recipe; a tiny study."""
 
 import shutil
+import subprocess
+from collections.abc import Callable
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -21,6 +25,10 @@ from tests.datamodules.small_data import small
 from tests.zoo.running import RECIPE, run
 from tests.zoo.sequence_checkpoints import LETTERS, SPECS, built
 from tests.zoo.tiny import TinyGAN
+from tests.zoo.tiny_study import SOURCE
+
+if TYPE_CHECKING:
+    from zoo.studies.study import Study
 
 SPEC = DataSpec("tiny_images", "image", (1, 8, 8), value_range=(-1.0, 1.0))
 
@@ -159,3 +167,38 @@ def emoji(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Emoji:
     assert isinstance(data, Emoji)
     data.setup()
     return data
+
+
+@pytest.fixture
+def even(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> "Study":
+    """A study of its own, the only one, in a file that the test may change."""
+    from zoo.studies import study_results  # imports matplotlib, which most tests do not need
+
+    path = tmp_path / "zoo" / "studies" / "even.py"
+    path.parent.mkdir(parents=True)
+    path.write_text(SOURCE)
+    spec = spec_from_file_location("even", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(study_results, "MODULES", {"even": "even"})
+    monkeypatch.setattr(study_results, "study_of", lambda name: module.even)
+    return module.even
+
+
+@pytest.fixture
+def git(even: "Study", tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """Git in a checkout whose only file is the study; the zoo is taken to be there."""
+    from zoo.studies import study_results
+
+    def run_git(*words: str) -> str:
+        settings = ["-c", "user.name=a", "-c", "user.email=a@b.c", "-c", "commit.gpgsign=false"]
+        done = subprocess.run(["git", "-C", str(tmp_path), *settings, *words], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    monkeypatch.setattr(study_results, "PACKAGE", tmp_path.resolve() / "zoo")
+    monkeypatch.setattr(study_results, "RESULTS", tmp_path.resolve() / "zoo" / "studies" / "results")
+    run_git("init", "--quiet")
+    return run_git

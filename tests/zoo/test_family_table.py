@@ -7,9 +7,12 @@ import pytest
 
 import zoo
 from lightning_modules import FAMILIES
+from tests.packaging.readme_tables import distances
 from zoo.__main__ import main
 from zoo.cards import Card
+from zoo.comparing.card_numbers import PRETRAINED, tested
 from zoo.comparing.family_table import BLOCKS, FIT_TO_IMAGES, HEADING, block_of, rows_of, values_of, without_checkpoint
+from zoo.features import EXTRACTORS
 
 
 def card_with(metrics: dict[str, float], **settings: Any) -> Card:
@@ -42,10 +45,28 @@ def test_cells_are_those_of_the_card_and_of_one_protocol() -> None:
         "seconds_per_sample-cpu-64": 0.00018,
     }
     found = card_with(metrics, networks={"encoder": 500_000, "decoder": 490_000}, training={"minutes": 9.5})
-    cells = ["≤ 3.25 bits/dim, bound with k = 100", "13.47", "6.91", "0.45", "", "0.00018", "9.9e5", "10"]
+    cells = ["≤ 3.25 bits/dim, bound with k = 100, 1 000 images", "13.47", "6.91", "0.45", "", "0.00018", "9.9e5", "10"]
     assert list(values_of(found)) == cells
     few = card_with({"fid-fashion_mnist-2k": 5.5, "recall-fashion_mnist-2k": 0.25, "precision-fashion_mnist-10k": 1.0})
     assert list(values_of(few))[1:5] == ["5.50 (2k)", "", "", "0.25"]
+
+
+def test_fid_of_another_extractor_is_not_shown_beside_that_of_the_classifier() -> None:
+    for name in ("efficientnet_lite0-10k", "inception-2k", "efficientnet_lite0_binarized-10k"):
+        metrics = {f"fid-{name}": 99.0, f"precision-{name}": 0.1}
+        assert list(values_of(card_with(metrics)))[1:5] == [""] * 4
+    both = card_with({**metrics, "fid-fashion_mnist-2k": 5.5})
+    assert list(values_of(both))[1:5] == ["5.50 (2k)", "", "", ""]
+    assert distances(tested(both)) == ("5.50 (2k)", "")
+    assert set(EXTRACTORS) <= set(PRETRAINED)
+
+
+def test_a_density_of_dequantized_images_is_not_called_an_exact_likelihood_of_grey_values() -> None:
+    spec = {"name": "fashion_mnist", "kind": "image", "value_range": [-1.0, 1.0], "preprocessing": "dequantized"}
+    for name, words in (("exact", "exact"), ("estimate_nce", "NCE's estimate"), ("upper_bound_k5", "bound with k = 5")):
+        cell = next(values_of(card_with({f"bits_per_dim-{name}": 4.5}, data_spec=spec)))
+        assert cell.removeprefix("≤ ") == f"4.5 bits/dim, {words}, dequantized"
+    assert next(values_of(card_with({"bits_per_dim-exact": 4.5}))) == "4.5 bits/dim, exact"
 
 
 def test_bits_and_grey_values_are_apart_and_other_data_are_left_out() -> None:

@@ -1,66 +1,26 @@
-"""Studies: what is refused, what a recorded result holds, and when it is stale."""
+"""Studies: what is refused, what a run prints and saves, and the commit that a result names."""
 
-import json
-import subprocess
+import signal
 from collections.abc import Callable
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
+from lightning.pytorch import Callback, LightningModule, Trainer
 
-import zoo
+from datamodules import Ring
+from lightning_modules import Gaussian
 from tests.zoo.running import fails
+from tests.zoo.tiny_study import SOURCE
 from zoo.__main__ import main
 from zoo.errors import ZooError
 from zoo.studies import study_registry, study_results
+from zoo.studies.quiet_training import fit
 from zoo.studies.study import Outcome, Study, exact, mean_of_runs
 from zoo.studies.study_figures import curve, labels, panels, png
 from zoo.studies.study_registry import MODULES, study_of
-from zoo.studies.study_results import commit_of_rule, read_result, result_file, stale_results, write_result
+from zoo.studies.study_results import commit_of_rule, read_result, stale_results, write_result
 
 FOLDER = Path(study_registry.__file__).parent
-SOURCE = """
-from zoo.studies.study import Outcome, exact, study
-from zoo.studies.study_figures import panels
-
-
-@study(place="1.1", claim="Two is even.", rule="The rest is 0.", checkpoints=("ebm.ring8",))
-def even(quick):
-    return Outcome(True, {"rest": exact(2 % 2)}, panels("nothing")[0], "The rest is 0.", (0,))
-"""
-
-
-@pytest.fixture
-def even(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
-    """A study of its own, the only one, in a file that the test may change."""
-    path = tmp_path / "zoo" / "studies" / "even.py"
-    path.parent.mkdir(parents=True)
-    path.write_text(SOURCE)
-    spec = spec_from_file_location("even", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    monkeypatch.setattr(study_results, "MODULES", {"even": "even"})
-    monkeypatch.setattr(study_results, "study_of", lambda name: module.even)
-    return module.even
-
-
-@pytest.fixture
-def git(even: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
-    """Git in a checkout whose only file is the study; the zoo is taken to be there."""
-
-    def run(*words: str) -> str:
-        settings = ["-c", "user.name=a", "-c", "user.email=a@b.c", "-c", "commit.gpgsign=false"]
-        done = subprocess.run(["git", "-C", str(tmp_path), *settings, *words], capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        return done.stdout.strip()
-
-    monkeypatch.setattr(study_results, "PACKAGE", tmp_path.resolve() / "zoo")
-    monkeypatch.setattr(study_results, "RESULTS", tmp_path.resolve() / "zoo" / "studies" / "results")
-    run("init", "--quiet")
-    return run
-
 
 # The command
 
@@ -104,7 +64,7 @@ def test_a_run_prints_the_rule_and_saves_the_figure(
     monkeypatch.setattr(study_registry, "study_of", lambda name: even)
     assert main(["study", "even", "--out", str(tmp_path / "figures")]) == 0
     said = capsys.readouterr().out
-    for line in ("even, 1.1", "Claim: Two is even.", "Rule: The rest is 0.", "rest  0  exact", "The claim holds."):
+    for line in ("even, 1.1", "Claim: Two is even.", "Rule: The rest is 0.", "rest  0\n", "The claim holds."):
         assert line in said
     assert (tmp_path / "figures" / "even.png").read_bytes().startswith(b"\x89PNG")
     assert main(["study", "even", "--quick", "--out", str(tmp_path / "figures")]) == 0
@@ -116,62 +76,51 @@ def test_where_figures_cannot_be_written_nothing_is_run(tmp_path: Path, capsys: 
     assert "is not a writable folder" in fails(["study", "support", "--out", str(tmp_path / "file")], capsys)
 
 
+def test_where_results_cannot_be_written_nothing_is_run(
+    even: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(study_registry, "study_of", lambda name: even)
+    monkeypatch.setattr(study_results, "commit_of_rule", lambda study: "c0ffee")
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(study_results, "RESULTS", tmp_path / "file")
+    said = fails(["study", "even", "--write"], capsys)
+    assert "is not a writable folder.\n" in said
+    assert "--out" not in said
+
+
+def test_a_study_that_fails_does_not_stop_the_others(
+    even: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stops(quick: bool) -> Outcome:
+        raise ValueError("no data")
+
+    both = {"odd": Study("odd", "1.1", "a.", "b.", stops), "even": even}
+    monkeypatch.setattr(study_registry, "MODULES", dict.fromkeys(both, "even"))
+    monkeypatch.setattr(study_registry, "study_of", both.__getitem__)
+    assert main(["study", "--all", "--quick", "--out", str(tmp_path)]) == 1
+    said = capsys.readouterr()
+    assert (tmp_path / "even.png").is_file()
+    assert "error: odd: no data" in said.err
+    assert "1 of 2 studies failed: odd" in said.err
+
+
+def test_ctrl_c_in_a_training_ends_the_study_and_leaves_the_handler() -> None:
+    """Lightning ends the program with 1 and ignores further signals; a command ends with 130."""
+    handler = signal.getsignal(signal.SIGINT)
+
+    class Interrupts(Callback):
+        def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+            raise KeyboardInterrupt
+
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            fit(Gaussian(shape=[2]), Ring(train_size=8, batch_size=4), 1, Interrupts())
+        assert signal.getsignal(signal.SIGINT) is handler
+    finally:
+        signal.signal(signal.SIGINT, handler)
+
+
 # Recorded results
-
-
-def test_a_result_is_read_as_it_was_written(even: Study, tmp_path: Path) -> None:
-    path = write_result(even, even.experiment(False), "c0ffee", 0.5, tmp_path)
-    result = read_result("even", tmp_path)
-    assert result is not None
-    assert path == result_file("even", tmp_path)
-    assert result["rule"] == "The rest is 0."
-    assert result["commit"] == "c0ffee"
-    assert result["numbers"] == {"rest": {"value": 0.0, "error": 0.0}}
-    assert result["checkpoints"] == {"ebm.ring8": zoo.card("ebm.ring8").sha256}
-    assert result["versions"].keys() >= {"python", "torch", "lightning", "generative-zoo"}
-    assert (tmp_path / result["figure"]).read_bytes().startswith(b"\x89PNG")
-    assert list(stale_results(tmp_path)) == []
-
-
-def test_numbers_that_are_none_leave_the_former_result(even: Study, tmp_path: Path) -> None:
-    write_result(even, even.experiment(False), "c0ffee", 0.5, tmp_path)
-    before = {path.name: path.read_bytes() for path in tmp_path.glob("even.*")}
-    broken = Outcome(True, {"rest": mean_of_runs([1.0])}, panels("other")[0], "", (0,))
-    with pytest.raises(ZooError, match=r"numbers\.rest\.error is nan"):
-        write_result(even, broken, "c0ffee", 0.5, tmp_path)
-    assert {path.name: path.read_bytes() for path in tmp_path.glob("even.*")} == before
-
-
-@pytest.mark.parametrize("content", ["{", "[]", '{"format": 1}'])
-def test_a_damaged_result_says_how_to_record_it_again(content: str, tmp_path: Path) -> None:
-    result_file("even", tmp_path).write_text(content)
-    with pytest.raises(ZooError, match=r"python -m zoo study even --write records the result again"):
-        read_result("even", tmp_path)
-
-
-def test_a_result_is_stale_when_what_it_used_has_changed(even: Study, tmp_path: Path) -> None:
-    folder = tmp_path / "results"
-
-    def reasons() -> list[str]:
-        return [reason for name, reason in stale_results(folder) if name == "even"]
-
-    path = write_result(even, even.experiment(False), "c0ffee", 0.5, folder)
-    recorded = json.loads(path.read_text())
-    assert reasons() == []
-
-    path.write_text(json.dumps({**recorded, "checkpoints": {"ebm.ring8": "0" * 64}}))
-    assert reasons() == ["the checkpoint ebm.ring8 has changed"]
-    path.write_text(json.dumps({**recorded, "checkpoints": {"no_such_one": "0" * 64}}))
-    assert reasons() == [
-        "it used other checkpoints than the study names",
-        "the checkpoint no_such_one has changed",
-    ]
-    path.write_text(json.dumps(recorded))
-    even.file.write_text(SOURCE.replace("The rest is 0.", "The rest is 1."))
-    (folder / "even.png").unlink()
-    assert reasons() == ["even.py has changed", "its figure even.png is missing"]
-    path.rename(folder / "odd.json")
-    assert list(stale_results(folder)) == [("odd", "there is no such study any more")]
 
 
 def test_the_command_tells_what_is_stale(
@@ -222,6 +171,22 @@ def test_code_that_is_not_committed_records_nothing(even: Study, git: Callable[.
     git("commit", "--quiet", "-m", "Add a study")
     even.file.write_text(SOURCE + "\n")
     with pytest.raises(ZooError, match=r"zoo/studies/even\.py has changes: commit them"):
+        commit_of_rule(even)
+
+
+def test_a_shallow_clone_records_nothing(
+    even: Study, git: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its one commit would pass for the one that held the rule."""
+    git("add", ".")
+    git("commit", "--quiet", "-m", "Add a study")
+    git("commit", "--quiet", "--allow-empty", "-m", "Add nothing")
+    git("clone", "--quiet", "--depth", "1", f"file://{tmp_path}", str(tmp_path / "clone"))
+    clone = tmp_path.resolve() / "clone" / "zoo"
+    monkeypatch.setattr(study_results, "PACKAGE", clone)
+    monkeypatch.setattr(study_results, "RESULTS", clone / "studies" / "results")
+    monkeypatch.setattr(Study, "file", clone / "studies" / "even.py")
+    with pytest.raises(ZooError, match="a shallow clone does not know"):
         commit_of_rule(even)
 
 

@@ -1,4 +1,4 @@
-"""Numbers of a card in words: the likelihood with its unit and kind, and times."""
+"""Numbers of a card in words: the likelihood with its unit and kind, the protocol of FID, and times."""
 
 import math
 import re
@@ -14,6 +14,9 @@ KINDS = {"exact": "exact", "exact_windows_256": "exact, windows of 256", "exact_
     "estimate_ode-1k": "estimate from 1 000 images",
 }
 
+PRETRAINED = ("inception", "efficientnet_lite0")
+"""Extractors of FID that others trained on photographs, whose values are not those of the zoo's classifiers."""
+
 
 def tested(card: Card) -> dict[str, float]:
     """Returns the metrics of the test split by name, without the split."""
@@ -26,7 +29,12 @@ def two_digits(value: float) -> str:
 
 
 def likelihood(card: Card, metrics: Mapping[str, float]) -> str:
-    """Returns the likelihood with its unit and its kind: exact, a bound or an estimate; empty if there is none."""
+    """Returns the likelihood with its unit and its kind: exact, a bound or an estimate; empty if there is none.
+
+    A density of dequantized images is named so, because its bits/dim are no likelihood of grey values, only a bound.
+    """
+    noisy = card.data_spec is not None and card.data_spec.get("preprocessing") == "dequantized"
+    of_noisy = ", dequantized" if noisy else ""
     kind = card.data_spec["kind"] if card.data_spec is not None else "image"
     pixels = card.data == "fashion_mnist_pixels"
     unit = "bits/dim" if kind == "image" or pixels else "nats" if kind == "points" else f"nats per {STEP[kind]}"
@@ -34,9 +42,20 @@ def likelihood(card: Card, metrics: Mapping[str, float]) -> str:
     found = {name.partition("-")[2]: value for name, value in metrics.items() if name.partition("-")[0] == key}
     for exact, words in KINDS.items():
         if exact in found:
-            return f"{found[exact]:.4g} {unit}, {words}"
+            return f"{found[exact]:.4g} {unit}, {words}{of_noisy}"
     bounds = [match for name in found if (match := re.fullmatch(r"upper_bound_k(\d+)(-\w+)?", name))]
     if not bounds:
         return ""
     best = max(bounds, key=lambda match: int(match[1]))
-    return f"≤ {found[best[0]]:.4g} {unit}, bound with k = {best[1]}"
+    few = ", 1 000 images" if best[2] == "-1k" else ""
+    return f"≤ {found[best[0]]:.4g} {unit}, bound with k = {best[1]}{few}{of_noisy}"
+
+
+def fid_protocol(metrics: Mapping[str, float]) -> str:
+    """Returns extractor and number of samples of the FID to show, ``fashion_mnist-10k``; empty if there is none.
+
+    It is that of the most samples by a classifier of the zoo: the numbers of other extractors do not compare with it.
+    """
+    found = [re.fullmatch(r"fid-((\w+)-(?:10k|2k)(?:-all)?)", name) for name in metrics]
+    ours = [match[1] for match in found if match and match[2].removesuffix("_binarized") not in PRETRAINED]
+    return min(ours, default="")  # 10k before 2k

@@ -1,11 +1,10 @@
 """One table over all families: what the cards of the checkpoints say of the same images. Nothing is trained."""
 
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from lightning_modules import FAMILIES
 from zoo.cards import Card, card, names
-from zoo.comparing.card_numbers import likelihood, tested, two_digits
+from zoo.comparing.card_numbers import fid_protocol, likelihood, tested, two_digits
 from zoo.listing import columns, minutes_of
 
 NAME = "families"
@@ -17,11 +16,14 @@ HEADING = (
 )  # fmt: skip
 FIT_TO_IMAGES = [family for family in FAMILIES if family not in ("image", "classifier")]
 NOTES = (
-    "What compares: exact likelihoods of one table, and FID, precision and recall of as many samples in one table, "
-    "which are of one extractor and the test split. (2k) is of 2 000 samples, of slow samplers: its bias is larger.",
+    "What compares: exact likelihoods of one table that are not of dequantized images, and FID, precision and recall "
+    "of as many samples in one table, which are of one extractor and the test split. (2k) is of 2 000 samples, of slow "
+    "samplers: its bias is larger.",
     "What does not: an upper bound only says that the likelihood is at least as good; an estimate may be on either "
-    "side. A density of dequantized images bounds the discrete likelihood. Bits and grey values are different data, so "
-    "the two tables do not compare with each other.",
+    "side. What is exact for dequantized images is a density, whose bits/dim bound those of grey values from above: "
+    "these compare among themselves. Bits and grey values are different data, so the two tables do not compare with "
+    "each other.",
+    "An empty cell: the method has no such number, or it was not measured.",
     "FID of means is of the decoder's means in the place of samples, which leaves the pixels' noise out: it is lower "
     "than that of the model itself, and compares with that of a generator, which has no noise of pixels either.",
     "Sizes and minutes of training differ by what the recipe needed, on the machine that trained it, so the table is "
@@ -53,7 +55,7 @@ def values_of(found: Card) -> Iterator[str]:
     """Yields the cells of a card after its name; what was not measured is empty."""
     metrics = tested(found)
     yield likelihood(found, metrics)
-    protocol = protocol_of(metrics)
+    protocol = fid_protocol(metrics)
     for name, form in (("fid", ".2f"), ("fid_of_means", ".2f"), ("precision", ".2f"), ("recall", ".2f")):
         value = metrics.get(f"{name}-{protocol}")
         few = " (2k)" if name == "fid" and "-2k" in protocol else ""
@@ -62,12 +64,6 @@ def values_of(found: Card) -> Iterator[str]:
     yield "" if seconds is None else two_digits(seconds)
     yield f"{found.parameters:.2g}".replace("e+0", "e")
     yield minutes_of(found.training)
-
-
-def protocol_of(metrics: Mapping[str, float]) -> str:
-    """Returns data and number of samples of the FID with the most samples, ``fashion_mnist-10k``; empty if none."""
-    found = [re.fullmatch(r"fid-(\w+-(?:10k|2k)(?:-all)?)", name) for name in metrics]
-    return min((match[1] for match in found if match), default="")  # 10k before 2k
 
 
 def without_checkpoint() -> list[str]:

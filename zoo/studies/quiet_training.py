@@ -1,5 +1,6 @@
 """Training inside of a study: on the CPU, without logs, bars or files, with measurements along the way."""
 
+import signal
 import warnings
 from collections.abc import Callable, Iterable
 from typing import Any, Generic, TypeVar
@@ -46,10 +47,15 @@ class Along(Callback, Generic[Value]):
 def fit(
     module: LightningModule, data: LightningDataModule | DataLoader[Any], batches: int, *callbacks: Callback
 ) -> None:
-    """Trains a module for a number of batches; the caller has seeded torch before the module was built."""
+    """Trains a module for a number of batches; the caller has seeded torch before the module was built.
+
+    Raises:
+        KeyboardInterrupt: For Ctrl-C.
+    """
+    handler = signal.getsignal(signal.SIGINT)
     with without_advice(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*have no `val_dataloader`", UserWarning)  # none is wanted
-        Trainer(
+        trainer = Trainer(
             accelerator="cpu",
             devices=1,
             max_steps=batches,
@@ -59,4 +65,9 @@ def fit(
             enable_progress_bar=False,
             enable_model_summary=False,
             callbacks=list(callbacks),
-        ).fit(module, data)
+        )
+        try:
+            trainer.fit(module, data)
+        except SystemExit as stop:  # which Lightning makes of Ctrl-C, and takes no further one
+            signal.signal(signal.SIGINT, handler)
+            raise KeyboardInterrupt from stop

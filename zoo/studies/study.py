@@ -21,7 +21,8 @@ class Number(NamedTuple):
 
     Attributes:
         value: Its value.
-        error: Its standard error, over seeds, over independent samples or by the bootstrap; 0 where it is exact.
+        error: Its standard error, over seeds, over independent samples or by the bootstrap; 0 where none is given,
+            because it is exact, or the largest or smallest value, a count or a fit of what was measured.
     """
 
     value: float
@@ -83,7 +84,7 @@ def study(*, place: str, claim: str, rule: str, checkpoints: tuple[str, ...] = (
 
 
 def exact(value: float) -> Number:
-    """Returns a number that was computed without random numbers."""
+    """Returns a number without an error: an exact one, or an extreme value, a count or a fit."""
     return Number(float(value), 0.0)
 
 

@@ -1,18 +1,21 @@
 """``python -m zoo study``: runs studies, lists them, records their results and tells which of these are stale."""
 
 import math
+import sys
 import textwrap
 from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo.errors import UsageError
+from zoo.errors import UsageError, ZooError
 from zoo.listing import columns
+from zoo.messages import one_line
 from zoo.paths import check_out, command
 
 if TYPE_CHECKING:
     from zoo.studies.study import Outcome, Study
+    from zoo.studies.study_results import Sources
 
 FIGURES = Path("runs") / "studies"
 WIDTH = 100
@@ -25,7 +28,7 @@ def add_study_command(add: Callable[..., Any]) -> None:
         "test a claim of the text by an experiment",
         epilog="  study --list            the claims, and which hold\n"
         "  study entropy --quick   a run of seconds, which shows how it works and decides nothing\n"
-        "  study entropy           the whole experiment: at most ten minutes on two cores",
+        "  study entropy           the whole experiment: about ten minutes on two cores, or less",
     )
     parser.add_argument("name", metavar="NAME", nargs="?", help="name of a study")
     parser.add_argument("--list", action="store_true", help="list the studies and their recorded results")
@@ -39,7 +42,7 @@ def add_study_command(add: Callable[..., Any]) -> None:
 
 
 def study(arguments: Namespace) -> int:
-    """Runs, lists or checks studies; returns 1 if results are stale."""
+    """Runs, lists or checks studies; returns 1 if results are stale, or one of several studies failed."""
     chosen = [f"--{flag}" for flag in ("list", "all", "stale") if getattr(arguments, flag)]
     chosen += [] if arguments.name is None else [arguments.name]
     if len(chosen) != 1:
@@ -56,29 +59,50 @@ def study(arguments: Namespace) -> int:
     from zoo.studies.study_registry import MODULES, study_of
 
     studies = [study_of(name) for name in (MODULES if arguments.all else [arguments.name])]
-    _run(studies, quick=arguments.quick, write=arguments.write, out=Path(arguments.out or FIGURES))
-    return 0
+    return _run(studies, quick=arguments.quick, write=arguments.write, out=Path(arguments.out or FIGURES))
 
 
-def _run(studies: "list[Study]", *, quick: bool, write: bool, out: Path) -> None:
+def _run(studies: "list[Study]", *, quick: bool, write: bool, out: Path) -> int:
+    """Runs studies one after the other; of several, one that fails does not stop the others. Returns 1 if one did."""
+    from zoo.studies import study_results
+
+    # Before any work is done, which may take hours: what is committed now is what is run.
+    commits = [study_results.commit_of_rule(study) if write else "" for study in studies]
+    sources = [study_results.sources_of(study) if write else None for study in studies]
+    for study in studies:
+        for ending in ("png", "json") if write else ("png",):
+            folder, advice = (study_results.RESULTS, "") if write else (out, " Choose another, with --out.")
+            check_out(folder / f"{study.name}.{ending}", advice)
+    failed = []
+    for study, commit, of in zip(studies, commits, sources, strict=True):
+        try:
+            _run_one(study, quick, out, (commit, of) if of is not None else None)
+        except Exception as error:
+            if len(studies) == 1:
+                raise
+            print(f"error: {study.name}: {one_line(error)}\n", file=sys.stderr)
+            failed.append(study.name)
+    if failed:
+        print(f"error: {len(failed)} of {len(studies)} studies failed: {', '.join(failed)}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _run_one(study: "Study", quick: bool, out: Path, recorded_as: "tuple[str, Sources] | None") -> None:
     from lightning_modules.parts.files import replace_file
     from zoo.studies.study_figures import png
-    from zoo.studies.study_results import commit_of_rule, write_result
+    from zoo.studies.study_results import RESULTS, write_result
     from zoo.studies.study_runs import run_study
 
-    commits = [commit_of_rule(study) if write else "" for study in studies]  # before any work is done
-    for study in studies:
-        check_out(out / f"{study.name}.png")
-    for study, commit in zip(studies, commits, strict=True):
-        print(_introduction(study), flush=True)
-        outcome, minutes = run_study(study, quick)
-        print(_report(outcome, quick))
-        if write:
-            path = write_result(study, outcome, commit, minutes)
-        else:
-            path = out / f"{study.name}.png"
-            replace_file(path, png(outcome.figure))
-        print(f"Wrote {path}\n")
+    print(_introduction(study), flush=True)
+    outcome, minutes = run_study(study, quick)
+    print(_report(outcome, quick))
+    if recorded_as is None:
+        path = out / f"{study.name}.png"
+        replace_file(path, png(outcome.figure))
+    else:
+        commit, sources = recorded_as
+        path = write_result(study, outcome, commit, minutes, RESULTS, sources)
+    print(f"Wrote {path}\n", flush=True)
 
 
 def _introduction(study: "Study") -> str:
@@ -94,7 +118,7 @@ def _report(outcome: "Outcome", quick: bool) -> str:
 
 
 def _error(error: float) -> str:
-    return "exact" if error == 0 else "one run" if math.isnan(error) else f"+- {error:.2g}"
+    return "" if error == 0 else "one run" if math.isnan(error) else f"+- {error:.2g}"
 
 
 def _wrapped(heading: str, text: str) -> str:
@@ -103,25 +127,38 @@ def _wrapped(heading: str, text: str) -> str:
 
 def _listed() -> int:
     from zoo.studies.study_registry import MODULES, study_of
-    from zoo.studies.study_results import read_result
 
     rows = [("NAME", "PLACE", "RESULT", "CLAIM")]
     for study in map(study_of, MODULES):
-        result = read_result(study.name)
-        found = "not recorded" if result is None else "holds" if result["holds"] else "does not hold"
-        rows.append((study.name, study.place, found, textwrap.shorten(study.claim, 90, placeholder=" ...")))
+        claim = textwrap.shorten(study.claim, 90, placeholder=" ...")
+        rows.append((study.name, study.place, _found(study.name), claim))
     print(columns(rows))
     return 0
 
 
+def _found(name: str) -> str:
+    from zoo.studies.study_results import read_result
+
+    try:
+        result = read_result(name)
+    except ZooError:
+        return "damaged"
+    return "not recorded" if result is None else "holds" if result["holds"] else "does not hold"
+
+
 def _stale() -> int:
-    from zoo.studies.study_results import stale_results
+    from zoo.studies.study_registry import MODULES
+    from zoo.studies.study_results import GONE, stale_results
 
     found = list(stale_results())
+    if without := [name for name in MODULES if _found(name) == "not recorded"]:
+        print(f"Without a recorded result: {', '.join(without)}.")
     if not found:
         print("No recorded result is stale.")
         return 0
     print(columns([*found]))
-    names = list(dict.fromkeys(name for name, _ in found))
-    print(f"{command('study', names[0], '--write')} records the result again.")
+    if there := [name for name, reason in found if reason != GONE]:
+        print(f"{command('study', there[0], '--write')} records the result again.")
+    if len(there) < len(found):
+        print("Of a study that there is not any more, remove the files in zoo/studies/results.")
     return 1
