@@ -64,7 +64,8 @@ def clipping_vs_penalty(quick: bool) -> Outcome:
                 slopes = gradient_norm(critic, grid()).max().item()
                 values[kind].append(-wasserstein(critic(real), critic(fake)).item() / slopes)
                 weights = torch.cat([p.detach().flatten() for p in critic.parameters() if p.ndim == 2]).abs()
-                shares[kind].append((weights > 0.99 * weights.max()).double().mean().item())
+                bound = CLIP if kind == "clipping" else weights.max().item()
+                shares[kind].append((weights > 0.99 * bound).double().mean().item())
                 if seed == seeds[0]:
                     draw(surfaces.pop(0), critic, real)
                     if kind_of_data is Ring:

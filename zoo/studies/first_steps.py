@@ -14,7 +14,7 @@ from torch import Tensor
 
 import zoo
 from zoo.data import held_out_batch
-from zoo.studies.study import Number, Outcome, exact, study
+from zoo.studies.study import Number, Outcome, study
 from zoo.studies.study_figures import curve, labels, panels, truth
 
 CHECKPOINTS = {
@@ -47,8 +47,8 @@ def first_steps(quick: bool) -> Outcome:
         numbers[f"{kind}_nats_per_step_first"] = mean_over(nats[:, :first].mean(1))
         numbers[f"{kind}_nats_per_step_rest"] = mean_over(nats[:, first:].mean(1))
         numbers[f"{kind}_first_minus_rest"] = gaps[kind]
-        numbers[f"{kind}_percent_of_nats_in_the_first_{100 / PARTS:g}_percent"] = exact(
-            100 * (nats[:, :first].sum() / nats.sum()).item()
+        numbers[f"{kind}_percent_of_nats_in_the_first_{100 / PARTS:g}_percent"] = percent_of(
+            nats[:, :first].sum(1), nats.sum(1)
         )
         places = stretches(nats.shape[1])
         means = [mean_over(nats[:, start:end].mean(1)) for start, end in places]
@@ -86,6 +86,12 @@ def stretches(steps: int) -> list[tuple[int, int]]:
     while places[-1] < steps:
         places.append(min(steps, max(places[-1] + 1, round(places[-1] * 1.2))))
     return list(zip(places, places[1:], strict=False))
+
+
+def percent_of(parts: Tensor, wholes: Tensor) -> Number:
+    """Returns how many percent of a sum over independent sequences are in a part of it, with the error of a ratio."""
+    share = parts.sum() / wholes.sum()
+    return Number(100 * share.item(), 100 * mean_over((parts - share * wholes) / wholes.mean()).error)
 
 
 def mean_over(values: Tensor) -> Number:
