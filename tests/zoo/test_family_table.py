@@ -10,7 +10,8 @@ from lightning_modules import FAMILIES
 from tests.packaging.readme_tables import distances
 from zoo.__main__ import main
 from zoo.cards import Card
-from zoo.comparing.card_numbers import PRETRAINED, tested
+from zoo.comparing import card_numbers
+from zoo.comparing.card_numbers import PRETRAINED
 from zoo.comparing.family_table import BLOCKS, FIT_TO_IMAGES, HEADING, block_of, rows_of, values_of, without_checkpoint
 from zoo.features import EXTRACTORS
 
@@ -57,7 +58,7 @@ def test_fid_of_another_extractor_is_not_shown_beside_that_of_the_classifier() -
         assert list(values_of(card_with(metrics)))[1:5] == [""] * 4
     both = card_with({**metrics, "fid-fashion_mnist-2k": 5.5})
     assert list(values_of(both))[1:5] == ["5.50 (2k)", "", "", ""]
-    assert distances(tested(both)) == ("5.50 (2k)", "")
+    assert distances(card_numbers.tested(both)) == ("5.50 (2k)", "")
     assert set(EXTRACTORS) <= set(PRETRAINED)
 
 

@@ -70,8 +70,8 @@ def clipping_vs_penalty(quick: bool) -> Outcome:
                     draw(surfaces.pop(0), critic, real)
                     if kind_of_data is Ring:
                         height, edges = torch.histogram(weights / weights.max(), 25, range=(0.0, 1.0))
-                        place = ((edges[1:] + edges[:-1]) / 2).tolist()
-                        curve(axes[2], place, (height / height.sum()).tolist(), KINDS.index(kind), kind)
+                        share, middles = height / height.sum(), (edges[1:] + edges[:-1]) / 2
+                        curve(axes[2], middles.tolist(), share.tolist(), KINDS.index(kind), kind)
             off = {kind: abs(values[kind][-1] - values["exact"][-1]) for kind in KINDS}
             better &= off["penalty"] < off["clipping"]
             piled &= shares["clipping"][-1] > 0.5 and shares["penalty"][-1] < 0.05
@@ -146,6 +146,7 @@ def fid(kind: str, seed: int, quick: bool) -> float:
     clipped, num = kind == "clipping", 20 if quick else SAMPLES
     module = WGAN(lr=2e-4, weight_clip=0.03, **SIZES) if clipped else WGANGP(lr=5e-4, **SIZES)
     fit(module, data(), 2 if quick else BATCHES)
-    classifier = load_classifier(CLASSIFIER)
-    test = extracted(classifier, images("test", num if quick else None)[0])
-    return frechet_distance(*moments(extracted(classifier, sampled(module, num)).features), *moments(test.features))
+    both = sampled(module, num), images("test", num if quick else None)[0]
+    return frechet_distance(
+        *(part for x in both for part in moments(extracted(load_classifier(CLASSIFIER), x).features))
+    )

@@ -94,9 +94,8 @@ def few_labels(quick: bool) -> Outcome:
 def kinds_of_features(pool: Tensor) -> Features:
     """Returns functions of uint8 images (N, 1, 28, 28) to features (N, D); components are those of ``pool``."""
     vae, ali = load("vae.fashion_mnist", VAE), load("ali.fashion_mnist", ALI)
-    gibbsnet = load("gibbsnet.fashion_mnist", GibbsNet)
-    rbm, discriminator = load("rbm.fashion_mnist", RBM), load("sngan.fashion_mnist", SNGAN).discriminator
-    body: Any = discriminator.features
+    gibbsnet, rbm = load("gibbsnet.fashion_mnist", GibbsNet), load("rbm.fashion_mnist", RBM)
+    body: Any = load("sngan.fashion_mnist", SNGAN).discriminator.features
     _, covariance = moments(pool.flatten(1).float())
     components = torch.linalg.eigh(covariance)[1][:, -COMPONENTS:]
 
