@@ -10,27 +10,27 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from tqdm import tqdm
 
-from lightning_modules.runtime.run_folder import TABLE, newest_checkpoints
+from lightning_modules.runtime.run_folder import CONFIG, TABLE, newest_checkpoints
 from zoo.cards import card
 from zoo.errors import ZooError
 from zoo.listing import columns, measured
-from zoo.paths import recipe_path
-from zoo.recipe import dependencies, read_recipe, training_order
+from zoo.paths import checkpoint_names, recipe_names, recipe_path
+from zoo.recipe import dependencies, has_settings, read_recipe, training_order
 from zoo.runs import RUNS, Origin
 
 SKIPPED, TRAINED, FAILED = "was there", "trained", "failed"
 BAR = "{desc:<44} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
-INTERRUPTED = 128 + signal.SIGINT
 POLL = 2.0
 """Seconds between two looks at what the runs have written."""
 CLASSIFIERS = "classifier."
@@ -101,7 +101,7 @@ def train_checkpoints(
                 for name, bar in running.values():
                     bar.update(progress(name) - bar.n)
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)  # the processes have been interrupted as well
+            pool.shutdown(wait=False, cancel_futures=True)  # those that run are waited for: they save a checkpoint
             raise
     return reports
 
@@ -115,20 +115,22 @@ def ended(reports: list[Report], report: Report) -> None:
 
 def reported(make: Callable[[str, Path], None], name: str, target: Path) -> Report:
     """Makes the checkpoint of a recipe unless it is there with its metrics, and reports how that went."""
-    if is_done(target):
-        return Report(name, SKIPPED)
     start = time.monotonic()
     try:
+        if is_done(target):
+            return Report(name, SKIPPED)
         make(name, target)
     except CommandFailed as error:
         return Report(name, FAILED, (time.monotonic() - start) / 60, f"{error} (the whole output: {log_of(name)})")
+    except (ZooError, OSError) as error:  # such as a run.json that is damaged, or a disk that is full
+        return Report(name, FAILED, (time.monotonic() - start) / 60, str(error))
     return Report(name, TRAINED, (time.monotonic() - start) / 60)
 
 
 def is_done(target: Path) -> bool:
     """Returns whether a folder has a checkpoint with what is measured last of it."""
     try:
-        found = card(str(target)).metrics
+        found = card(target).metrics
     except ZooError:
         return False
     last = "test/" if target.name.startswith(CLASSIFIERS) else "test/seconds_per_sample"
@@ -139,11 +141,17 @@ class Maker:
     """Makes a checkpoint by the commands of the zoo.
 
     Args:
-        threads: Number of threads of each process.
+        threads: Number of threads of each process, unless ``OMP_NUM_THREADS`` says it.
+
+    Attributes:
+        is_stopped: Whether no further command is started.
     """
 
     def __init__(self, threads: int) -> None:
-        self.environment: Mapping[str, str] = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+        self.environment: Mapping[str, str] = {"OMP_NUM_THREADS": str(threads), **os.environ}
+        self.is_stopped = False
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self._lock = threading.RLock()  # a second signal may come while the first is passed on
 
     def __call__(self, name: str, target: Path) -> None:
         """Trains and measures a recipe.
@@ -156,32 +164,61 @@ class Maker:
             for words in commands(name, target):
                 log.write(f"$ python -m {' '.join(words)}\n")
                 log.flush()
-                done = subprocess.run(
-                    [sys.executable, "-m", *words], stdout=log, stderr=subprocess.STDOUT, env=self.environment
-                )
-                if done.returncode:
+                if self._run([sys.executable, "-m", *words], log):
                     raise CommandFailed(log_of(name).read_text(encoding="utf-8").rstrip().rpartition("\n")[2])
+
+    def stop(self, signum: int) -> None:
+        """Passes a signal on to the commands that run, and starts no further one."""
+        with self._lock:
+            self.is_stopped = True
+            for process in self._running:
+                process.send_signal(signum)
+
+    def _run(self, words: Sequence[str], log: IO[str]) -> int:
+        """Runs a command and returns its exit code."""
+        with self._lock:
+            if self.is_stopped:
+                raise CommandFailed("it was interrupted")
+            # In a session of its own: Ctrl-C in a terminal would reach it beside the signal that is passed on, and the
+            # second of two signals stops a training without a checkpoint.
+            process = subprocess.Popen(
+                words,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=self.environment,
+                start_new_session=True,
+            )
+            self._running.add(process)
+        try:
+            return process.wait()
+        finally:
+            with self._lock:
+                self._running.discard(process)
 
 
 def commands(name: str, target: Path) -> Iterator[list[str]]:
     """Yields the arguments of ``python -m`` that make a checkpoint, without those whose work is done."""
+    # A name of the zoo has precedence over a folder of that name.
+    place = f"./{target}" if str(target) in checkpoint_names() else str(target)
     if not (target / "config.json").is_file():
         if is_interrupted(name, target):
             yield ["zoo", "resume", name, "--trainer.enable_progress_bar", "false"]
         else:
-            yield ["zoo", "train", name, "--save-to", str(target), "--trainer.enable_progress_bar", "false"]
+            yield ["zoo", "train", name, "--save-to", place, "--trainer.enable_progress_bar", "false"]
     if name.startswith(CLASSIFIERS):
-        yield ["zoo.ship_statistics", str(target)]
+        yield ["zoo.ship_statistics", place]
     elif not name.endswith(UNMEASURED):
-        yield ["zoo", "evaluate", str(target), "--num-samples", "1000", "--write"]
-    yield ["zoo", "evaluate", str(target), "--speed", "--write"]
+        yield ["zoo", "evaluate", place, "--num-samples", "1000", "--write"]
+    yield ["zoo", "evaluate", place, "--speed", "--write"]
 
 
 def is_interrupted(name: str, target: Path) -> bool:
     """Returns whether there is a run of the recipe as it stands, for this checkpoint, that can be resumed."""
-    origin = Origin.read(RUNS / name)
+    run = RUNS / name
+    origin = Origin.read(run)
     own = origin.recipe == name and not origin.overrides and origin.save_to == str(target)
-    return own and bool(newest_checkpoints(RUNS / name))
+    return own and bool(newest_checkpoints(run)) and has_settings(run / CONFIG, name)
 
 
 def log_of(name: str) -> Path:
@@ -218,12 +255,27 @@ def main(words: Sequence[str] | None = None) -> int:
             recipe_path(name)
     except ZooError as error:
         parser.error(str(error))
+    if files := sorted({*arguments.names} - {*recipe_names()}):
+        parser.error(f"{files[0]} is a file: `python -m zoo train` takes it; here are recipes of the zoo only.")
+    from lightning_modules.runtime.interruption import SIGNALS, Interrupted, handled_by
+
     folder: Path = arguments.folder
+    maker = Maker(max(1, (os.cpu_count() or 1) // arguments.jobs))
+
+    def stop(signum: int, frame: object) -> None:
+        again = maker.is_stopped
+        maker.stop(signal.SIGTERM if signum == signal.SIGHUP else signum)  # a training saves a checkpoint on SIGTERM
+        if not again:
+            raise Interrupted(signum)
+
+    # Under nohup the closing of the terminal is ignored.
+    closing = [signal.SIGHUP] if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL else []
     try:
-        reports = train_checkpoints(training_order(arguments.names or None), folder, arguments.jobs)
-    except KeyboardInterrupt:
+        with handled_by(stop, [*SIGNALS, *closing]):
+            reports = train_checkpoints(training_order(arguments.names or None), folder, arguments.jobs, maker)
+    except Interrupted as stopped:
         print("Interrupted. The same command goes on from here.", file=sys.stderr)
-        return INTERRUPTED
+        return stopped.exit_code
     rows = sorted(row(report, folder / report.name) for report in reports)
     print("\n" + columns([("NAME", "STATE", "MINUTES", "MEASURED"), *rows]))
     return int(any(report.state == FAILED for report in reports))
@@ -232,7 +284,7 @@ def main(words: Sequence[str] | None = None) -> int:
 def row(report: Report, target: Path) -> tuple[str, ...]:
     """Returns the line of the summary for a recipe."""
     minutes = "" if report.state == SKIPPED else f"{report.minutes:.0f}"
-    return report.name, report.state, minutes, report.said or measured(card(str(target)))
+    return report.name, report.state, minutes, report.said or measured(card(target))
 
 
 if __name__ == "__main__":
