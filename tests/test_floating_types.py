@@ -94,7 +94,7 @@ def test_likelihoods_of_grey_values_of_half_precision_are_those_of_single_precis
     for key in {"log_prob", "elbo", "log_prob_bound"} & set(found[0][0]):
         ours, theirs = (calls[key](module, x) for calls, module in found)
         assert ours.dtype == torch.float32
-        torch.testing.assert_close(ours, theirs, rtol=0.01, atol=0)
+        torch.testing.assert_close(ours, theirs, rtol=0.02, atol=0)
 
 
 def test_grey_values_stay_on_their_grid_in_half_precision() -> None:
