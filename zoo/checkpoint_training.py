@@ -21,6 +21,7 @@ from typing import IO, Any
 
 from tqdm import tqdm
 
+from lightning_modules.runtime.interruption import SIGNALS, handled_by
 from lightning_modules.runtime.run_folder import CONFIG, TABLE, newest_checkpoints
 from zoo.cards import card
 from zoo.errors import ZooError
@@ -64,6 +65,7 @@ def train_checkpoints(
     folder: Path,
     jobs: int,
     make: Callable[[str, Path], None] | None = None,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> list[Report]:
     """Trains and measures recipes, each after those that it depends on, and says when one has ended.
 
@@ -71,7 +73,8 @@ def train_checkpoints(
         names: Names of the recipes.
         folder: Folder of the checkpoints.
         jobs: Number of recipes that are trained at the same time.
-        make: Makes the checkpoint of a recipe in a folder; by default ``Maker(jobs)``.
+        make: Makes the checkpoint of a recipe in a folder; by default a ``Maker``.
+        stopped: Whether to start nothing more, and return when what runs has ended.
 
     Returns:
         A report of each recipe, in the order in which they ended. One that fails, or needs one that failed, leaves the
@@ -84,7 +87,7 @@ def train_checkpoints(
     running: dict[Future[Report], tuple[str, tqdm[Any]]] = {}
     with ThreadPoolExecutor(jobs) as pool:
         try:
-            while graph.is_active():
+            while graph.is_active() and not stopped():
                 for name in graph.get_ready():
                     lost = sorted(dependencies(name) & {r.name for r in reports if r.state == FAILED})
                     if lost:
@@ -93,15 +96,19 @@ def train_checkpoints(
                     else:
                         bar = tqdm(total=1.0, desc=name, bar_format=BAR, leave=False, disable=None)
                         running[pool.submit(reported, make, name, folder / name)] = name, bar
-                for future in wait(running, POLL, FIRST_COMPLETED).done:
+                done = wait(running, POLL, FIRST_COMPLETED).done
+                if stopped():
+                    break
+                for future in done:
                     name, bar = running.pop(future)
                     bar.close()
                     ended(reports, future.result())
                     graph.done(name)
                 for name, bar in running.values():
                     bar.update(progress(name) - bar.n)
+            pool.shutdown(cancel_futures=True)
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)  # those that run are waited for: they save a checkpoint
+            pool.shutdown(wait=False, cancel_futures=True)
             raise
     return reports
 
@@ -257,25 +264,23 @@ def main(words: Sequence[str] | None = None) -> int:
         parser.error(str(error))
     if files := sorted({*arguments.names} - {*recipe_names()}):
         parser.error(f"{files[0]} is a file: `python -m zoo train` takes it; here are recipes of the zoo only.")
-    from lightning_modules.runtime.interruption import SIGNALS, Interrupted, handled_by
-
     folder: Path = arguments.folder
     maker = Maker(max(1, (os.cpu_count() or 1) // arguments.jobs))
 
+    received: list[int] = []
+
     def stop(signum: int, frame: object) -> None:
-        again = maker.is_stopped
+        received.append(signum)  # an error raised here would come up anywhere
         maker.stop(signal.SIGTERM if signum == signal.SIGHUP else signum)  # a training saves a checkpoint on SIGTERM
-        if not again:
-            raise Interrupted(signum)
 
     # Under nohup the closing of the terminal is ignored.
     closing = [signal.SIGHUP] if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL else []
-    try:
-        with handled_by(stop, [*SIGNALS, *closing]):
-            reports = train_checkpoints(training_order(arguments.names or None), folder, arguments.jobs, maker)
-    except Interrupted as stopped:
+    with handled_by(stop, [*SIGNALS, *closing]):
+        order = training_order(arguments.names or None)
+        reports = train_checkpoints(order, folder, arguments.jobs, maker, lambda: maker.is_stopped)
+    if received:
         print("Interrupted. The same command goes on from here.", file=sys.stderr)
-        return stopped.exit_code
+        return 128 + received[0]
     rows = sorted(row(report, folder / report.name) for report in reports)
     print("\n" + columns([("NAME", "STATE", "MINUTES", "MEASURED"), *rows]))
     return int(any(report.state == FAILED for report in reports))
