@@ -80,6 +80,23 @@ def test_gaussians_of_half_precision_are_those_of_single_precision(covariance: s
         assert module.components.covariances().dtype == dtype
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("name", ["VAE", "IWAE", "LadderVAE", "PixelCNNPlusPlus"])
+def test_likelihoods_of_grey_values_of_half_precision_are_those_of_single_precision(
+    name: str, dtype: torch.dtype
+) -> None:
+    """White is not the highest value of half precision; a rounded grey value is the nearest, not one of mass zero."""
+    torch.manual_seed(0)
+    rounded = build(name, tiny_data("image", name)).to(dtype)
+    exact = deepcopy(rounded).float()
+    x = torch.linspace(0, 255, 28 * 28).round().view(1, 1, 28, 28) / 127.5 - 1
+    found: Any = [(calls_of(module), module) for module in (rounded, exact)]
+    for key in {"log_prob", "elbo", "log_prob_bound"} & set(found[0][0]):
+        ours, theirs = (calls[key](module, x) for calls, module in found)
+        assert ours.dtype == torch.float32
+        torch.testing.assert_close(ours, theirs, rtol=0.02, atol=0)
+
+
 def test_grey_values_stay_on_their_grid_in_half_precision() -> None:
     for name, kind in (("PixelCNNPlusPlus", "image"), ("VAE", "image"), ("TeacherForcing", "video")):
         samples = sampled(build(name, tiny_data(kind, name)).bfloat16(), 2)

@@ -28,6 +28,16 @@ def check_target(folder: str | Path) -> None:
         raise ZooError(f"{folder} cannot be created: {home} is not a writable folder. Choose another folder.")
 
 
+def check_update(folder: Path) -> None:
+    """Checks that the card of a checkpoint can be rewritten, so that a long measurement does not fail at the end.
+
+    Raises:
+        ZooError: If its folder is not writable.
+    """
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ZooError(f"{folder} is not writable: measure without --write, or a copy of it in a folder of your own.")
+
+
 def announce_replacement(folder: str | Path) -> None:
     """Says on the error stream that a checkpoint will be replaced, if there is one."""
     if (Path(folder).expanduser() / CONFIG_FILE).is_file():

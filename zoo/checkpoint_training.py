@@ -10,27 +10,28 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from tqdm import tqdm
 
-from lightning_modules.runtime.run_folder import TABLE, newest_checkpoints
+from lightning_modules.runtime.interruption import SIGNALS, handled_by
+from lightning_modules.runtime.run_folder import CONFIG, TABLE, newest_checkpoints
 from zoo.cards import card
 from zoo.errors import ZooError
 from zoo.listing import columns, measured
-from zoo.paths import recipe_path
-from zoo.recipe import dependencies, read_recipe, training_order
+from zoo.paths import checkpoint_names, recipe_names, recipe_path
+from zoo.recipe import dependencies, has_settings, read_recipe, training_order
 from zoo.runs import RUNS, Origin
 
 SKIPPED, TRAINED, FAILED = "was there", "trained", "failed"
 BAR = "{desc:<44} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
-INTERRUPTED = 128 + signal.SIGINT
 POLL = 2.0
 """Seconds between two looks at what the runs have written."""
 CLASSIFIERS = "classifier."
@@ -64,6 +65,7 @@ def train_checkpoints(
     folder: Path,
     jobs: int,
     make: Callable[[str, Path], None] | None = None,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> list[Report]:
     """Trains and measures recipes, each after those that it depends on, and says when one has ended.
 
@@ -71,7 +73,8 @@ def train_checkpoints(
         names: Names of the recipes.
         folder: Folder of the checkpoints.
         jobs: Number of recipes that are trained at the same time.
-        make: Makes the checkpoint of a recipe in a folder; by default ``Maker(jobs)``.
+        make: Makes the checkpoint of a recipe in a folder; by default a ``Maker``.
+        stopped: Whether to start nothing more, and return when what runs has ended.
 
     Returns:
         A report of each recipe, in the order in which they ended. One that fails, or needs one that failed, leaves the
@@ -84,7 +87,7 @@ def train_checkpoints(
     running: dict[Future[Report], tuple[str, tqdm[Any]]] = {}
     with ThreadPoolExecutor(jobs) as pool:
         try:
-            while graph.is_active():
+            while graph.is_active() and not stopped():
                 for name in graph.get_ready():
                     lost = sorted(dependencies(name) & {r.name for r in reports if r.state == FAILED})
                     if lost:
@@ -93,15 +96,19 @@ def train_checkpoints(
                     else:
                         bar = tqdm(total=1.0, desc=name, bar_format=BAR, leave=False, disable=None)
                         running[pool.submit(reported, make, name, folder / name)] = name, bar
-                for future in wait(running, POLL, FIRST_COMPLETED).done:
+                done = wait(running, POLL, FIRST_COMPLETED).done
+                if stopped():
+                    break
+                for future in done:
                     name, bar = running.pop(future)
                     bar.close()
                     ended(reports, future.result())
                     graph.done(name)
                 for name, bar in running.values():
                     bar.update(progress(name) - bar.n)
+            pool.shutdown(cancel_futures=True)
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)  # the processes have been interrupted as well
+            pool.shutdown(wait=False, cancel_futures=True)
             raise
     return reports
 
@@ -115,20 +122,22 @@ def ended(reports: list[Report], report: Report) -> None:
 
 def reported(make: Callable[[str, Path], None], name: str, target: Path) -> Report:
     """Makes the checkpoint of a recipe unless it is there with its metrics, and reports how that went."""
-    if is_done(target):
-        return Report(name, SKIPPED)
     start = time.monotonic()
     try:
+        if is_done(target):
+            return Report(name, SKIPPED)
         make(name, target)
     except CommandFailed as error:
         return Report(name, FAILED, (time.monotonic() - start) / 60, f"{error} (the whole output: {log_of(name)})")
+    except (ZooError, OSError) as error:  # such as a run.json that is damaged, or a disk that is full
+        return Report(name, FAILED, (time.monotonic() - start) / 60, str(error))
     return Report(name, TRAINED, (time.monotonic() - start) / 60)
 
 
 def is_done(target: Path) -> bool:
     """Returns whether a folder has a checkpoint with what is measured last of it."""
     try:
-        found = card(str(target)).metrics
+        found = card(target).metrics
     except ZooError:
         return False
     last = "test/" if target.name.startswith(CLASSIFIERS) else "test/seconds_per_sample"
@@ -139,11 +148,17 @@ class Maker:
     """Makes a checkpoint by the commands of the zoo.
 
     Args:
-        threads: Number of threads of each process.
+        threads: Number of threads of each process, unless ``OMP_NUM_THREADS`` says it.
+
+    Attributes:
+        is_stopped: Whether no further command is started.
     """
 
     def __init__(self, threads: int) -> None:
-        self.environment: Mapping[str, str] = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+        self.environment: Mapping[str, str] = {"OMP_NUM_THREADS": str(threads), **os.environ}
+        self.is_stopped = False
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self._lock = threading.RLock()  # a second signal may come while the first is passed on
 
     def __call__(self, name: str, target: Path) -> None:
         """Trains and measures a recipe.
@@ -156,32 +171,61 @@ class Maker:
             for words in commands(name, target):
                 log.write(f"$ python -m {' '.join(words)}\n")
                 log.flush()
-                done = subprocess.run(
-                    [sys.executable, "-m", *words], stdout=log, stderr=subprocess.STDOUT, env=self.environment
-                )
-                if done.returncode:
+                if self._run([sys.executable, "-m", *words], log):
                     raise CommandFailed(log_of(name).read_text(encoding="utf-8").rstrip().rpartition("\n")[2])
+
+    def stop(self, signum: int) -> None:
+        """Passes a signal on to the commands that run, and starts no further one."""
+        with self._lock:
+            self.is_stopped = True
+            for process in self._running:
+                process.send_signal(signum)
+
+    def _run(self, words: Sequence[str], log: IO[str]) -> int:
+        """Runs a command and returns its exit code."""
+        with self._lock:
+            if self.is_stopped:
+                raise CommandFailed("it was interrupted")
+            # In a session of its own: Ctrl-C in a terminal would reach it beside the signal that is passed on, and the
+            # second of two signals stops a training without a checkpoint.
+            process = subprocess.Popen(
+                words,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=self.environment,
+                start_new_session=True,
+            )
+            self._running.add(process)
+        try:
+            return process.wait()
+        finally:
+            with self._lock:
+                self._running.discard(process)
 
 
 def commands(name: str, target: Path) -> Iterator[list[str]]:
     """Yields the arguments of ``python -m`` that make a checkpoint, without those whose work is done."""
+    # A name of the zoo has precedence over a folder of that name.
+    place = f"./{target}" if str(target) in checkpoint_names() else str(target)
     if not (target / "config.json").is_file():
         if is_interrupted(name, target):
             yield ["zoo", "resume", name, "--trainer.enable_progress_bar", "false"]
         else:
-            yield ["zoo", "train", name, "--save-to", str(target), "--trainer.enable_progress_bar", "false"]
+            yield ["zoo", "train", name, "--save-to", place, "--trainer.enable_progress_bar", "false"]
     if name.startswith(CLASSIFIERS):
-        yield ["zoo.ship_statistics", str(target)]
+        yield ["zoo.ship_statistics", place]
     elif not name.endswith(UNMEASURED):
-        yield ["zoo", "evaluate", str(target), "--num-samples", "1000", "--write"]
-    yield ["zoo", "evaluate", str(target), "--speed", "--write"]
+        yield ["zoo", "evaluate", place, "--num-samples", "1000", "--write"]
+    yield ["zoo", "evaluate", place, "--speed", "--write"]
 
 
 def is_interrupted(name: str, target: Path) -> bool:
     """Returns whether there is a run of the recipe as it stands, for this checkpoint, that can be resumed."""
-    origin = Origin.read(RUNS / name)
+    run = RUNS / name
+    origin = Origin.read(run)
     own = origin.recipe == name and not origin.overrides and origin.save_to == str(target)
-    return own and bool(newest_checkpoints(RUNS / name))
+    return own and bool(newest_checkpoints(run)) and has_settings(run / CONFIG, name)
 
 
 def log_of(name: str) -> Path:
@@ -218,12 +262,25 @@ def main(words: Sequence[str] | None = None) -> int:
             recipe_path(name)
     except ZooError as error:
         parser.error(str(error))
+    if files := sorted({*arguments.names} - {*recipe_names()}):
+        parser.error(f"{files[0]} is a file: `python -m zoo train` takes it; here are recipes of the zoo only.")
     folder: Path = arguments.folder
-    try:
-        reports = train_checkpoints(training_order(arguments.names or None), folder, arguments.jobs)
-    except KeyboardInterrupt:
+    maker = Maker(max(1, (os.cpu_count() or 1) // arguments.jobs))
+
+    received: list[int] = []
+
+    def stop(signum: int, frame: object) -> None:
+        received.append(signum)  # an error raised here would come up anywhere
+        maker.stop(signal.SIGTERM if signum == signal.SIGHUP else signum)  # a training saves a checkpoint on SIGTERM
+
+    # Under nohup the closing of the terminal is ignored.
+    closing = [signal.SIGHUP] if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL else []
+    with handled_by(stop, [*SIGNALS, *closing]):
+        order = training_order(arguments.names or None)
+        reports = train_checkpoints(order, folder, arguments.jobs, maker, lambda: maker.is_stopped)
+    if received:
         print("Interrupted. The same command goes on from here.", file=sys.stderr)
-        return INTERRUPTED
+        return 128 + received[0]
     rows = sorted(row(report, folder / report.name) for report in reports)
     print("\n" + columns([("NAME", "STATE", "MINUTES", "MEASURED"), *rows]))
     return int(any(report.state == FAILED for report in reports))
@@ -232,7 +289,7 @@ def main(words: Sequence[str] | None = None) -> int:
 def row(report: Report, target: Path) -> tuple[str, ...]:
     """Returns the line of the summary for a recipe."""
     minutes = "" if report.state == SKIPPED else f"{report.minutes:.0f}"
-    return report.name, report.state, minutes, report.said or measured(card(str(target)))
+    return report.name, report.state, minutes, report.said or measured(card(target))
 
 
 if __name__ == "__main__":

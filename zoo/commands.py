@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from zoo.cards import Card, card
+from zoo.checkpoint_folder import check_update
 from zoo.counterfactual_table import meaning
 from zoo.errors import UsageError, ZooError
 from zoo.listing import columns
@@ -106,6 +107,8 @@ def evaluate(arguments: Namespace) -> None:
     """Measures a checkpoint, and with ``--write`` adds the metrics to its card."""
     _check_data_dir(arguments.data_dir)
     shown = card(arguments.name)
+    if arguments.write:
+        check_update(shown.path)
     from zoo.evaluation import evaluate
 
     metrics = evaluate(

@@ -29,6 +29,8 @@ from zoo.saving import save
 
 HALF_LIFE_IMAGES = 10_000
 NUM_GRIDS = 10
+DONE_ONCE = ("growth_steps", "kl_warmup_steps")
+"""Hyperparameters of schedules that a trained model has behind it."""
 
 
 def fine_tune(
@@ -143,7 +145,8 @@ class SameTask(Callback):
 def with_schedule(module: GenerativeModule, steps: int) -> GenerativeModule:
     """Returns a model whose schedules end within ``steps`` batches; its recipe's fit its own run only.
 
-    A network that grows has done so.
+    A network that grows has done so, and codes whose divergence was warmed up are those of the prior: with the weight
+    near zero again they would leave it.
     """
     schedule = {name: min(value, steps) for name, value in module.horizons().items() if value is not None}
     if "decay_steps" in module.hparams:
@@ -152,8 +155,7 @@ def with_schedule(module: GenerativeModule, steps: int) -> GenerativeModule:
         return module
     if "warmup_steps" in module.hparams:
         schedule["warmup_steps"] = min(int(module.hparams["warmup_steps"]), steps // 10)
-    if "growth_steps" in module.hparams:
-        schedule["growth_steps"] = 0
+    schedule |= {name: 0 for name in DONE_ONCE if name in module.hparams}
     decayed = build(type(module).__name__, {**module.hparams, **schedule})
     assert isinstance(decayed, GenerativeModule)
     decayed.load_state_dict(module.state_dict())

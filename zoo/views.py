@@ -53,7 +53,8 @@ def interpolation(request: Request) -> Image:
 def circles(request: Request) -> list[Image]:
     """Renders frames of decoded codes on circles through two samples of the prior, cos(t) z_1 + sin(t) z_2.
 
-    At every angle t the code is itself a sample of the prior N(0, I). A class-conditional model has a column per class.
+    If the prior is N(0, I), the code is itself a sample of it at every angle t; a learned mixture has codes only at
+    both ends. A class-conditional model has a column per class.
     """
     start, end = (request.module.sample_latent(request.num, generator=request.generator) for _ in range(2))
     columns = request.module.num_classes or math.ceil(math.sqrt(2 * request.num))

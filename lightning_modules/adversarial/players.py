@@ -50,8 +50,6 @@ def players(
         raise ValueError(f"width={width} and latent_dim={latent_dim} must be at least 1.")
     if discriminator_width is not None and discriminator_width < 1:
         raise ValueError(f"discriminator_width={discriminator_width} must be at least 1, or null for width={width}.")
-    if num_classes is not None and num_classes < 2:
-        raise ValueError(f"num_classes={num_classes} must be at least 2, or null for an unconditional model.")
     condition = condition_of(num_classes, num_words)
     build = architecture_of(architecture, shape)
     return {

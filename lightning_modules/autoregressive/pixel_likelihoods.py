@@ -122,7 +122,7 @@ class GreyValues:
 
     def log_prob(self, parameters: Tensor, x: Tensor) -> Tensor:
         """Sums the log-probabilities of all pixels, in nats, (N,)."""
-        return discretized_logistic_mixture_log_prob(in_single(parameters), x)
+        return discretized_logistic_mixture_log_prob(parameters, x)
 
     def draw(self, parameters: Tensor, uniform: Tensor, temperature: float) -> Tensor:
         """Samples a component, then its value; the temperature divides logits and multiplies scales."""

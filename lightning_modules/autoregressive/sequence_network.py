@@ -101,6 +101,8 @@ def sequence_network(
     embedding = min(width, 256) if embedding is None else embedding
     if embedding < 1:
         raise ValueError(f"embedding={embedding} must be at least 1.")
+    if vocabulary_size is not None and vocabulary_size < 1:
+        raise ValueError(f"vocabulary_size={vocabulary_size} must be at least 1, or null for frames.")
     emission: Emission
     if vocabulary_size is not None:
         emission = Categorical(vocabulary_size, embedding, width)

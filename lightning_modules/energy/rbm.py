@@ -92,8 +92,8 @@ class RBM(MeasuredRBM):
         num_chains: int = 100,
         num_reversed: int = 1000,
     ) -> None:
-        super().__init__(shape, num_hidden, linear_decay(decay_steps), num_reversed)
         check_counts(num_hidden=num_hidden, cd_steps=cd_steps, sample_steps=sample_steps, num_fantasies=num_fantasies)
+        super().__init__(shape, num_hidden, linear_decay(decay_steps), num_reversed)
         if not lr > 0 or not 0 <= momentum < 1 or weight_decay < 0:
             raise ValueError(
                 f"lr={lr} must be positive, momentum={momentum} in [0, 1) and weight_decay={weight_decay} not negative."

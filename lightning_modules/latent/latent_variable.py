@@ -29,6 +29,7 @@ from lightning_modules.parts.checks import as_count
 from lightning_modules.parts.likelihoods import log_mean_exp
 from lightning_modules.parts.noise import new_generator
 from lightning_modules.parts.optimizers import BuildOptimizer
+from lightning_modules.parts.precision import in_single
 from lightning_modules.parts.sampling import evaluating, in_type_of
 from lightning_modules.parts.schedules import Schedule
 
@@ -127,9 +128,10 @@ class LatentVariableModule(SamplesByCodes):
     def posterior(self, x: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Returns the encoder's mean and log-scale of eq. 1.33, each (N, latent_dim), with gradients, unchecked.
 
-        They are those of q(z|x), but for priors that combine them with their own; see ``LatentPrior.infer``.
+        They are those of q(z|x), but for priors that combine them with their own; see ``LatentPrior.infer``. Those of
+        an encoder of half precision are in float32, because codes, their divergences and weights need its digits.
         """
-        mean, log_scale = self.encoder(x, labels).chunk(2, dim=1)
+        mean, log_scale = in_single(self.encoder(x, labels)).chunk(2, dim=1)
         return mean, log_scale
 
     def infer(self, posterior: tuple[Tensor, Tensor], noise: Tensor) -> Drawn:
@@ -146,7 +148,7 @@ class LatentVariableModule(SamplesByCodes):
         particles = decoder_input.shape[1]
         labels = None if labels is None else labels.repeat_interleave(particles, 0)
         parameters = self.decoder(in_type_of(self.decoder, decoder_input.flatten(0, 1)), labels)
-        return self.observation.log_prob(parameters.unflatten(0, (len(x), particles)), x)
+        return self.observation.log_prob(in_single(parameters).unflatten(0, (len(x), particles)), x)
 
     def log_weights(self, x: Tensor, labels: Tensor | None, posterior: tuple[Tensor, Tensor], noise: Tensor) -> Tensor:
         """Returns log p(x, z) / q(z|x) for the codes of ``noise``, nats, shape (N, k), with gradients.
@@ -231,7 +233,7 @@ class LatentVariableModule(SamplesByCodes):
                 chunk = x[start : start + step]
                 condition = None if labels is None else labels[start : start + step]
                 posterior = self.posterior(chunk, condition)
-                noise = (part.to(self.device, dtype) for part in draw(start, start + len(chunk)))
+                noise = (part.to(posterior[0]) for part in draw(start, start + len(chunk)))
                 terms = self.elbo_terms if exact_kl else self.log_weights
                 parts = torch.cat([terms(chunk, condition, posterior, part) for part in noise], 1)
                 bounds.append(parts.mean(1) if exact_kl else log_mean_exp(parts))

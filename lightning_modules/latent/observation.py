@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from lightning_modules.networks.autoencoder import Encoder, Sizes, autoencoder
 from lightning_modules.networks.text_encoder import condition_of
+from lightning_modules.parts.checks import as_count
 from lightning_modules.parts.likelihoods import (
     discretized_logistic_mixture_log_prob,
     gaussian_log_prob,
@@ -25,6 +26,14 @@ from lightning_modules.parts.likelihoods import (
 )
 from lightning_modules.parts.noise import draw_normal
 from lightning_modules.parts.precision import in_single
+
+SCALES = ("global", "per_dimension")
+
+
+def check_scale(scale: str) -> None:
+    """Raises ValueError unless ``scale`` is ``"global"`` or ``"per_dimension"``."""
+    if scale not in SCALES:
+        raise ValueError(f"scale={scale!r} is not one of {', '.join(SCALES)}.")
 
 
 class Observation(nn.Module, ABC):
@@ -84,7 +93,7 @@ class Bernoulli(Observation):
 
         With a single code in training, products and a sum are faster, because their backward pass is.
         """
-        logits, x = parameters.flatten(2), x.flatten(1)
+        logits, x = parameters.flatten(2), x.flatten(1).to(parameters.dtype)
         if logits.requires_grad and logits.shape[1] == 1:
             return (x.unsqueeze(1) * logits - F.softplus(logits)).sum(2)
         return (logits @ x.unsqueeze(2)).squeeze(2) - F.softplus(logits).sum(2)
@@ -117,8 +126,7 @@ class Gaussian(Observation):
         super().__init__(shape)
         self.value_range = (-1.0, 1.0) if len(shape) == 3 else None
         self.num_parameters = shape[0] if len(shape) == 3 else 1
-        if scale not in ("global", "per_dimension"):
-            raise ValueError(f"scale={scale!r} is not one of global, per_dimension.")
+        check_scale(scale)
         self.log_scale = nn.Parameter(torch.zeros(1 if scale == "global" else math.prod(shape)))
 
     def log_prob(self, parameters: Tensor, x: Tensor) -> Tensor:
@@ -239,8 +247,11 @@ def observation(likelihood: str, shape: Sequence[int], scale: str, num_component
     """Returns the observation model called ``likelihood``.
 
     Raises:
-        ValueError: If there is none of that name, or it does not fit ``shape``.
+        ValueError: If there is none of that name, or it does not fit ``shape``; also for a setting out of range of
+            another likelihood, which would go unnoticed until that one is chosen.
     """
+    check_scale(scale)
+    as_count("num_components", num_components)
     likelihood = FORMER_NAMES.get(likelihood, likelihood)
     if likelihood == "bernoulli":
         return Bernoulli(shape)

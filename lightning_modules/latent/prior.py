@@ -115,7 +115,7 @@ class MixturePrior(LatentPrior):
 
     def __init__(self, latent_dim: int, num_components: int) -> None:
         super().__init__()
-        as_count("prior_components", num_components)
+        as_count("num_components", num_components)
         self.latent_dim = latent_dim
         self.logits = nn.Parameter(torch.zeros(num_components))
         # Different means, or all components would have the same gradient; within the unit ball that q starts in.
@@ -161,9 +161,15 @@ PRIORS = ("standard", "mixture")
 def prior_of(name: str, latent_dim: int, num_components: int) -> LatentPrior:
     """Returns the prior called ``name``.
 
+    Args:
+        name: One of ``PRIORS``.
+        latent_dim: Size of the code.
+        num_components: Gaussians of a mixture, at least 1; checked for every prior.
+
     Raises:
-        ValueError: If there is none of that name, or a mixture of no component.
+        ValueError: If there is none of that name, or no component.
     """
+    as_count("prior_components", num_components)
     if name not in PRIORS:
         raise ValueError(f"latent_prior={name!r} is not one of {', '.join(PRIORS)}.")
     return MixturePrior(latent_dim, num_components) if name == "mixture" else StandardNormal(latent_dim)

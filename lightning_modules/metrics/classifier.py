@@ -24,6 +24,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 from datamodules.spec import Batch, DataSpec
 from lightning_modules.base import ZooModule
 from lightning_modules.networks.convnet import ConvNet
+from lightning_modules.parts.optimizers import check_adamw
 from lightning_modules.runtime.flags import planned_batches
 from lightning_modules.runtime.held_out import Weighted
 
@@ -47,6 +48,9 @@ class Classifier(ZooModule):
         ground: Value of the pixels that a shift brings in, in [-1, 1]: that of the images' background.
         attributes: Number of values of each further attribute that it tells, by name, as ``DataSpec.attributes`` lists
             them; the loss is then the mean cross-entropy of the class and the attributes.
+
+    Raises:
+        ValueError: If a number is out of range, or ``shape`` is not that of images.
     """
 
     kinds = ("image",)
@@ -73,6 +77,9 @@ class Classifier(ZooModule):
             raise ValueError(
                 f"num_classes={num_classes} >= 2, width={width} >= 1 and max_shift={max_shift} >= 0 must hold."
             )
+        check_adamw(lr, weight_decay)
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"label_smoothing={label_smoothing} must lie in [0, 1).")
         if not -1 <= ground <= 1:
             raise ValueError(f"ground={ground} must lie in [-1, 1], the range of images.")
         self.attribute_sizes = dict(attributes or {})

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_modules.networks.blocks import CodeWithLabel, base_resolution
-from lightning_modules.networks.text_encoder import Captions, Condition
+from lightning_modules.networks.text_encoder import Condition
 
 
 def hidden_layers(in_features: int, hidden: int, depth: int, gated: bool = False) -> nn.Sequential:
@@ -224,7 +224,4 @@ def autoencoder(name: str, sizes: Sizes, num_parameters: int) -> Pair:
             f"shape={list(sizes.shape)}, latent_dim={sizes.latent_dim}, hidden={sizes.hidden} and width={sizes.width} "
             f"must be at least 1, and depth={sizes.depth} at least 0."
         )
-    classes = sizes.condition.num_classes if isinstance(sizes.condition, Captions) else sizes.condition
-    if classes is not None and classes < 2:
-        raise ValueError(f"num_classes={classes} must be at least 2, or null for an unconditional model.")
     return AUTOENCODERS[name](sizes, num_parameters)

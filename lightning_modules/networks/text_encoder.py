@@ -55,8 +55,10 @@ def condition_of(num_classes: int | None, num_words: int | None) -> Condition:
     """Returns the condition with so many classes, and captions of so many words.
 
     Raises:
-        ValueError: If ``num_words`` is not positive.
+        ValueError: If there are fewer than two classes, or ``num_words`` is not positive.
     """
+    if num_classes is not None and num_classes < 2:
+        raise ValueError(f"num_classes={num_classes} must be at least 2, or null for an unconditional model.")
     if num_words is None:
         return num_classes
     if num_words < 1:

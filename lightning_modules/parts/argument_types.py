@@ -1,9 +1,11 @@
-"""Counts, truth values, lists and mappings among the arguments of a constructor, told from what only resembles them.
+"""Numbers, truth values, lists and mappings among the arguments of a constructor, told from what only resembles them.
 
 Python would take 1.5 critic steps for a number to compare with, ``"false"`` for true, and a text for a list of letters.
+NaN passes most comparisons, and a checkpoint could not hold it: its hyperparameters are JSON values.
 """
 
 import inspect
+import math
 import operator
 import types
 from collections.abc import Callable, Mapping, Sequence
@@ -57,12 +59,16 @@ def problem_with(value: Any, hint: Any) -> str | None:
     ending = ", or null" if optional else ""
     if part is int and not is_whole(value):
         return f"a whole number{ending}"
+    if part is float and not is_finite(value):
+        return f"a finite number{ending}"
     if part is bool and not isinstance(value, (bool, np.bool_)):
         return f"true or false{ending}"
     if origin is Sequence and isinstance(value, str):
         return f"a list, such as [{value!r}]{ending}"
     if origin is Sequence and inner == (int,) and not (is_list(value) and all(map(is_whole, value))):
         return f"a list of whole numbers{ending}"
+    if origin is Sequence and inner == (float,) and not (is_list(value) and all(map(is_finite, value))):
+        return f"a list of finite numbers{ending}"
     if origin is Mapping and not isinstance(value, Mapping):
         return f"values by name, such as {{'name': 1.0}}{ending}"
     if origin is Mapping and inner[1] is float and not all(map(is_number, value.values())):
@@ -84,6 +90,16 @@ def is_whole(value: Any) -> bool:
 def is_number(value: Any) -> bool:
     """Returns whether a value is a number; ``True`` is none."""
     return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def is_finite(value: Any) -> bool:
+    """Returns whether a value is a finite number, also of numpy or a tensor; ``True`` and NaN are none."""
+    if isinstance(value, Tensor):
+        value = value.item() if value.ndim == 0 else None
+    try:
+        return is_number(value) and math.isfinite(value)
+    except OverflowError:  # a whole number that no float holds
+        return False
 
 
 def is_list(value: Any) -> bool:

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from lightning_modules.parts.precision import HALF, in_single
+
 NUM_COMPONENTS = 10
 """Components of the discretised logistic mixture, as in PixelCNN++."""
 MIN_LOG_SCALE = -7.0
@@ -106,11 +108,13 @@ def discretized_logistic_mixture_log_prob(parameters: Tensor, x: Tensor) -> Tens
     Args:
         parameters: Shape (N, P, H, W) with P = ``num_logistic_parameters(C, K)``: K logits of the weights, then
             (C, K) means, (C, K) logarithms of scales and, in colour, (3, K) couplings.
-        x: Shape (N, C, H, W), values v / 127.5 - 1.
+        x: Shape (N, C, H, W), values v / 127.5 - 1; those that half precision has rounded are taken for the nearest.
 
     PixelCNN++ (Salimans et al., 2017), https://arxiv.org/abs/1701.05517
     """
-    logits, means, log_scales, couplings = split_logistic_parameters(parameters, x.shape[1])
+    if x.dtype in HALF:  # bfloat16 rounds by up to half of a bin, which has the width of 1 / 127.5
+        x = to_256_bins(x.float())
+    logits, means, log_scales, couplings = split_logistic_parameters(in_single(parameters), x.shape[1])
     pixels = x.unsqueeze(2)
     if couplings is not None:
         red, green = pixels[:, 0], pixels[:, 1]

@@ -66,6 +66,12 @@ def decayed_adamw(parameters: Iterable[nn.Parameter], lr: float, weight_decay: f
     return fused_if_possible(torch.optim.AdamW, groups, lr=lr, betas=(0.9, 0.99))
 
 
+def check_adamw(lr: float, weight_decay: float) -> None:
+    """Raises ValueError unless the learning rate is positive and the weight decay is not negative."""
+    if not lr > 0 or weight_decay < 0:
+        raise ValueError(f"lr={lr} must be positive and weight_decay={weight_decay} not negative.")
+
+
 def adamw(
     lr: float, weight_decay: float, clip_norm: float | None, warmup_steps: int, decay_steps: int | None
 ) -> ClippedTraining:
@@ -74,8 +80,7 @@ def adamw(
     Raises:
         ValueError: If a number is out of range.
     """
-    if not lr > 0 or weight_decay < 0:
-        raise ValueError(f"lr={lr} must be positive and weight_decay={weight_decay} not negative.")
+    check_adamw(lr, weight_decay)
     return {
         "optimizer": partial(decayed_adamw, lr=lr, weight_decay=weight_decay),
         "lr_schedule": warmup_and_cosine(warmup_steps, decay_steps),

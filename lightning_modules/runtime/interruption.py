@@ -16,7 +16,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -239,11 +239,11 @@ def interrupting() -> Iterator[None]:
 
 
 @contextmanager
-def handled_by(handler: Callable[[int, Any], None]) -> Iterator[None]:
-    """Handles Ctrl-C and SIGTERM in the block by a function; in another thread than the main one nothing is changed."""
+def handled_by(handler: Callable[[int, Any], None], signals: Sequence[int] = SIGNALS) -> Iterator[None]:
+    """Handles signals in the block by a function; in another thread than the main one nothing is changed."""
     former: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():
-        former = {signum: signal.signal(signum, handler) for signum in SIGNALS}
+        former = {signum: signal.signal(signum, handler) for signum in signals}
     try:
         yield
     finally:

@@ -2,6 +2,7 @@
 
 import math
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -36,6 +37,18 @@ def test_the_bernoulli_likelihood_of_codes_is_that_of_scipy() -> None:
         means = module.decode(z.flatten(0, 1)).view(2, 3, 6)
     theirs = stats.bernoulli(means.numpy()).logpmf(x.view(2, 1, 6).numpy()).sum(2)
     torch.testing.assert_close(ours, torch.tensor(theirs), atol=1e-8, rtol=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"), [({"scale": "x"}, "scale='x'.*global"), ({"num_components": 0}, "num_components=0")]
+)
+@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian", "discretized_logistic_mixture"])
+def test_a_setting_that_cannot_be_is_named_for_every_likelihood(
+    likelihood: str, settings: dict[str, Any], message: str
+) -> None:
+    given: dict[str, Any] = {"scale": "global", "num_components": 1, **settings}
+    with pytest.raises(ValueError, match=message):
+        observation(likelihood, (1, 4, 4), **given)
 
 
 def test_the_mixture_of_discretised_logistics_is_known_by_its_former_name() -> None:

@@ -112,6 +112,7 @@ def test_the_standard_prior_has_no_weights() -> None:
     [
         ({"latent_prior": "vamp"}, "latent_prior='vamp'.*standard, mixture"),
         ({"latent_prior": "mixture", "prior_components": 0}, "prior_components=0"),
+        ({"latent_prior": "standard", "prior_components": 0}, "prior_components=0"),
     ],
 )
 def test_priors_that_cannot_be_are_named(settings: dict[str, object], message: str) -> None:

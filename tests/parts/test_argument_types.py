@@ -1,6 +1,9 @@
-"""Every method refuses what is no count, truth value, list or mapping, and names it; what is one stays allowed."""
+"""Every method refuses what is no number, truth value, list or mapping, and names it; what is one stays allowed."""
 
 import copy
+import math
+import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,19 +16,45 @@ from lightning_modules.parts.critic_schedules import Bursts, EveryNth
 from lightning_modules.parts.schedules import changing, linear_decay, warmup_and_cosine
 
 NO_COUNT, NO_TRUTH_VALUE = (1.5, 2.0, True, "3"), ("false", 0, None)
+NO_NUMBER = ("1e-3", [1.0], True, math.nan, math.inf, -math.inf)
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_every_count_and_truth_value_of_every_method_is_checked(name: str) -> None:
+def test_every_number_and_truth_value_of_every_method_is_checked(name: str) -> None:
     hints = hints_of(METHODS[name].__init__)
     assert hints, "its constructor is annotated"
-    kinds = {int: NO_COUNT, int | None: NO_COUNT, bool: NO_TRUTH_VALUE}
+    kinds: dict[Any, tuple[Any, ...]] = {int: NO_COUNT, int | None: NO_COUNT, bool: NO_TRUTH_VALUE}
+    kinds |= {float: (*NO_NUMBER, None), float | None: NO_NUMBER, Sequence[float]: ([0.5, math.nan], [0.5, "x"], 0.5)}
     checked = {key: kinds[hint] for key, hint in hints.items() if hint in kinds}
     assert checked
     for key, values in checked.items():
         for value in values:
-            with pytest.raises(ValueError, match=f"^{key}={value!r} must be "):
+            with pytest.raises(ValueError, match=f"^{re.escape(f'{key}={value!r}')} must be "):
                 METHODS[name](**{key: value})
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_count_below_zero_is_named(name: str) -> None:
+    hints = hints_of(METHODS[name].__init__)
+    needed: dict[str, Any] = {"num_words": 3} if name == "CaptionGAN" else {}
+    with torch.device("meta"):
+        for key in (key for key, hint in hints.items() if hint in (int, int | None)):
+            with pytest.raises(ValueError, match=key):
+                METHODS[name](**{**needed, key: -1})
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"lr": 0.0}, "lr=0.0 must be positive"),
+        ({"weight_decay": -1.0}, "weight_decay=-1.0 not negative"),
+        ({"label_smoothing": 1.0}, r"label_smoothing=1.0 must lie in \[0, 1\)"),
+        ({"label_smoothing": -0.1}, "label_smoothing=-0.1"),
+    ],
+)
+def test_a_classifier_checks_its_numbers(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        METHODS["Classifier"](**settings)
 
 
 @pytest.mark.parametrize(
@@ -51,6 +80,10 @@ def test_numbers_of_numpy_and_torch_are_numbers() -> None:
     for value in (3, np.int64(3), torch.tensor(3)):
         assert problem_with(value, int) is None
         assert problem_with([value], ComposedGAN.__init__.__annotations__["shape"]) is None
+    for number in (3, 0.5, np.float32(0.5), np.int64(3), torch.tensor(0.5)):
+        assert problem_with(number, float) is None
+        assert problem_with([number], Sequence[float]) is None
+    assert problem_with(10**400, float) == problem_with(torch.ones(2), float) == "a finite number"
     assert problem_with(None, int | None) is None
     assert problem_with(np.bool_(True), bool) is None
     assert problem_with(1.5, int | float) is None

@@ -1,6 +1,10 @@
 """Paths between latent codes: their ends, their middle, and codes between which there is no arc."""
 
+from collections.abc import Callable
+
+import pytest
 import torch
+from torch import Tensor
 
 from lightning_modules.parts.interpolation import linear_interpolation, spherical_interpolation
 
@@ -18,6 +22,21 @@ def test_paths_between_codes() -> None:
     assert many.shape == (5, 9, 7)
     for other in (start, -start, 3 * start, torch.zeros(1, 3)):  # no arc, or no single one
         assert torch.isfinite(spherical_interpolation(start, other, 4)).all()
+
+
+@pytest.mark.parametrize("path", [linear_interpolation, spherical_interpolation])
+def test_codes_of_any_floating_type_are_interpolated(path: Callable[..., Tensor]) -> None:
+    """Computed in the finer type of both, and never in half precision."""
+    start, end = torch.randn(2, 3, generator=torch.Generator().manual_seed(0)).bfloat16().split(1)
+    expected = path(start.float(), end.float(), 4)
+    for first, last, dtype in (
+        (start, end, torch.float32),
+        (start, end.half(), torch.float32),
+        (start.double(), end, torch.float64),
+    ):
+        found = path(first, last, 4)
+        assert found.dtype == dtype
+        torch.testing.assert_close(found, expected.to(dtype), rtol=1e-5, atol=1e-6)
 
 
 def test_an_arc_keeps_the_norm_and_turns_at_a_constant_rate() -> None:

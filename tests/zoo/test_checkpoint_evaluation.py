@@ -346,6 +346,14 @@ def test_an_extractor_of_another_shape_is_refused_before_anything_is_sampled(
     assert "[1, 28, 28]" in error
 
 
+def test_a_card_that_cannot_be_written_is_refused_before_it_is_measured(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("zoo.checkpoint_folder.os.access", lambda path, mode: False)
+    monkeypatch.setattr(zoo.evaluation, "evaluate", lambda *_, **__: pytest.fail("it was measured"))
+    assert "is not writable: measure without --write" in fails(["evaluate", "wgan_gp.ring8", "--write"], capsys)
+
+
 def test_evaluate_points(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     zoo.save(WGANGP.for_data(Ring().spec, width=8), tmp_path / "ring")
     assert main(["evaluate", "ring", "--num-samples", "500", "--write"]) == 0

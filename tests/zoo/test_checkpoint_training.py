@@ -1,8 +1,11 @@
 """Training of many checkpoints: their order, what is skipped or resumed, failures, and what is said."""
 
 import json
+import os
 import shutil
+import signal
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -20,7 +23,8 @@ from zoo.checkpoint_training import (
     progress,
     train_checkpoints,
 )
-from zoo.paths import checkpoints_dir
+from zoo.errors import ZooError
+from zoo.paths import checkpoints_dir, recipe_path
 from zoo.recipe import dependencies
 from zoo.runs import Origin
 
@@ -81,6 +85,19 @@ def test_what_fails_takes_along_only_what_needs_it(capsys: pytest.CaptureFixture
     assert f"{NAMES[2]} failed: it needs {NAMES[1]}" in said
 
 
+@pytest.mark.parametrize("error", [ZooError("run.json is damaged"), OSError(28, "No space left on device")])
+def test_other_recipes_go_on_whatever_fails(error: Exception) -> None:
+    def make(name: str, target: Path) -> None:
+        if name == "wgan_gp.ring8":
+            raise error
+
+    reports = train_checkpoints(["wgan_gp.ring8", "wgan_gp.grid25"], Path("x"), 1, make)
+    assert {report.name: (report.state, report.said) for report in reports} == {
+        "wgan_gp.ring8": (FAILED, str(error)),
+        "wgan_gp.grid25": (TRAINED, ""),
+    }
+
+
 def test_only_what_is_measured_to_the_end_is_skipped(here: Path) -> None:
     assert not is_done(here / "sngan.fashion_mnist")
     assert is_done(copied("sngan.fashion_mnist", here / "whole"))
@@ -107,6 +124,10 @@ def test_the_commands_are_those_that_are_left(here: Path) -> None:
     Origin(name, name, save_to="new").write(run)
     assert said(name, new)[0].startswith("zoo train"), "it was stopped before its first checkpoint"
     (run / "checkpoints" / "last.ckpt").touch()
+    recipe = recipe_path(name).read_text()
+    (run / "config.yaml").write_text(recipe.replace("seed_everything: 0", "seed_everything: 1"))
+    assert said(name, new)[0].startswith("zoo train"), "the recipe was changed since"
+    (run / "config.yaml").write_text(recipe)
     assert said(name, new) == [f"zoo resume {name} {quiet}", *measuring]
     assert said(name, Path("other"))[0].startswith("zoo train"), "that run makes another checkpoint"
     Origin(name, name, ("--model.lr", "1"), "new").write(run)
@@ -114,6 +135,70 @@ def test_the_commands_are_those_that_are_left(here: Path) -> None:
 
     copied(name, here / "new", SPEED)
     assert said(name, new) == measuring
+    assert f"zoo evaluate ./{name} --speed --write" in said(name, Path(name)), "not the zoo's own checkpoint"
+
+
+def test_a_folder_is_not_taken_for_a_checkpoint_of_the_zoo() -> None:
+    reports = train_checkpoints(["wgan_gp.ring8"], Path(), 1, lambda name, target: None)
+    assert [report.state for report in reports] == [TRAINED]
+
+
+def test_a_signal_is_passed_on_once_and_no_further_command_starts(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To a command in a session of its own, which Ctrl-C in a terminal does not reach beside."""
+    waits = ["timeit", "-n1", "-r1", "open('started', 'w').close(); import time; time.sleep(60)"]
+    monkeypatch.setattr(training, "commands", lambda name, target: iter([waits, ["platform"]]))
+    maker = Maker(threads=1)
+    said: list[str] = []
+
+    def make() -> None:
+        for _ in range(2):
+            with pytest.raises(CommandFailed) as error:
+                maker("a", here / "a")
+            said.append(str(error.value))
+
+    thread = threading.Thread(target=make)
+    thread.start()
+    while not Path("started").exists() and thread.is_alive():
+        time.sleep(0.01)
+    (process,) = maker._running
+    assert os.getsid(process.pid) == process.pid
+    maker.stop(signal.SIGTERM)
+    thread.join()
+    assert process.returncode == -signal.SIGTERM
+    assert said[1] == "it was interrupted"
+    assert "platform" not in Path("runs/a.log").read_text()
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_waits_for_the_commands(
+    signum: signal.Signals, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ended: list[str] = []
+
+    def make(maker: Maker, name: str, target: Path) -> None:
+        if maker.is_stopped:  # the pool may have taken the next one before it was told
+            raise CommandFailed("it was interrupted")
+        os.kill(os.getpid(), signum)
+        while not maker.is_stopped:
+            time.sleep(0.01)
+        ended.append(name)
+        raise CommandFailed("Interrupted.")
+
+    monkeypatch.setattr(Maker, "__call__", make)
+    monkeypatch.setattr(training, "POLL", 0.05)
+    former = signal.getsignal(signum)
+    assert main(["wgan_gp.ring8", "wgan_gp.grid25"]) == 128 + signum
+    assert len(ended) == 1
+    assert signal.getsignal(signum) is former
+    assert "The same command goes on from here" in capsys.readouterr().err
+
+
+def test_a_file_of_ones_own_is_no_recipe_of_the_zoo(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "my.yaml").touch()
+    with pytest.raises(SystemExit) as stopped:
+        main(["wgan_gp.ring8", "my.yaml"])
+    assert stopped.value.code == 2
+    assert "my.yaml is a file" in capsys.readouterr().err
 
 
 def test_a_failed_command_is_reported_by_its_last_line(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,6 +207,10 @@ def test_a_failed_command_is_reported_by_its_last_line(here: Path, monkeypatch: 
         Maker(threads=1)("a", here / "a")
     log = (here / "runs/a.log").read_text()
     assert log.startswith("$ python -m platform\n")
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert Maker(threads=2).environment["OMP_NUM_THREADS"] == "3"
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    assert Maker(threads=2).environment["OMP_NUM_THREADS"] == "2"
     assert "$ python -m json.tool none.json\n" in log
 
 

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -58,6 +59,16 @@ def test_a_network_that_has_grown_does_not_grow_again() -> None:
     tuned = zoo.fine_tuning.with_schedule(module, 5)
     assert (tuned.hparams["growth_steps"], tuned.hparams["decay_steps"]) == (0, 5)
     assert all(torch.equal(value, tuned.state_dict()[key]) for key, value in module.state_dict().items())
+
+
+@pytest.mark.parametrize("method", ["VAE", "LadderVAE"])
+def test_a_divergence_is_not_warmed_up_again(method: str) -> None:
+    """The warm-up of a recipe is longer than a fine-tuning: codes would be free to leave the prior for all of it."""
+    settings: dict[str, Any] = {"latent_dims": [3, 2]} if method == "LadderVAE" else {"latent_dim": 3}
+    module: Any = METHODS[method](**settings, **{"hidden": 4, "kl_warmup_steps": 40_000})
+    module.data_spec = DataSpec("own", "image", (1, 28, 28), (0.0, 1.0))
+    tuned = zoo.fine_tuning.with_schedule(module, 5)
+    assert (tuned.hparams["kl_warmup_steps"], tuned.hparams["decay_steps"]) == (0, 5)
 
 
 def test_fine_tune_refuses_a_target_before_it_trains(

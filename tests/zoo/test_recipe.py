@@ -1,5 +1,6 @@
 """The order in which recipes are trained: each after the checkpoints that it loads or is measured with."""
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import yaml
 import zoo.paths
 from zoo.errors import UnknownNameError
 from zoo.paths import recipe_names
-from zoo.recipe import dependencies, extractor_of, read_recipe, training_order
+from zoo.recipe import dependencies, extractor_of, has_settings, read_recipe, training_order
 
 
 def loading(name: str, function: str = "zoo.load") -> dict[str, Any]:
@@ -118,3 +119,29 @@ def test_the_recipes_of_the_zoo() -> None:
     assert dependencies("nce.fashion_mnist") == {"gaussian_mixture.fashion_mnist", "classifier.fashion_mnist"}
     assert extractor_of("teacher_forcing.fashion_mnist_pixels") == "classifier.fashion_mnist"
     assert extractor_of("wgan_gp.ring8") is None
+
+
+def test_a_run_has_the_settings_of_its_recipe_until_that_is_changed(recipes: Write, tmp_path: Path) -> None:
+    """A ``config.yaml`` has defaults too, classes by their whole paths, and the precision that ``auto`` came to."""
+    model = {"class_path": "lightning_modules.WGANGP", "init_args": {"lr": "1e-4", "betas": [0, 0.9], "clip": None}}
+    content = {"model": model, "trainer": {"precision": "auto", "callbacks": [measured("z")]}}
+    recipes(a=content)
+    init_args = {"lr": 0.0001, "betas": [0.0, 0.9], "clip": None, "width": 64}
+    written: Any = json.loads(json.dumps(content))
+    written["model"] = {"class_path": "lightning_modules.adversarial.wgan_gp.WGANGP", "init_args": init_args}
+    written["trainer"] |= {"precision": "32-true", "max_time": None}
+    config = tmp_path / "config.yaml"
+
+    def after(part: str, key: str, value: Any) -> bool:
+        changed = {**written, part: {**written[part], key: value}}
+        config.write_text(yaml.safe_dump(changed))
+        return has_settings(config, "a")
+
+    assert after("trainer", "max_time", None)
+    assert not after("trainer", "callbacks", [])
+    assert not after("model", "class_path", "lightning_modules.WGAN")
+    for changed in ({"lr": 0.001}, {"betas": [0.5, 0.9]}, {"betas": [0.0]}, {"clip": 1.0}):
+        assert not after("model", "init_args", {**init_args, **changed})
+    config.write_text("model: [")
+    assert not has_settings(config, "a")
+    assert not has_settings(tmp_path / "none.yaml", "a")
