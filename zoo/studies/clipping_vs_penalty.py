@@ -84,8 +84,7 @@ def clipping_vs_penalty(quick: bool) -> Outcome:
     numbers |= {f"fid_{kind}": mean_of_runs(found) for kind, found in fids.items()}
     for index, seed in enumerate(seeds):
         curve(axes[5], [0, 1], [fids[kind][index] for kind in KINDS], index, f"seed {seed}")
-    axes[5].set_xticks([0, 1], KINDS)
-    axes[5].set_xlim(-0.3, 1.3)
+    axes[5].set(xticks=[0, 1], xticklabels=KINDS, xlim=(-0.3, 1.3))
     labels(axes[5], "", "FID")
     lower = all(one < other for one, other in zip(fids["penalty"], fids["clipping"], strict=True))
     value = {name: number.value for name, number in numbers.items()}
@@ -143,10 +142,9 @@ def draw(axes: Axes, critic: nn.Module, real: Tensor) -> None:
 def fid(kind: str, seed: int, quick: bool) -> float:
     """Trains a GAN and returns FID of its samples against the test split."""
     torch.manual_seed(seed)
-    clipped, num = kind == "clipping", 20 if quick else SAMPLES
-    module = WGAN(lr=2e-4, weight_clip=0.03, **SIZES) if clipped else WGANGP(lr=5e-4, **SIZES)
+    num = 20 if quick else SAMPLES
+    module = WGAN(lr=2e-4, weight_clip=0.03, **SIZES) if kind == "clipping" else WGANGP(lr=5e-4, **SIZES)
     fit(module, data(), 2 if quick else BATCHES)
-    both = sampled(module, num), images("test", num if quick else None)[0]
-    return frechet_distance(
-        *(part for x in both for part in moments(extracted(load_classifier(CLASSIFIER), x).features))
-    )
+    pair = sampled(module, num), images("test", num if quick else None)[0]
+    fake, real = (moments(extracted(load_classifier(CLASSIFIER), x).features) for x in pair)
+    return frechet_distance(*fake, *real)
