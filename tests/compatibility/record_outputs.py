@@ -68,6 +68,9 @@ def outputs(name: str) -> dict[str, Tensor]:
         found["code"] = module.encode(x)
     elif hasattr(module, "energy"):
         found["energy"] = module.energy(x)
+    elif hasattr(module, "velocity") and len(spec.shape) == 3:
+        given = None if module.num_words is None else module.caption_condition(spec.captions[:NUM])
+        found["log_prob"] = module.log_prob(x, labels=given, steps=2)
     elif hasattr(module, "log_prob"):
         found["log_prob"] = module.log_prob(x)
     if hasattr(module, "discriminator") and hasattr(module, "decode"):

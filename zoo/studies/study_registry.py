@@ -36,6 +36,7 @@ MODULES = {
     "fid_bias": "fid_bias",
     "few_labels": "few_labels",
     "can_novelty": "can_novelty",
+    "counterfactual": "unseen_captions",
 }
 """Name of each study to the file in this folder, in the order of the text; names that another file has differ."""
 
