@@ -46,11 +46,11 @@ def counterfactual(quick: bool) -> Outcome:
     request = Request(card(MODEL), module, num_samples=8 if quick else None, extractor=CLASSIFIER)
     metrics = counterfactuals(request)
     numbers: dict[str, Number] = {}
-    for name, value in metrics.items():
+    for name, share in metrics.items():
         found = FIGURE.fullmatch(name)
         if found is not None and found["error"] is None and found["measure"] in MEASURES:
             key = "_".join(filter(None, (found["measure"], found["side"], found["scale"])))
-            numbers[key] = Number(value, metrics[name.replace(f"_{key}-", f"_{key}_standard_error-")])
+            numbers[key] = Number(share, metrics[name.replace(f"_{key}-", f"_{key}_standard_error-")])
 
     figure, (axes,) = panels("share of captions, one sample each")
     figure.set_size_inches(8.0, 3.6)
