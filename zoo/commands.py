@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from zoo.cards import Card, card
-from zoo.checkpoint_folder import check_update
 from zoo.counterfactual_table import meaning
 from zoo.errors import UsageError, ZooError
 from zoo.listing import columns
@@ -108,6 +107,8 @@ def evaluate(arguments: Namespace) -> None:
     _check_data_dir(arguments.data_dir)
     shown = card(arguments.name)
     if arguments.write:
+        from zoo.checkpoint_folder import check_update
+
         check_update(shown.path)
     from zoo.evaluation import evaluate
 

@@ -18,7 +18,7 @@ from zoo.arguments import build_parser
 METHODS = {method.__name__: method for family in FAMILIES.values() for method in family}
 TEXT = README.read_text(encoding="utf-8")
 PYTHON = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
-COMMANDS = re.findall(r"^(?:srun )?python -m (zoo .*?)(?:\s+#.*)?$", TEXT, re.MULTILINE)
+COMMANDS = re.findall(r"^(?:srun )?python -m (zoo .*?)(?:\s+#.*)?$", TEXT.replace("\\\n", ""), re.MULTILINE)
 
 
 def test_the_table_is_up_to_date() -> None:
