@@ -7,7 +7,7 @@ from pathlib import Path
 
 import zoo
 from lightning_modules import FAMILIES
-from tests.packaging.readme_tables import HEADINGS, comparisons, equation, numbers, paper
+from tests.packaging.readme_tables import HEADINGS, NUMBERS, comparisons, equation, numbers, paper
 from zoo.studies.study_registry import MODULES, study_of
 from zoo.studies.study_results import RESULTS, read_result
 
@@ -25,8 +25,6 @@ REFERENCE = {
     },
 }
 """Pages of the reference, and the files or folders of each."""
-COLUMNS = ("likelihood", "FID", "FID / real", "s per sample")
-"""Headings of the numbers of a checkpoint."""
 CODE_LINK = re.compile(r"\[`([\w.]+)`\]\(\.\./((?:lightning_modules|datamodules)/[\w/]+)\.py\)")
 TEST_LINK = re.compile(r"\]\(\.\./(tests/[\w/]+\.py)\)")
 
@@ -86,7 +84,7 @@ def methods(family: str) -> str:
         lines += [f"{source}. {paper(method)}".rstrip(), ""]
         cards = [card for name in zoo.names() if (card := zoo.card(name)).method == method.__name__]
         if cards:
-            lines += [*table(("checkpoint", *COLUMNS), [(f"`{card.name}`", *numbers(card)) for card in cards]), ""]
+            lines += [*table(("checkpoint", *NUMBERS), [(f"`{card.name}`", *numbers(card)) for card in cards]), ""]
         shown = [card.name for card in cards if f"images/{card.name}.png" in images()]
         lines += [f'![Samples of {name}](../images/{name}.png){{ width="240" title="{name}" }}' for name in shown] + [
             ""

@@ -16,7 +16,7 @@ from tests.compatibility.record_outputs import outputs
 
 STORED = Path(__file__).parent / "outputs.npz"
 AMPLIFY_ROUNDING = {
-    "Categorical",
+    "Categorical",  # grey values
     "EBM",  # a Markov chain
     "NCE",  # a Markov chain, or a choice among proposals
     "RBM",  # a Markov chain of bits

@@ -22,6 +22,8 @@ from zoo.model_card import counterfactual_tables
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 GRIDS_PER_ROW = 4
+NUMBERS = ("likelihood", "FID", "FID / real", "s per sample")
+"""Headings of what ``numbers`` returns."""
 REFERENCE = re.compile(
     r"^ *(?P<title>[^\n]+) \((?P<authors>[^()]+, \d{4})\),\s+(?P<url>https?://[^\s,]+)", re.MULTILINE
 )
@@ -83,10 +85,7 @@ A method that is not here is shown with the first line of its class's docstring.
 
 def table() -> str:
     """One line for each checkpoint, and one for each method that has none, by family."""
-    lines = [
-        "| method | equation | paper | checkpoint | likelihood | FID | FID / real | s per sample |",
-        "|---" * 8 + "|",
-    ]
+    lines = [f"| method | equation | paper | checkpoint | {' | '.join(NUMBERS)} |", "|---" * 8 + "|"]
     cards = [zoo.card(name) for name in zoo.names()]
     for family, methods in FAMILIES.items():
         lines.append(f"| **{HEADINGS[family]}**" + " |" * 8)

@@ -70,6 +70,14 @@ def test_a_density_of_dequantized_images_is_not_called_an_exact_likelihood_of_gr
     assert next(values_of(card_with({"bits_per_dim-exact": 4.5}))) == "4.5 bits/dim, exact"
 
 
+def test_an_estimate_by_a_flow_says_of_how_many_images_it_is() -> None:
+    spec = {"name": "emoji", "kind": "image", "value_range": [-1.0, 1.0], "preprocessing": "noto-32-dequantized"}
+    for count, images in (("350", "350"), ("1k", "1 000")):
+        metrics = {"bits_per_dim-estimate_ode_half_steps-350": 9.0, f"bits_per_dim-estimate_ode-{count}": 3.876}
+        cell = next(values_of(card_with(metrics, data_spec=spec)))
+        assert cell == f"3.876 bits/dim, estimate from {images} images, dequantized"
+
+
 def test_bits_and_grey_values_are_apart_and_other_data_are_left_out() -> None:
     assert block_of(card_with({})) == "grey"
     spec = {"name": "fashion_mnist", "kind": "image", "value_range": [0.0, 1.0]}

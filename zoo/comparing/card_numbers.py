@@ -11,7 +11,6 @@ KINDS = {"exact": "exact", "exact_windows_256": "exact, windows of 256", "exact_
     "grid": "by quadrature",
     "ais": "AIS estimate",
     "estimate_nce": "NCE's estimate",
-    "estimate_ode-1k": "estimate from 1 000 images",
 }
 
 PRETRAINED = ("inception", "efficientnet_lite0")
@@ -33,7 +32,7 @@ def likelihood(card: Card, metrics: Mapping[str, float]) -> str:
 
     A density of dequantized images is named so, because its bits/dim are no likelihood of grey values, only a bound.
     """
-    noisy = card.data_spec is not None and card.data_spec.get("preprocessing") == "dequantized"
+    noisy = card.data_spec is not None and str(card.data_spec.get("preprocessing")).endswith("dequantized")
     of_noisy = ", dequantized" if noisy else ""
     kind = card.data_spec["kind"] if card.data_spec is not None else "image"
     pixels = card.data == "fashion_mnist_pixels"
@@ -43,12 +42,19 @@ def likelihood(card: Card, metrics: Mapping[str, float]) -> str:
     for exact, words in KINDS.items():
         if exact in found:
             return f"{found[exact]:.4g} {unit}, {words}{of_noisy}"
-    bounds = [match for name in found if (match := re.fullmatch(r"upper_bound_k(\d+)(-\w+)?", name))]
+    for name, value in found.items():
+        if match := re.fullmatch(r"estimate_ode-(\w+)", name):
+            return f"{value:.4g} {unit}, estimate from {_images(match[1])}{of_noisy}"
+    bounds = [match for name in found if (match := re.fullmatch(r"upper_bound_k(\d+)(?:-(\w+))?", name))]
     if not bounds:
         return ""
     best = max(bounds, key=lambda match: int(match[1]))
-    few = ", 1 000 images" if best[2] == "-1k" else ""
+    few = f", {_images(best[2])}" if best[2] else ""
     return f"≤ {found[best[0]]:.4g} {unit}, bound with k = {best[1]}{few}{of_noisy}"
+
+
+def _images(count: str) -> str:
+    return f"{count.replace('k', ' 000')} images"
 
 
 def fid_protocol(metrics: Mapping[str, float]) -> str:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 import zoo
 from zoo.data import held_out_batch
-from zoo.studies.study import Number, Outcome, study
+from zoo.studies.study import Number, Outcome, mean_of_runs, study
 from zoo.studies.study_figures import curve, labels, panels, truth
 
 CHECKPOINTS = {
@@ -43,15 +43,15 @@ def first_steps(quick: bool) -> Outcome:
     for index, (axes, (kind, name)) in enumerate(zip(panel, CHECKPOINTS.items(), strict=True)):
         nats = by_position(name, 4 if quick else MOST, 2 * PARTS if quick else STEPS[kind])
         first = nats.shape[1] // PARTS
-        gaps[kind] = mean_over(nats[:, :first].mean(1) - nats[:, first:].mean(1))
-        numbers[f"{kind}_nats_per_step_first"] = mean_over(nats[:, :first].mean(1))
-        numbers[f"{kind}_nats_per_step_rest"] = mean_over(nats[:, first:].mean(1))
+        gaps[kind] = mean_of_runs((nats[:, :first].mean(1) - nats[:, first:].mean(1)).tolist())
+        numbers[f"{kind}_nats_per_step_first"] = mean_of_runs(nats[:, :first].mean(1).tolist())
+        numbers[f"{kind}_nats_per_step_rest"] = mean_of_runs(nats[:, first:].mean(1).tolist())
         numbers[f"{kind}_first_minus_rest"] = gaps[kind]
         numbers[f"{kind}_percent_of_nats_in_the_first_{100 / PARTS:g}_percent"] = percent_of(
             nats[:, :first].sum(1), nats.sum(1)
         )
         places = stretches(nats.shape[1])
-        means = [mean_over(nats[:, start:end].mean(1)) for start, end in places]
+        means = [mean_of_runs(nats[:, start:end].mean(1).tolist()) for start, end in places]
         middles = [(start + 1 + end) / 2 for start, end in places]
         curve(axes, middles, [mean.value for mean in means], index, None, [mean.error for mean in means])
         truth(axes, nats.mean().item(), "mean over all steps")
@@ -91,9 +91,4 @@ def stretches(steps: int) -> list[tuple[int, int]]:
 def percent_of(parts: Tensor, wholes: Tensor) -> Number:
     """Returns how many percent of a sum over independent sequences are in a part of it, with the error of a ratio."""
     share = parts.sum() / wholes.sum()
-    return Number(100 * share.item(), 100 * mean_over((parts - share * wholes) / wholes.mean()).error)
-
-
-def mean_over(values: Tensor) -> Number:
-    """Returns the mean over independent sequences and its standard error."""
-    return Number(values.mean().item(), (values.std() / len(values) ** 0.5).item())
+    return Number(100 * share.item(), 100 * mean_of_runs(((parts - share * wholes) / wholes.mean()).tolist()).error)

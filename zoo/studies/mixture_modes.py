@@ -18,7 +18,7 @@ from datamodules import Grid
 from lightning_modules import GaussianMixture
 from lightning_modules.metrics.modes import modes_of
 from lightning_modules.parts.plane import mixture_log_density, on_grid, plane_grid
-from zoo.studies.study import Number, Outcome, exact, study
+from zoo.studies.study import Number, Outcome, exact, mean_of_runs, study
 from zoo.studies.study_figures import curve, labels, panels, truth
 
 SEEDS = (0, 1, 2, 3, 4)
@@ -46,7 +46,7 @@ def mixture_modes(quick: bool) -> Outcome:
         best[size] = max(fits, key=lambda found: found[0])[1]
         modes[size] = count_modes(best[size])
         gaps[size] = gaps_of(best[size])
-    excess = {size: mean_over(gap) for size, gap in gaps.items()}
+    excess = {size: mean_of_runs(gap.tolist()) for size, gap in gaps.items()}
 
     figure, (left, right) = panels("cross-entropy minus entropy", "local maxima of the density")
     curve(
@@ -64,8 +64,8 @@ def mixture_modes(quick: bool) -> Outcome:
     numbers |= {f"modes_k{size}": exact(modes[size]) for size in sizes}
     few, many = max(size for size in sizes if size < NUM_MODES - 2), max(sizes)
     falls = {
-        "up_to_25": mean_over((gaps[few] - gaps[NUM_MODES]) / (NUM_MODES - few)),
-        "beyond": mean_over((gaps[NUM_MODES] - gaps[many]) / max(many - NUM_MODES, 1)),
+        "up_to_25": mean_of_runs(((gaps[few] - gaps[NUM_MODES]) / (NUM_MODES - few)).tolist()),
+        "beyond": mean_of_runs(((gaps[NUM_MODES] - gaps[many]) / max(many - NUM_MODES, 1)).tolist()),
     }
     numbers |= {f"fall_per_component_{part}": fall for part, fall in falls.items()}
     before, after = (fall.value for fall in falls.values())
@@ -102,11 +102,6 @@ def gaps_of(model: GaussianMixture) -> Tensor:
     data = grid_of(0)
     x, _ = data.points("test")
     return (mixture_log_density(*modes_of(data.spec), x) - model.log_prob(x)).double()
-
-
-def mean_over(gaps: Tensor) -> Number:
-    """Returns the mean over independent points and its standard error."""
-    return Number(gaps.mean().item(), (gaps.std() / len(gaps) ** 0.5).item())
 
 
 @torch.no_grad()

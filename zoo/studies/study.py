@@ -89,6 +89,6 @@ def exact(value: float) -> Number:
 
 
 def mean_of_runs(values: Sequence[float]) -> Number:
-    """Returns the mean of independent runs and its standard error; ``nan`` for a single run."""
+    """Returns the mean of independent runs, or examples, and its standard error; ``nan`` for a single one."""
     error = stdev(values) / len(values) ** 0.5 if len(values) > 1 else float("nan")
     return Number(fmean(values), error)
