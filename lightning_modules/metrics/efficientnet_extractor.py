@@ -10,12 +10,21 @@ EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks (Tan an
 https://arxiv.org/abs/1905.11946
 """
 
+from copy import deepcopy
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from lightning_modules.metrics.protocol import check_bytes
-from lightning_modules.networks.efficientnet_lite import IMAGE_SIDE, PIXEL_MEAN, PIXEL_STD, EfficientNetLite0
+from lightning_modules.networks.efficientnet_lite import (
+    IMAGE_SIDE,
+    PIXEL_MEAN,
+    PIXEL_STD,
+    EfficientNetLite0,
+    NormalizedConv,
+)
 from lightning_modules.pretrained.named_features import load_efficientnet_lite0
 
 AT_ONCE = 10  # images of one pass; on a CPU it takes a third less time than of 25, whose activations leave the cache
@@ -40,12 +49,11 @@ class EfficientNetExtractor(nn.Module):
 
     def __init__(self, network: EfficientNetLite0 | None = None) -> None:
         super().__init__()
-        self.network = load_efficientnet_lite0() if network is None else network
+        self.network = _folded(load_efficientnet_lite0() if network is None else network)
         self.num_features = self.network.num_features
         self.least_samples = 2 * self.num_features
         self.to(memory_format=torch.channels_last)  # a third less time on a CPU
         self.requires_grad_(False)
-        self.eval()
 
     def extract(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Maps uint8 images (N, 1 or 3, H, W) to features (N, 1280) and logits (N, 1000), float32.
@@ -64,3 +72,12 @@ class EfficientNetExtractor(nn.Module):
     def _features(self, images: Tensor) -> Tensor:
         resized = F.interpolate(images.float(), (IMAGE_SIDE, IMAGE_SIDE), mode="bicubic", antialias=True)
         return self.network.features(((resized - PIXEL_MEAN) / PIXEL_STD).expand(-1, 3, -1, -1))
+
+
+def _folded(network: EfficientNetLite0) -> EfficientNetLite0:
+    """Returns a copy whose batch normalization is part of its convolutions, which saves a third of the time."""
+    network = deepcopy(network).eval()
+    for layer in network.modules():
+        if isinstance(layer, NormalizedConv) and isinstance(layer.norm, nn.BatchNorm2d):
+            layer.conv, layer.norm = fuse_conv_bn_eval(layer.conv, layer.norm), nn.Identity()
+    return network

@@ -55,7 +55,7 @@ class NormalizedConv(nn.Module):
     ) -> None:
         super().__init__()
         self.conv = nn.Conv2d(channels_in, channels_out, kernel, stride, groups=groups, bias=False)
-        self.norm = nn.BatchNorm2d(channels_out, eps=1e-3, momentum=0.01)
+        self.norm: nn.Module = nn.BatchNorm2d(channels_out, eps=1e-3, momentum=0.01)
         self.activation = nn.ReLU6() if active else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:

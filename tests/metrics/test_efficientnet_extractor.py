@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from sklearn.datasets import load_sample_image
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lightning_modules.callbacks import ImageMetrics, InceptionScore, evaluate_samples
@@ -38,6 +38,21 @@ def test_images_are_resized_and_normalized_by_the_protocol(extractor: EfficientN
     x = F.interpolate(images.float(), (224, 224), mode="bicubic", antialias=True)
     torch.testing.assert_close(features, extractor.network.features((x - 127) / 128))
     torch.testing.assert_close(logits, extractor.network((x - 127) / 128))
+
+
+def test_features_are_those_of_the_network_that_is_given_which_stays_as_it_was() -> None:
+    torch.manual_seed(0)
+    network = EfficientNetLite0()
+    for layer in network.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.running_mean, layer.running_var = torch.randn(layer.num_features), torch.rand(layer.num_features) + 1
+            nn.init.normal_(layer.weight, 1.0, 0.1)
+            nn.init.normal_(layer.bias)
+    before = [*network.state_dict()]
+    images = torch.randint(0, 256, (3, 3, 224, 224), dtype=torch.uint8)
+    features, _ = EfficientNetExtractor(network).extract(images)
+    assert [*network.state_dict()] == before
+    torch.testing.assert_close(features, network.eval().features((images - 127.0) / 128), rtol=1e-4, atol=1e-4)
 
 
 def test_grey_images_are_repeated_and_parts_do_not_matter(extractor: EfficientNetExtractor) -> None:

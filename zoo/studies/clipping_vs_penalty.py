@@ -4,8 +4,9 @@ Critics: the model is fixed, the data plus noise N(0, I), for eight Gaussians an
 penalty (Gulrajani et al., 2017, figure 1). A critic's value is the difference of its means over the data and the model,
 over the largest norm of its gradient on a grid: a lower bound of the Wasserstein distance, whatever unit it is in. The
 exact distance is that between as many fresh points, by optimal assignment. Generators: WGAN and WGAN-GP are trained on
-garments, small and briefly, with the same networks, batches, and numbers of steps of both players; rates, clip and
-weight of the penalty are those of the library's comparison of GANs. FID is by the zoo's classifier of garments.
+garments, small and briefly, with the same networks, batches and numbers of steps; rates, clip and weight are those of
+the library's comparison of GANs, and FID is by the zoo's classifier. In the first run the swiss roll was 7.5 times as
+large, beyond the grid, and 600 steps did not suffice for the penalised critics. The rule is as it was.
 """
 
 from typing import Any
@@ -30,8 +31,8 @@ from zoo.studies.quiet_training import fit
 from zoo.studies.study import Number, Outcome, mean_of_runs, study
 from zoo.studies.study_figures import COLOURS, curve, labels, panels
 
-SEEDS, STEPS, BATCH, COMPARED = (0, 1, 2), 600, 256, 1000
-CLIP, WEIGHT, RATE, SIDE = 0.01, 10.0, 1e-3, 41
+SEEDS, STEPS, BATCH, COMPARED = (0, 1, 2), 3000, 256, 1000
+CLIP, WEIGHT, RATE, WIDTH, SIDE = 0.01, 10.0, 1e-3, 32, 41
 KINDS = ("clipping", "penalty")
 DATA = {"eight_gaussians": Ring, "swiss_roll": SwissRoll}
 BATCHES, SAMPLES = 400, 1000
@@ -79,14 +80,13 @@ def clipping_vs_penalty(quick: bool) -> Outcome:
             numbers |= {f"{measure}_{kind}_{name}": mean_of_runs(found) for kind, found in by_kind.items() if found}
     axes[2].set_yscale("log")
     labels(axes[2], "magnitude over the largest", "share of the weights")
-
     fids = {kind: [fid(kind, seed, quick) for seed in seeds] for kind in KINDS}
     numbers |= {f"fid_{kind}": mean_of_runs(found) for kind, found in fids.items()}
     for index, seed in enumerate(seeds):
         curve(axes[5], [0, 1], [fids[kind][index] for kind in KINDS], index, f"seed {seed}")
     axes[5].set(xticks=[0, 1], xticklabels=KINDS, xlim=(-0.3, 1.3))
     labels(axes[5], "", "FID")
-    lower = all(one < other for one, other in zip(fids["penalty"], fids["clipping"], strict=True))
+    lower = all(fids["penalty"][index] < fids["clipping"][index] for index in range(len(seeds)))
     value = {name: number.value for name, number in numbers.items()}
     told = "; ".join(
         f"on {name.replace('_', ' ')} {100 * value[f'share_at_the_bound_clipping_{name}']:.0f} %, "
@@ -103,14 +103,14 @@ def clipping_vs_penalty(quick: bool) -> Outcome:
 def points(kind: type[Ring] | type[SwissRoll], num: int, seed: int) -> tuple[Tensor, Tensor]:
     """Returns points of the data and of the model, which is the data plus noise N(0, I), (num, 2) each."""
     generator = torch.Generator().manual_seed(seed)
-    (real, _), (other, _) = (kind().draw(num, generator) for _ in range(2))
+    real, other = (kind().draw(num, generator)[0] / kind.divisor for _ in range(2))
     return real, other + torch.randn(num, 2, generator=generator)
 
 
 def trained(kind: str, kind_of_data: type[Ring] | type[SwissRoll], seed: int, steps: int) -> nn.Module:
     """Returns a critic that was trained against the fixed model."""
     torch.manual_seed(seed)
-    critic, noise = Discriminator((2,), 32), Noise(torch.Generator().manual_seed(seed))
+    critic, noise = Discriminator((2,), WIDTH), Noise(torch.Generator().manual_seed(seed))
     optimizer = torch.optim.Adam(critic.parameters(), RATE, (0.5, 0.9))
     for step in range(steps):
         real, fake = points(kind_of_data, BATCH, 1000 * seed + step + 1000)

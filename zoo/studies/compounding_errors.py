@@ -68,7 +68,7 @@ def exposure_bias(quick: bool) -> Outcome:
     better = all(last[name] < last["teacher forcing"] for name in ("scheduled sampling", "professor forcing"))
     seen = (
         "From the first to the last window the excess divergence goes "
-        + ", ".join(f"from {first[name]:.3f} to {last[name]:.3f} nats for {name}" for name in METHODS)
+        + ", ".join(f"from {first[name]:.2g} to {last[name]:.2g} nats for {name}" for name in METHODS)
         + f". On true inputs -log q of teacher forcing changes by "
         f"{sum((nats[-1] - nats[0]).item() for _, nats in teacher) / len(teacher):.3f} nats per step."
     )

@@ -23,7 +23,7 @@ from lightning_modules.latent.vae import NegativeELBO
 from lightning_modules.parts.likelihoods import log_mean_exp
 from lightning_modules.parts.optimizers import adam
 from zoo.studies.quiet_training import fit
-from zoo.studies.study import Number, Outcome, exact, mean_of_runs, study
+from zoo.studies.study import Number, Outcome, mean_of_runs, study
 from zoo.studies.study_figures import COLOURS, curve, labels, panels, truth
 
 SEEDS = (0, 1, 2)
@@ -48,7 +48,7 @@ def naive_marginal(quick: bool) -> Outcome:
     bias = {k: mean_of_runs([run[f"bias_{k}"] for run in runs]) for k in draws}
     gap = mean_of_runs([run["bound"] for run in runs])
     reached = {k: mean_of_runs([run[f"trained_{k}"] for run in runs]) for k in TRAINED_WITH}
-    best = mean_of_runs([run["trained_bound"] for run in runs])
+    best, source = (mean_of_runs([run[name] for run in runs]) for name in ("trained_bound", "source"))
 
     figure, (left, right) = panels("estimates of log p at one model", "log p after training on the estimate")
     shown = None if quick else [value.error for value in bias.values()]
@@ -61,14 +61,14 @@ def naive_marginal(quick: bool) -> Outcome:
     heights = [*(value.value for value in reached.values()), best.value]
     bars = None if quick else [*(value.error for value in reached.values()), best.error]
     right.bar(names, heights, yerr=bars, color=[COLOURS[0]] * len(TRAINED_WITH) + [COLOURS[1]], width=0.6, capsize=3)
-    truth(right, sum(run["source"] for run in runs) / len(runs), "log p of the source")
+    truth(right, source.value, "log p of the source")
     labels(right, "codes in training", "mean log p of test data, nats")
 
     numbers: dict[str, Number] = {f"bias_nats_k{k}": value for k, value in bias.items()}
     numbers |= {"bias_nats_of_the_bound": gap}
     numbers |= {f"log_p_trained_on_k{k}": value for k, value in reached.items()}
     numbers |= {"log_p_trained_on_the_bound": best}
-    numbers["log_p_of_the_source"] = exact(sum(run["source"] for run in runs) / len(runs))
+    numbers["log_p_of_the_source"] = source
     trained_on = {k: f"{value.value:.2f}" for k, value in reached.items()}
     seen = (
         f"With one code from the prior the estimate is {-bias[1].value:.0f} nats too low, with {draws[-1]} still "

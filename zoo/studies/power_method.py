@@ -4,15 +4,15 @@ The layers are those of the critics of two checkpoints, one trained with spectra
 as matrices (out, in * kh * kw). One iteration is that of the library's spectral norm, in float64, from random vectors.
 If s1 > s2 are the largest singular values, the tangent of the angle between the iterate and the singular vector should
 shrink by (s2 / s1)^2 per iteration, and the error of the singular value by (s2 / s1)^4. Rates are fitted to the last
-iterations, where smaller singular values no longer matter. That takes thousands of iterations for a critic with
-spectral norm, whose singular values are nearly equal: with 600, as this study was first run, its rates were up to 31 %
-above those of the theory.
+iterations, where smaller singular values no longer matter: that takes thousands for a critic with spectral norm, whose
+singular values are nearly equal. With 600, as this study was first run, rates were up to 31 % above the theory.
 
 The warm start is that of the training itself: the checkpoint of the SNGAN holds the vectors of its last step, which
 were iterated once per step while the weights changed.
 """
 
 import math
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -45,11 +45,10 @@ def power_method(quick: bool) -> Outcome:
     """Iterates on all layers of both critics."""
     seeds, iterations = (SEEDS[:1], 60) if quick else (SEEDS, ITERATIONS)
     figure, (left, right) = panels("error of the vector, first start", "fitted rates against theory")
-    ratios: dict[str, list[float]] = {"vector": [], "value": []}
+    ratios: dict[str, list[list[float]]] = {"vector": [], "value": []}  # by layer and start
     worst_kept, lowest_cosine, closest, skipped, drawn = 0.0, 1.0, 0.0, 0, 0
     for index, checkpoint in enumerate((SPECTRAL, PENALISED)):
-        theory: dict[str, list[float]] = {"vector": [], "value": []}
-        fitted: dict[str, list[float]] = {"vector": [], "value": []}
+        theory, fitted = ({"vector": list[float](), "value": list[float]()} for _ in range(2))
         for matrix, kept in matrices(checkpoint):
             _, singular, right_vectors = torch.linalg.svd(matrix, full_matrices=False)
             rate = math.log(singular[1] / singular[0])
@@ -57,6 +56,8 @@ def power_method(quick: bool) -> Outcome:
                 closest = max(closest, math.exp(rate))
                 lowest_cosine = min(lowest_cosine, (kept[1] @ right_vectors[0]).abs().item())
                 worst_kept = max(worst_kept, abs((kept[0] @ matrix @ kept[1] / singular[0]).item() - 1))
+            for of_layer in ratios.values():
+                of_layer.append([])
             for seed in seeds:
                 vector, value = errors(matrix, right_vectors[0], singular[0], iterations, seed)
                 if seed == seeds[0] and drawn < 7 and index == 0:
@@ -68,28 +69,27 @@ def power_method(quick: bool) -> Outcome:
                         continue
                     theory[name].append(factor * rate)
                     fitted[name].append(found)
-                    ratios[name].append(found / (factor * rate))
+                    ratios[name][-1].append(found / (factor * rate))
         for offset, name in enumerate(theory):
-            style: dict[str, Any] = {
-                "marker": "os^D"[2 * index + offset],
-                "s": 18,
-                "color": COLOURS[2 * index + offset],
-            }
+            place = 2 * index + offset
+            style: dict[str, Any] = {"marker": "os^D"[place], "s": 18, "color": COLOURS[place]}
             label = f"{name}, {checkpoint.partition('.')[0]}"
             right.scatter([-x for x in theory[name]], [-y for y in fitted[name]], label=label, **style)
-    left.set_xscale("log")
-    left.set_yscale("log")
+    right.axline((0.1, 0.1), slope=1, color="0.4", linewidth=1, linestyle="dashed", zorder=0)
+    for axes in (left, right):
+        axes.set_xscale("log")
+        axes.set_yscale("log")
     left.set_ylim(1e-13, 30)
     labels(left, "iterations", "tangent of the angle")
-    right.axline((0.1, 0.1), slope=1, color="0.4", linewidth=1, linestyle="dashed", zorder=0)
-    right.set_xscale("log")
-    right.set_yscale("log")
     labels(right, "theory: nats per iteration", "fitted: nats per iteration")
 
-    numbers: dict[str, Number] = {}
+    numbers = dict[str, Number]()
     for name, values in ratios.items():
-        numbers[f"{name}_rate_over_theory"] = mean_of_runs(values)
-        numbers[f"{name}_furthest_from_theory"] = exact(max(abs(ratio - 1) for ratio in values))
+        # Starts of one layer have nearly the same rate, so the error is that over layers.
+        numbers[f"{name}_rate_over_theory"] = mean_of_runs([fmean(of_layer) for of_layer in values if of_layer])
+        numbers[f"{name}_furthest_from_theory"] = exact(
+            max(abs(ratio - 1) for of_layer in values for ratio in of_layer)
+        )
     numbers["kept_vectors_largest_error_percent"] = exact(100 * worst_kept)
     numbers["kept_vectors_lowest_cosine"] = exact(lowest_cosine)
     numbers["largest_s2_over_s1_with_spectral_norm"] = exact(closest)
@@ -101,7 +101,7 @@ def power_method(quick: bool) -> Outcome:
         f"give its singular values to {100 * worst_kept:.2g} %, though the vectors themselves are at a cosine of "
         f"down to {lowest_cosine:.2f} to the exact ones: its s2 is up to {closest:.4f} of s1."
     )
-    return Outcome(furthest <= 0.1 and worst_kept <= 0.01, numbers, figure, seen, seeds)
+    return Outcome(furthest <= 0.1 and worst_kept <= 0.01 and not skipped, numbers, figure, seen, seeds)
 
 
 def matrices(checkpoint: str) -> list[tuple[Tensor, tuple[Tensor, Tensor] | None]]:
