@@ -11,6 +11,8 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from zoo.freed_memory import keep_freed_memory
+
 WITH_OVERRIDES = ("train", "resume")  # commands that pass what they do not know to LightningCLI
 INTERRUPTED = 128 + signal.SIGINT
 
@@ -22,6 +24,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         0, 1 for a failure, or 128 + the signal's number after an interruption: 130 for Ctrl-C, 143 for SIGTERM. Bad
         usage ends the program with 2.
     """
+    if argv is None:  # a program of its own; a caller's process is left alone
+        keep_freed_memory()
     formatted = warnings.formatwarning
     with _noting_interruptions() as received:
         try:
