@@ -10,7 +10,7 @@ import torch
 from datamodules.sources import find
 from datamodules.sources.find import DataNotFoundError
 from zoo import loading
-from zoo.studies.study_figures import png
+from zoo.studies.study_figures import DOTS, PANEL, png
 from zoo.studies.study_registry import MODULES, study_of
 from zoo.studies.study_runs import run_study
 
@@ -36,6 +36,11 @@ def test_a_quick_run(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(math.isfinite(number.value) and not number.error < 0 for number in outcome.numbers.values())
     assert outcome.seeds
     assert outcome.seen.endswith(".")
+    for axes in outcome.figure.axes:
+        across = [text.get_window_extent().width for text in (axes.title, axes.xaxis.label)]
+        room = 0.9 * DOTS * PANEL[0], 0.9 * DOTS * PANEL[1]  # beside ticks, which move the middle of the axes
+        assert max(across) <= room[0], f"{axes.get_title()!r} or {axes.get_xlabel()!r} is too long for its panel"
+        assert axes.yaxis.label.get_window_extent().height <= room[1], f"{axes.get_ylabel()!r} is too long"
     outcome.figure.set_layout_engine("none")  # a second for each figure, for where its labels go
     assert png(outcome.figure).startswith(b"\x89PNG")
     assert torch.equal(torch.get_rng_state(), state)

@@ -39,7 +39,7 @@ def likelihood_consistency(quick: bool) -> Outcome:
             if name != "validation":
                 curve(left, places, values, 2 * index + (kind > 0), f"{name}, n = {size}")
     truth(left, 0.0, "entropy")
-    labels(left, "batches", "excess of -log q over the entropy, nats per step")
+    labels(left, "batches", "-log q less the entropy, nats per step")
     best = {size: mean_of_runs([kept(run)[2] for run in runs[size]]) for size in sizes}
     errors = None if quick else [mean.error for mean in best.values()]
     curve(right, sizes, [mean.value for mean in best.values()], 0, "test data", errors)
