@@ -5,6 +5,9 @@ same, the style head of the discriminator included. Styles are the classes of ga
 small and briefly, from the same first weights on the same batches, because the zoo has no checkpoint of it yet. The
 ambiguity of a sample is the entropy of the style posterior over ln 10. It is told by the zoo's classifier, which had no
 part in the training, and by the network's own discriminator. The price is FID against the test split.
+
+In the first run 400 batches were too few to tell the price: FID was 24.7 with the term and 20.0 without it, and the
+error of the difference 3.9. The rule is as it was.
 """
 
 from typing import Any
@@ -20,7 +23,7 @@ from zoo.studies.quiet_training import fit
 from zoo.studies.study import Number, Outcome, mean_of_runs, study
 from zoo.studies.study_figures import COLOURS, MARKERS, labels, panels
 
-SEEDS, NUM, BATCHES = (0, 1, 2), 1000, 400
+SEEDS, NUM, BATCHES = (0, 1, 2), 2000, 1200
 WEIGHTS = {"gan": 0.0, "creative": 1.0}
 SIZES: dict[str, Any] = {"latent_dim": 32, "width": 8, "discriminator_width": 16, "lr": 1e-3, "betas": (0.0, 0.99)}
 MEASURES = {"ambiguity": "by the classifier", "own_ambiguity": "by its discriminator", "fid": "FID"}
