@@ -55,6 +55,7 @@ class Card:
         batches: Number of batches that the saved weights were trained on, or ``None`` if unknown.
         planned_batches: Number of batches that the run was planned for: more if validation chose an earlier state.
         precision: The Trainer's precision, ``"bf16-mixed"``, or ``None`` if unknown.
+        hardware: What it was trained on, ``"CPU with AVX2, 2 threads"``, or ``None`` if unknown.
         training: Cost of the training: ``examples`` seen, ``minutes``, ``generator_updates``.
         notes: Limitations, for the reader of the model card.
         curve: Rows of the training curve, one mapping per row.
@@ -81,6 +82,7 @@ class Card:
     batches: int | None = None
     planned_batches: int | None = None
     precision: str | None = None
+    hardware: str | None = None
     training: Mapping[str, float] = field(default_factory=dict)
     notes: str = ""
     curve: tuple[Mapping[str, float], ...] = ()
@@ -119,6 +121,7 @@ class Card:
             "batches": self.batches,
             "planned_batches": self.planned_batches,
             **({} if self.precision is None else {"precision": self.precision}),
+            **({} if self.hardware is None else {"hardware": self.hardware}),
             "training": dict(self.training),
             "notes": self.notes,
             "curve": [dict(row) for row in self.curve],
@@ -248,6 +251,7 @@ def read_card(folder: Path, name: str | None = None) -> Card:
         batches=None if values.get("batches") is None else get("batches", int),
         planned_batches=None if values.get("planned_batches") is None else get("planned_batches", int),
         precision=None if values.get("precision") is None else get("precision", str),
+        hardware=None if values.get("hardware") is None else get("hardware", str),
         training=get_numbers("training", values.get("training", {})),
         notes=get("notes", str, ""),
         curve=tuple(get_numbers("curve", row) for row in get("curve", list, [])),

@@ -201,6 +201,8 @@ def _training(card: Card) -> str:
         lines.append(f"- Batches: {card.batches:,}{planned}" + (f" ({', '.join(costs)})" if costs else ""))
     if card.precision is not None:
         lines.append(f"- Precision: {markdown(card.precision)}")
+    if card.hardware is not None:
+        lines.append(f"- Hardware: {markdown(card.hardware)}")
     lines.append("- Hyperparameters: " + code_span(json.dumps(dict(card.hyperparameters))))
     networks = ", ".join(f"{markdown(name)} {count:,}" for name, count in card.networks.items())
     lines.append(f"- Parameters: {card.parameters:,} ({networks})")

@@ -5,6 +5,7 @@ import time
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.data import extract_batch_size
 
@@ -84,6 +85,19 @@ def held_out_measures(trainer: Trainer) -> dict[str, float]:
         for name, value in trainer.callback_metrics.items()
         if name.startswith(("val/", "test/")) and not name.endswith("_loss")
     }
+
+
+def hardware_of(trainer: Trainer) -> str:
+    """Returns what a run computes on: ``"2 x NVIDIA H200"``, or ``"CPU with AVX2, 2 threads"``."""
+    device = trainer.strategy.root_device
+    if device.type == "cuda":
+        return f"{trainer.world_size} x {torch.cuda.get_device_name(device)}"
+    if device.type != "cpu":
+        return f"{trainer.world_size} x {device.type}"
+    threads = torch.get_num_threads()
+    units = torch.backends.cpu.get_cpu_capability()
+    processes = f" in each of {trainer.world_size} processes" if trainer.world_size > 1 else ""
+    return f"CPU with {units}, {threads} thread{'s' if threads > 1 else ''}{processes}"
 
 
 def library_versions() -> dict[str, str]:

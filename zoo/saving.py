@@ -29,7 +29,7 @@ from zoo.errors import ZooError
 from zoo.json_values import not_plain
 from zoo.loading import AVERAGED, build, file_sha256, layout, load_folder, network_of
 from zoo.model_card import readme
-from zoo.record import library_versions
+from zoo.record import hardware_of, library_versions
 
 MAX_TEXT_BYTES = 1 << 20
 
@@ -99,6 +99,7 @@ def save(
         batches=None if trainer is None else trainer.global_step,
         planned_batches=None if trainer is None else planned_batches(trainer),
         precision=None if trainer is None else str(trainer.precision),
+        hardware=None if trainer is None else hardware_of(trainer),
         name=name,
         metrics=metrics,
         recipe=recipe,
@@ -125,6 +126,7 @@ def save_state(
     batches: int | None = None,
     planned_batches: int | None = None,
     precision: str | None = None,
+    hardware: str | None = None,
     training: Mapping[str, float] | None = None,
     notes: str | None = None,
     curve: Sequence[Mapping[str, float]] = (),
@@ -164,6 +166,7 @@ def save_state(
         batches=batches or None,
         planned_batches=(planned_batches or None) if batches else None,
         precision=precision if batches else None,
+        hardware=hardware if batches else None,
         training=dict(training or {}),
         notes=" ".join(filter(None, [notes, *module.changes])),
         curve=tuple(dict(row) for row in curve),

@@ -333,4 +333,4 @@ def test_former_readers_read_the_config(trained: Path) -> None:
     assert config["format_version"] == 1
     assert zoo.load(IMAGES, VAE).data_spec.name == "pets"
     known = set(zoo.card("vae.fashion_mnist").to_json())
-    assert set(config) - known == {"datamodule", "precision"}
+    assert set(config) - known == {"datamodule", "precision", "hardware"}

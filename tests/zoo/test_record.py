@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from datamodules import Ring
 from lightning_modules import ALI, WGANGP, Gaussian
 from lightning_modules.callbacks import ModeCoverage
 from tests.standins import quiet_trainer
-from zoo.record import MAX_ROWS, TrainingRecord
+from zoo.record import MAX_ROWS, TrainingRecord, hardware_of
 
 
 class StopAfter(Callback):
@@ -55,6 +56,19 @@ def test_it_counts_examples_and_generator_steps_and_keeps_the_metrics() -> None:
     assert [row["batches"] for row in record.curve()] == [2, 4, 6]
     assert all("val/kl-50" in row for row in record.rows)
     assert not any("discriminator" in key for row in record.rows for key in row)  # a loss is no metric
+
+
+def test_the_card_says_what_a_run_was_trained_on(tmp_path: Path) -> None:
+    module, trainer = fit(TrainingRecord(), 2)
+    units, threads = torch.backends.cpu.get_cpu_capability(), torch.get_num_threads()
+    expected = f"CPU with {units}, {threads} thread" + "s" * (threads > 1)
+    card = zoo.save(module, tmp_path / "trained", samples=False)
+    assert card.hardware == expected
+    assert f"- Hardware: {expected}\n" in (card.path / "README.md").read_text()
+    untrained = zoo.save(Gaussian(shape=(2,)), tmp_path / "untrained", samples=False)
+    assert untrained.hardware is None
+    other: Any = SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device("mps")), world_size=2)
+    assert hardware_of(other) == "2 x mps"
 
 
 def test_accumulated_batches_make_one_step() -> None:
