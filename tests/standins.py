@@ -163,6 +163,16 @@ class Recorder(CSVLogger):
         self.images.append((key, step, image.size))
 
 
+class StopAfter(Callback):
+    """Ends a run as a limit of time or an early stop does; ``None`` lets it run."""
+
+    def __init__(self, batches: int | None) -> None:
+        self.batches = batches
+
+    def on_train_batch_end(self, trainer: Trainer, *_: object) -> None:
+        trainer.should_stop = self.batches is not None and trainer.global_step >= self.batches
+
+
 def quiet_trainer(callbacks: Sequence[Callback] = (), **settings: Any) -> Trainer:
     """A trainer on the CPU, of one epoch, that writes nothing and prints nothing."""
     quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)

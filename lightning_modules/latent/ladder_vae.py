@@ -21,7 +21,7 @@ Ladder Variational Autoencoders (Sonderby et al., 2016), https://arxiv.org/abs/1
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -189,6 +189,10 @@ class LadderVAE(LatentVariableModule):
             num_tested=num_tested,
         )
         self.save_hyperparameters()
+
+    def horizons(self) -> Mapping[str, int | None]:
+        """Returns the number of batches after which the weight of the KL term is 1."""
+        return {"kl_warmup_steps": self.hparams["kl_warmup_steps"]}
 
 
 def checked_levels(latent_dims: Sequence[int]) -> tuple[int, ...]:

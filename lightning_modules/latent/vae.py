@@ -126,3 +126,7 @@ class VAE(LatentVariableModule):
             num_tested=num_tested,
         )
         self.save_hyperparameters()
+
+    def horizons(self) -> Mapping[str, int | None]:
+        """Returns the number of batches after which the weight of the KL term is 1."""
+        return {"kl_warmup_steps": self.hparams["kl_warmup_steps"]}

@@ -5,25 +5,15 @@ import warnings
 from typing import Any
 
 import pytest
-from lightning.pytorch import Callback, LightningModule, Trainer
 
 from lightning_modules import ProgressiveGAN
 from lightning_modules.parts.critic_schedules import EveryNth
 from lightning_modules.runtime.flags import warn_unreached
-from tests.standins import quiet_trainer
+from tests.standins import StopAfter, quiet_trainer
 from tests.training import TinyData, build, data_of
 
 SCHEDULED = {"InstanceNoiseGAN": "noise_steps", "RothGAN": "gamma_steps", "R3GAN": "schedule_steps"}
-
-
-class StopAfter(Callback):
-    """Ends a run as a limit of time or an early stop does."""
-
-    def __init__(self, batches: int) -> None:
-        self.batches = batches
-
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        trainer.should_stop = trainer.global_step >= self.batches
+SCHEDULED |= dict.fromkeys(("VAE", "LadderVAE"), "kl_warmup_steps")
 
 
 @pytest.mark.parametrize("method", SCHEDULED)

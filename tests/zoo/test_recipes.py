@@ -22,7 +22,7 @@ from zoo.recipe_defaults import with_defaults
 
 RECIPES = recipe_names()
 MEASURED_BY_A_CLASSIFIER = ("datamodules.FashionMNIST", "datamodules.PixelSequence", "datamodules.Emoji")
-SCHEDULES = {"noise_steps", "gamma_steps", "schedule_steps"}
+SCHEDULES = {"noise_steps", "gamma_steps", "schedule_steps", "kl_warmup_steps"}
 """Hyperparameters that must not be longer than the run."""
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Trainer
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
@@ -15,18 +15,8 @@ import zoo
 from datamodules import Ring
 from lightning_modules import ALI, WGANGP, Gaussian
 from lightning_modules.callbacks import ModeCoverage
-from tests.standins import quiet_trainer
+from tests.standins import StopAfter, quiet_trainer
 from zoo.record import MAX_ROWS, TrainingRecord, hardware_of
-
-
-class StopAfter(Callback):
-    """Ends a run early, as early stopping does."""
-
-    def __init__(self, batches: int | None) -> None:
-        self.batches = batches
-
-    def on_train_batch_end(self, trainer: Trainer, *_: object) -> None:
-        trainer.should_stop = trainer.global_step == self.batches
 
 
 def fit(record: TrainingRecord, batches: int, stop_after: int | None = None, **settings: Any) -> tuple[WGANGP, Trainer]:
