@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 
+from zoo.freed_memory import keep_freed_memory
+
 LEFT_ALONE = 1
 """Exit code of a process whose parent is gone."""
 
@@ -24,7 +26,7 @@ def worker_pool(jobs: int | None) -> Iterator[ProcessPoolExecutor]:
     """
     context = get_context("spawn")  # a forked process would share torch's threads with its parent
     watched, held = context.Pipe(duplex=False)
-    with ProcessPoolExecutor(jobs or os.cpu_count(), context, initializer=end_with, initargs=(watched,)) as pool:
+    with ProcessPoolExecutor(jobs or os.cpu_count(), context, initializer=prepare, initargs=(watched,)) as pool:
         try:
             yield pool
         except BaseException:
@@ -34,6 +36,12 @@ def worker_pool(jobs: int | None) -> Iterator[ProcessPoolExecutor]:
         finally:
             watched.close()
     held.close()
+
+
+def prepare(parent: Connection) -> None:
+    """Prepares this process for training, and for the end of its parent."""
+    keep_freed_memory()
+    end_with(parent)
 
 
 def end_with(parent: Connection) -> None:
