@@ -18,7 +18,7 @@ from lightning_modules.callbacks.image_progress import Frames
 from lightning_modules.image.image_optimization import ImageOptimization
 from lightning_modules.parts.files import replace_file
 from lightning_modules.rendering.video import gif
-from lightning_modules.runtime.interruption import handled_by
+from lightning_modules.runtime.interruption import Interrupted, handled_by
 from lightning_modules.runtime.memory import available_bytes
 from zoo.cli import quiet
 from zoo.errors import ZooError
@@ -105,11 +105,11 @@ class Bounds(Callback):
 
     @contextmanager
     def heeding_signals(self) -> Iterator[None]:
-        """In the block, Ctrl-C and SIGTERM end the run after the step, and a second one at once."""
+        """In the block, Ctrl-C and SIGTERM end the run after the step, and a second one raises ``Interrupted``."""
 
         def note(signum: int, frame: object) -> None:
             if self.signal:
-                raise KeyboardInterrupt
+                raise Interrupted(signum)
             self.signal = signal.Signals(signum).name
 
         with handled_by(note):
