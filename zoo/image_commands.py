@@ -180,7 +180,7 @@ def _checked(data: "SingleImage") -> "SingleImage":
     """Reads all files, so that one that is no image is known before the work starts."""
     try:
         data.setup("fit")
-        data.style_images()
+        _ = data.style_photographs
     except ValueError as error:
         raise ZooError(str(error)) from error
     return data

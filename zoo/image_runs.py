@@ -98,6 +98,10 @@ class Bounds(Callback):
         values: Any = getattr(pl_module, "last_losses", {})
         self.outcome.last = {name: float(value) for name, value in values.items()}
 
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Closes the bar, so that the message has a line of its own."""
+        self.teardown(trainer, pl_module, "fit")
+
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Closes the bar."""
         if self.bar is not None:

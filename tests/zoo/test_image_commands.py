@@ -243,7 +243,7 @@ def test_a_second_signal_ends_a_run_at_once(
     with pytest.raises(SystemExit) as end:
         main(["restore", "photo.png", "--scale", "2", *TINY, "--out", "out.png"])
     assert end.value.code == code
-    assert "Interrupted. Nothing was saved." in capsys.readouterr().err
+    assert "\nInterrupted. Nothing was saved." in capsys.readouterr().err
     assert not Path("out.png").exists()
 
 
