@@ -71,14 +71,16 @@ def add_image_commands(
     restoring.add_argument(
         "--degrade",
         action="store_true",
-        help="first add the noise to IMAGE, or reduce it, and say how near the result comes to it",
+        help="first add the noise to IMAGE, hide what the mask does, or reduce it, and say how near the result comes",
     )
     restoring.add_argument("--size", type=side, help="longer side to which IMAGE is resized (default: as it is)")
     restoring.add_argument(
         "--width", type=positive, default=32, help="channels of the network (default: 32; paper: 128)"
     )
     restoring.add_argument("--depth", type=positive, default=5, help="resolutions of the network (default: 5)")
-    restoring.add_argument("--steps", type=positive, help="number of steps at most (default: 3000, else 2000)")
+    restoring.add_argument(
+        "--steps", type=positive, help="number of steps at most (default: 3000 with --noise, else 2000)"
+    )
     restoring.add_argument(
         "--patience", type=positive, help="steps without a calmer output that end --noise (default: 1000)"
     )

@@ -1,5 +1,6 @@
 """``python -m zoo stylize``, ``texture`` and ``restore``: image files in, image files out."""
 
+import sys
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -76,7 +77,8 @@ def texture(arguments: Namespace) -> int:
     module, steps = _planned(TextureSynthesis, data, (height, width), compared, settings, arguments, bounds)
     outcome = _fit(module, data, bounds, arguments, steps)
     facts = f"features {module.network.name}, Gram distance {_value(outcome.last, 'gram')}"
-    _write(module.image(), None, out, outcome, arguments, facts)
+    origin = replace(data.photograph, opacity=None)  # which has another size
+    _write(module.image(), origin, out, outcome, arguments, facts)
     return outcome.exit_code
 
 
@@ -101,6 +103,8 @@ def restore(arguments: Namespace) -> int:
     scale, noise = arguments.scale or 1, arguments.noise or 0.0
     if not 0 <= noise <= 255:
         raise UsageError(f"--noise {noise} must lie in 0..255: it is a standard deviation in grey values.")
+    if arguments.degrade and arguments.noise == 0:
+        raise UsageError("--degrade has no effect with --noise 0: give the noise to add.")
     if scale < 1 or (arguments.scale == 1):
         raise UsageError(f"--scale {scale} must be at least 2: it is the factor by which the image is enlarged.")
     if arguments.patience is not None and arguments.noise is None:
@@ -130,7 +134,7 @@ def restore(arguments: Namespace) -> int:
     remedy = f"a smaller --width ({max(8, arguments.width // 2)}) or --size ({smaller}) takes less"
     check_memory(needed, device_of(arguments.device), size, remedy)
     module = DeepImagePrior.for_data(data.spec, **settings)
-    outcome = _fit(module, data, bounds, arguments, arguments.steps or (3000 if noise else 2000))
+    outcome = _fit(module, data, bounds, arguments, arguments.steps or (2000 if arguments.noise is None else 3000))
     image, quality = _restored(module, data)
     facts = [f"{name} {value:.4g} dB" for name, value in quality.items() if arguments.degrade]
     if module.stopping is not None:
@@ -143,10 +147,14 @@ def _restored(module: "DeepImagePrior", data: "SingleImage") -> "tuple[Tensor, d
     """Returns the result, in which pixels that are known stay as they were, and its PSNR where the truth is known."""
     import torch
 
+    from lightning_modules.parts.colours import luminance
+
     batch = next(iter(data.train_dataloader()))
     image = module.image().cpu()
     if batch.mask is not None:
         image = torch.where(batch.mask > 0, batch.x, image)
+    if data.photograph.is_grey:  # and so is what is written
+        image = luminance(image).expand_as(image)
     return image, {name: float(value) for name, value in module.quality(image, batch).items()}
 
 
@@ -172,7 +180,7 @@ def _checked(data: "SingleImage") -> "SingleImage":
     """Reads all files, so that one that is no image is known before the work starts."""
     try:
         data.setup("fit")
-        data.style_images()
+        _ = data.style_photographs
     except ValueError as error:
         raise ZooError(str(error)) from error
     return data
@@ -212,8 +220,8 @@ def _planned(
         shared["lr"] = 0.02
     # Refuses what does not fit, before anything is fetched.
     probe = method.for_data(data.spec, **settings, **shared, tile=arguments.tile)
-    network = load_features(arguments.features)
     device = device_of(arguments.device)
+    network = load_features(arguments.features)
     probe.use_features(network)
     layers = [*probe.statistics.gram_layers, *probe.statistics.content_layers]
     costs = Costs(network, layers, device)
@@ -250,10 +258,15 @@ def _check_smallest(network: "FeatureNetwork", layers: Sequence[str], path: str,
 def _fit(
     module: "ImageOptimization", data: "SingleImage", bounds: "Bounds", arguments: Namespace, steps: int
 ) -> "Outcome":
+    from lightning_modules.runtime.interruption import Interrupted
     from zoo.image_runs import fit
 
     gif_to = None if arguments.gif is None else Path(arguments.gif)
-    outcome = fit(module, data, bounds, steps=steps, device=arguments.device, gif_to=gif_to)
+    try:
+        outcome = fit(module, data, bounds, steps=steps, device=arguments.device, gif_to=gif_to)
+    except Interrupted as stop:  # by a second signal
+        print(stop.report(), file=sys.stderr)
+        sys.exit(stop.exit_code)
     if not outcome.steps:
         raise ZooError("The run was stopped before its first step ended: nothing was written.")
     return outcome

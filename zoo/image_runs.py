@@ -18,7 +18,7 @@ from lightning_modules.callbacks.image_progress import Frames
 from lightning_modules.image.image_optimization import ImageOptimization
 from lightning_modules.parts.files import replace_file
 from lightning_modules.rendering.video import gif
-from lightning_modules.runtime.interruption import handled_by
+from lightning_modules.runtime.interruption import Interrupted, handled_by
 from lightning_modules.runtime.memory import available_bytes
 from zoo.cli import quiet
 from zoo.errors import ZooError
@@ -98,6 +98,10 @@ class Bounds(Callback):
         values: Any = getattr(pl_module, "last_losses", {})
         self.outcome.last = {name: float(value) for name, value in values.items()}
 
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Closes the bar, so that the message has a line of its own."""
+        self.teardown(trainer, pl_module, "fit")
+
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Closes the bar."""
         if self.bar is not None:
@@ -105,11 +109,11 @@ class Bounds(Callback):
 
     @contextmanager
     def heeding_signals(self) -> Iterator[None]:
-        """In the block, Ctrl-C and SIGTERM end the run after the step, and a second one at once."""
+        """In the block, Ctrl-C and SIGTERM end the run after the step, and a second one raises ``Interrupted``."""
 
         def note(signum: int, frame: object) -> None:
             if self.signal:
-                raise KeyboardInterrupt
+                raise Interrupted(signum)
             self.signal = signal.Signals(signum).name
 
         with handled_by(note):

@@ -10,6 +10,8 @@ from pathlib import Path
 from zoo.errors import UnknownNameError, ZooError
 
 PACKAGE = Path(__file__).resolve().parent
+LONGEST_NAME = 255 - len("..partial")
+"""Bytes of a file's name that leave room for that which it has while it is written."""
 NAME = re.compile(r"[A-Za-z0-9_]+([.-][A-Za-z0-9_]+)*")  # no separator: a name cannot lead out of its folder
 
 
@@ -68,8 +70,10 @@ def check_out(path: Path, advice: str = " Choose another, with --out.") -> None:
         advice: What the message says to do where its folder cannot be written to.
 
     Raises:
-        ZooError: If it is a folder, or would lie in what is no folder or cannot be written to.
+        ZooError: If it is a folder, its name is too long, or it would lie in what is no folder or cannot be written to.
     """
+    if len(os.fsencode(path.name)) > LONGEST_NAME:
+        raise ZooError(f"{path.name[:40]}... is too long for the name of a file: give a shorter one, with --out.")
     if path.is_dir():
         raise ZooError(f"{path} is a folder: give the name of a file, with --out.")
     home = next(parent for parent in path.absolute().parents if parent.exists())

@@ -80,8 +80,8 @@ class SingleImage(ImageDataModule):
         path: File of the image; see ``datamodules.sources.photographs`` for what may be in it.
         size: Length of the longer side to which the image is resized (Lanczos); ``None`` leaves it as it is. A pixel
             of a resized mask is known if all of its area is.
-        noise: Standard deviation of Gaussian noise that is added, in grey values of 0..255; the noisy image is rounded
-            and clipped to 8 bits.
+        noise: Standard deviation of Gaussian noise that is added, in grey values of 0..255, to a grey image the same in
+            all channels; the noisy image is rounded and clipped to 8 bits.
         mask: File of a mask of the image's own size; white pixels are kept, and black ones are hidden.
         invert_mask: Whether white pixels are hidden and black ones kept.
         scale: Factor by which the image is reduced (Lanczos), after it was cropped to a multiple of it.
@@ -113,6 +113,8 @@ class SingleImage(ImageDataModule):
         batch_size: int = 1,
         seed: int = 0,
     ) -> None:
+        if isinstance(styles, (str, Path)):
+            raise ValueError(f"styles={str(styles)!r} must be a list of files: styles=[{str(styles)!r}].")
         for name, value in {"size": size, "style_size": style_size}.items():
             if value is not None and value < 1:
                 raise ValueError(f"{name}={value} must be at least 1 pixel, or null for the size of the file.")
@@ -131,7 +133,8 @@ class SingleImage(ImageDataModule):
         # The true shape is in the file, which is read by ``describe``.
         spec = DataSpec(name=name, kind="image", shape=(3, 1, 1), preprocessing="-".join(steps))
         super().__init__(spec, batch_size, 0, seed, Pixels())
-        styles = list(styles)
+        # As text, because a checkpoint has them.
+        path, styles, mask = str(path), [str(style) for style in styles], None if mask is None else str(mask)
         self.save_hyperparameters(logger=False)
 
     def describe(self) -> None:
@@ -209,7 +212,8 @@ class SingleImage(ImageDataModule):
         if self.mask is not None and self._kept.shape != self.mask.shape:  # what is hidden must not shine through
             pixels = lanczos_of_known(read_photograph(self.hparams["path"]).pixels, self._kept, *self.mask.shape)
         if noise:
-            added = torch.randn(pixels.shape, generator=seeded(SAMPLES, self.seed))
+            channels = 1 if self.photograph.is_grey else 3  # what is grey stays grey
+            added = torch.randn(channels, *pixels.shape[1:], generator=seeded(SAMPLES, self.seed))
             pixels = (pixels + noise * added).round().clamp(0, 255).byte()
         if self.mask is not None:
             pixels = torch.where(self.mask, pixels, torch.full_like(pixels, HIDDEN))

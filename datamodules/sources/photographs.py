@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageCms, UnidentifiedImageError
+from PIL import Image, ImageCms, TiffImagePlugin, UnidentifiedImageError
 from torch import Tensor
 
 WHITE = 128
@@ -19,6 +19,10 @@ WHITE = 128
 MAX_PIXELS = 2**27
 """Largest number of pixels that is decoded; a file of a few kilobytes may state any size."""
 KNOWN_MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
+LEVELS_APART: dict[object, int] = {"L;2": 85, "L;4": 17}
+"""How far the grey values of a PNG file of 2 and 4 bits are apart in 8 bits, by Pillow's names of these."""
+GREY_OF_16_BITS = "LA;16B"
+"""Pillow's name of 16-bit grey values with opacity, which it opens as colours."""
 WITH_OPACITY = ("LA", "P", "PA", "RGBA")
 """Modes of 8 bits that have opacity, or may have it by their palette."""
 ORIENTATION = 0x0112
@@ -162,6 +166,10 @@ def header_of(path: str | Path) -> tuple[int, int]:
     """
     with _opened(path) as image:
         width, height = image.size
+        if isinstance(image, TiffImagePlugin.TiffImageFile):  # whose size some versions of Pillow turn already
+            width, height = (
+                int(image.tag_v2[tag]) for tag in (TiffImagePlugin.IMAGEWIDTH, TiffImagePlugin.IMAGELENGTH)
+            )
         return (width, height) if _turn(image) in SWAPPING else (height, width)
 
 
@@ -193,7 +201,8 @@ def _reason(error: Exception) -> str:
     if isinstance(error, Image.DecompressionBombError):
         return f"states a size that is too large to decode ({error}): reduce the image."
     # The decoders of Pillow raise errors of any class on a damaged file.
-    return f"is a damaged image ({str(error) or type(error).__name__}): get a complete copy."
+    reason = str(error) or type(error).__name__
+    return f"is a damaged image, or of a rare kind ({reason}): get a complete copy, or convert it to PNG or JPEG."
 
 
 def _problem_with_header(image: Image.Image) -> str | None:
@@ -208,9 +217,13 @@ def _problem_with_header(image: Image.Image) -> str | None:
 def _decoded(path: str | Path) -> Image.Image:
     with _opened(path) as image:
         try:
+            stored = image.tile[0][3] if image.format == "PNG" and image.tile else None
             image.load()
             turn = _turn(image)
-            return image.copy() if turn is None else image.transpose(turn)  # both keep ``info``
+            whole = image.convert("LA") if stored == GREY_OF_16_BITS else image.copy()
+            if isinstance(key := whole.info.get("transparency"), int):  # Pillow has spread the greys, but not the key
+                whole.info["transparency"] = key * LEVELS_APART.get(stored, 1)
+            return whole if turn is None else whole.transpose(turn)  # all of these keep ``info``
         except Exception as error:
             raise ValueError(f"{path} {_reason(error)}") from error
 
@@ -262,7 +275,7 @@ def _in_srgb(image: Image.Image, path: str | Path) -> Image.Image:
             converted = ImageCms.profileToProfile(image, source, target, outputMode="RGB")
             assert converted is not None
             return converted
-        except ImageCms.PyCMSError as error:
+        except (ImageCms.PyCMSError, OSError, ValueError) as error:  # whatever is damaged in it
             warnings.warn(
                 f"{path} has a colour profile that cannot be read ({error}); its colours are taken as sRGB.",
                 UserWarning,

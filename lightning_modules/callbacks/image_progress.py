@@ -56,7 +56,7 @@ class Frames(Callback):
     """Keeps the result of every ``every_n_batches`` batches in ``frames``, at most ``2 * most`` of them.
 
     Where there are more, every other one is dropped, and from then on half as many are kept: the length of a run may
-    not be known.
+    not be known. The last one is the result of the run.
 
     Args:
         most: Number of frames that are kept at least, once there have been as many batches.
@@ -85,3 +85,8 @@ class Frames(Callback):
         self.frames.append(rendered(pl_module, self.longest))
         if len(self.frames) >= 2 * self.most:
             self.frames, self.every_n_batches = self.frames[1::2], 2 * self.every_n_batches
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keeps the result, if the last batch has no frame."""
+        if trainer.global_step % self.every_n_batches:
+            self.frames.append(rendered(pl_module, self.longest))

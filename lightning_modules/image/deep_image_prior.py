@@ -119,7 +119,7 @@ class DeepImagePrior(ImageOptimization):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Returns the reconstruction error of one output, and averages the outputs."""
         z = self.code + self.hparams["input_noise"] * self.noise.normal(*self.code.shape, device=self.device)
-        y = self.generator(z)
+        y = self.generator(z).to(self.average)  # of 16 bits with mixed precision
         self._take(y.detach())
         self.log_losses(self.quality(self.average, batch))
         return self.objective({"reconstruction": self.reconstruction_loss(y, batch)})

@@ -35,6 +35,10 @@ class ImageOptimization(ZooModule):
         """Hook: returns a reason why mask or target do not fit, as a sentence."""
         return None
 
+    def half_precision_problem(self) -> str | None:
+        """Names the small changes that an image comes about by."""
+        return "an image, or the average of images, is changed in steps that 16 bits would round away."
+
     def setup(self, stage: str) -> None:
         """Refuses several processes.
 

@@ -74,12 +74,13 @@ class PixelOptimization(ImageOptimization):
         check_tile(tile)
         if optimizer not in OPTIMIZERS:
             raise ValueError(f"optimizer={optimizer!r} is not one of {', '.join(OPTIMIZERS)}.")
-        sizes = [coarser(size, num_scales - 1 - scale) for scale in range(num_scales)]
-        if min(sizes[0]) < SMALLEST_SIDE:
+        height, width = coarser(size, num_scales - 1)
+        if min(height, width) < SMALLEST_SIDE:
             raise ValueError(
-                f"num_scales={num_scales} begins with {sizes[0][1]} x {sizes[0][0]} pixels, and a side needs at least "
+                f"num_scales={num_scales} begins with {width} x {height} pixels, and a side needs at least "
                 f"{SMALLEST_SIDE}: use fewer scales or a larger image."
             )
+        sizes = [coarser(size, num_scales - 1 - scale) for scale in range(num_scales)]
         self.automatic_optimization = False
         self.num_scales, self.coarse_steps, self.is_torus = num_scales, coarse_steps, is_torus
         self.features, self.tile = features, tile
@@ -132,14 +133,14 @@ class PixelOptimization(ImageOptimization):
 
     @property
     def network(self) -> FeatureNetwork:
-        """The feature network, on the module's device.
+        """The feature network, on the module's device and in its precision.
 
         Raises:
             ValueError: If it has to be loaded and is not known; the message lists those that are.
         """
         if not self._network:
             self._network = [load_features(self.features)]
-        return self._network[0].to(self.device)
+        return self._network[0].to(self.device, self.images[0].dtype)
 
     @property
     def statistics(self) -> FeatureStatistics:

@@ -13,6 +13,7 @@ https://openaccess.thecvf.com/content_cvpr_2016/html/Gatys_Image_Style_Transfer_
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -30,6 +31,8 @@ STARTS = ("content", "mean")
 COLOURS = (None, "covariance", "luminance")
 START_NOISE = 0.05
 """Standard deviation of the noise around the mean colour; far from it, high frequencies would remain as speckles."""
+ROUNDING = 1e-3
+"""By how much the values of a style may be outside of [-1, 1]."""
 
 
 class StyleTransfer(PixelOptimization):
@@ -100,15 +103,18 @@ class StyleTransfer(PixelOptimization):
         """Takes the styles, each (1, 3, H, W) in [-1, 1], of any size.
 
         Raises:
-            ValueError: If there is none, as many weights were given for another number, or one has another form.
+            ValueError: If there is none, as many weights were given for another number, or one has another form or
+                other values.
         """
+        if isinstance(styles, (Tensor, str)):
+            raise ValueError(f"styles must be a list of images, not a {type(styles).__name__}.")
         given = self.hparams["style_weights"]
         if given is not None and len(given) != len(styles):
             raise ValueError(f"style_weights has {len(given)} weights for {len(styles)} styles: give one for each.")
         if not styles:
             raise ValueError("StyleTransfer has no style: use SingleImage(content, styles=[...]) or use_styles.")
-        if wrong := [style for style in styles if style.ndim != 4 or tuple(style.shape[:2]) != (1, 3)]:
-            raise ValueError(f"A style must be an image (1, 3, H, W), not {tuple(wrong[0].shape)}.")
+        for style in styles:
+            check_style(style)
         self.styles = list(styles)
 
     def setup(self, stage: str) -> None:
@@ -177,6 +183,16 @@ class StyleTransfer(PixelOptimization):
     def _compared(self, x: Tensor) -> Tensor:
         luminance_only = self.hparams["preserve_colour"] == "luminance"
         return luminance(x).expand(-1, 3, -1, -1) if luminance_only else x
+
+
+def check_style(style: Any) -> None:
+    """Raises ValueError unless a style is an image (1, 3, H, W) in [-1, 1]."""
+    shape = tuple(getattr(style, "shape", ()))
+    if not isinstance(style, Tensor) or shape[:2] != (1, 3) or len(shape) != 4 or min(shape) < 1:
+        raise ValueError(f"A style must be an image (1, 3, H, W), not {shape or repr(style)}.")
+    low, high = style.aminmax()
+    if not style.is_floating_point() or not (low >= -1 - ROUNDING and high <= 1 + ROUNDING):
+        raise ValueError(f"A style must have values in [-1, 1], not {style.dtype} in [{low:g}, {high:g}].")
 
 
 def check_weights(weights: Mapping[str, float]) -> None:

@@ -31,5 +31,5 @@ def lanczos_matrix(length: int, factor: int) -> Tensor:
 
 def coarser(size: tuple[int, int], halvings: int) -> tuple[int, int]:
     """Returns height and width after a number of halvings, rounded to the nearest whole number, at least 1."""
-    height, width = (max(1, math.floor(length / 2**halvings + 0.5)) for length in size)
+    height, width = (max(1, math.floor(math.ldexp(length, -halvings) + 0.5)) for length in size)
     return height, width

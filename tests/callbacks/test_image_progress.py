@@ -53,6 +53,15 @@ def test_frames_are_thinned_out_as_the_run_goes_on(tmp_path: Path) -> None:
     assert frames.frames[-1].tobytes() == rendered(module, 16).tobytes()
 
 
+def test_the_last_frame_is_the_result(tmp_path: Path) -> None:
+    data = data_of(tmp_path, "DeepImagePrior")
+    module, frames = method("DeepImagePrior", data), Frames(most=2)
+    fit(module, data, 7, callbacks=[frames])
+    assert frames.every_n_batches == 2
+    assert len(frames.frames) == 4
+    assert frames.frames[-1].tobytes() == rendered(module).tobytes()
+
+
 @pytest.mark.parametrize("callback", [OptimizedImage(), Frames()])
 def test_modules_whose_result_is_no_image_are_refused(callback: OptimizedImage | Frames) -> None:
     data = SyntheticImages(size=16, val_size=4, test_size=4, batch_size=4)

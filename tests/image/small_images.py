@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -51,6 +52,18 @@ def write_image(path: Path, seed: int = 0, size: tuple[int, int] = (32, 32)) -> 
         draw.ellipse(box, fill=tuple(int(255 * c) for c in colour))
     image.save(path)
     return str(path)
+
+
+def opened(path: str) -> Image.Image:
+    """Returns an image that was read."""
+    with Image.open(path) as image:
+        image.load()
+        return image
+
+
+def pixels(path: str) -> np.ndarray:
+    """Returns its values, (H, W) or (H, W, C)."""
+    return np.asarray(opened(path)).astype(float)
 
 
 def method(name: str, data: SingleImage, **overrides: Any) -> ImageOptimization:

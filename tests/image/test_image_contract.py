@@ -189,6 +189,20 @@ def test_what_does_not_fit_is_refused(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", small_images.METHODS)
+@pytest.mark.parametrize("precision", ["bf16-mixed", "64-true", "16-true", "bf16-true"])
+def test_every_precision_trains_or_is_refused(name: str, precision: Any, tmp_path: Path) -> None:
+    data = data_of(tmp_path, name)
+    module = method(name, data)
+    if precision in ("16-true", "bf16-true"):
+        with pytest.raises(ValueError, match=f"precision='{precision}' does not suffice for {name}"):
+            fit(module, data, 2, precision=precision)
+        return
+    fit(module, data, 2, precision=precision)
+    assert torch.isfinite(module.image()).all()
+    assert module.image().dtype == (torch.float64 if precision == "64-true" else torch.float32)
+
+
+@pytest.mark.parametrize("name", small_images.METHODS)
 def test_several_processes_are_refused(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Trainer, "world_size", 2)
     data = data_of(tmp_path, name)

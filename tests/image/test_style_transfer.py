@@ -113,6 +113,7 @@ def test_a_scale_begins_with_the_result_of_the_coarser_one(tmp_path: Path) -> No
         ({"optimizer": "sgd"}, "optimizer='sgd' is not one of lbfgs, adam"),
         ({"num_scales": 4}, "num_scales=4 begins with 12 x 8 pixels"),
         ({"num_scales": 0}, "num_scales=0"),
+        ({"num_scales": 10**9}, "num_scales=1000000000 begins with 1 x 1 pixels"),
         ({"coarse_steps": 0}, "coarse_steps=0"),
         ({"history_size": 0}, "history_size=0"),
         ({"lr": 0.0}, r"lr=0\.0"),
@@ -133,5 +134,13 @@ def test_styles_are_needed_and_checked(tmp_path: Path) -> None:
         prepared(image(0), image(1), style_weights=[1.0, 1.0])
     with pytest.raises(ValueError, match=r"must be an image \(1, 3, H, W\), not \(3, 32, 32\)"):
         prepared(image(0), image(1)[0])
+    for style in (torch.zeros(1, 3, 0, 32), "style.png"):
+        with pytest.raises(ValueError, match=r"must be an image \(1, 3, H, W\), not"):
+            prepared(image(0), style)  # type: ignore[arg-type]
+    for style in ((127.5 * (image(1) + 1)).byte(), 9 * image(1), torch.nan * image(1)):
+        with pytest.raises(ValueError, match=r"must have values in \[-1, 1\], not"):
+            prepared(image(0), style)
+    with pytest.raises(ValueError, match=r"styles must be a list of images, not a Tensor"):
+        StyleTransfer([3, 32, 32], num_scales=1).use_styles(image(1))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="no layer 'conv9'; its layers are first, second"):
         prepared(image(0), image(1), style_layers=["conv9"])

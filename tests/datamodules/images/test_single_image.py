@@ -50,6 +50,20 @@ def test_noise_has_the_level_that_was_asked_for_and_is_clipped_to_8_bits(tmp_pat
     assert not torch.equal(other.x, batch.x)
 
 
+def test_a_noisy_grey_image_is_grey(path: str, tmp_path: Path) -> None:
+    Image.open(path).convert("L").save(tmp_path / "grey.png")
+    batch = first_batch(SingleImage(str(tmp_path / "grey.png"), noise=25))
+    assert torch.equal(batch.x, batch.x[:, :1].expand(-1, 3, -1, -1))
+    assert batch.target is not None
+    assert not torch.equal(batch.x, batch.target)
+
+
+def test_files_may_be_paths_and_are_kept_as_text(path: str) -> None:
+    data: Any = SingleImage(Path(path), styles=[Path(path)], mask=Path(path))  # type: ignore[arg-type, list-item]
+    assert (data.hparams["path"], data.hparams["styles"], data.hparams["mask"]) == (path, [path], path)
+    assert SingleImage(path).hparams["mask"] is None
+
+
 def test_a_mask_hides_its_black_pixels(path: str, tmp_path: Path) -> None:
     mask = Image.new("L", (64, 48), 255)
     mask.paste(0, (10, 5, 30, 20))
@@ -129,6 +143,7 @@ def test_a_small_hole_stays_one_at_a_smaller_size(path: str, tmp_path: Path) -> 
         ({"noise": -1.0}, r"noise=-1\.0"),
         ({"noise": float("nan")}, "noise=nan"),
         ({"scale": 0}, "scale=0"),
+        ({"styles": "style.png"}, r"styles='style\.png' must be a list of files"),
         ({"steps_per_epoch": 0}, "steps_per_epoch=0"),
         ({"steps_per_epoch": 2, "batch_size": 3}, "steps_per_epoch=2.*batch_size=3"),
         ({"scale": 2, "mask": "m.png"}, r"mask='m\.png' and scale=2 exclude"),

@@ -84,6 +84,15 @@ def test_the_rotation_of_the_camera_is_applied(tmp_path: Path) -> None:
     found = read_photograph(path)
     assert found.size == header_of(path) == (6, 4)
     assert found.pixels[:, 0, 3].tolist() == [0, 0, 0]  # the first corner has turned to the right
+    corners = {1: (0, 0), 2: (0, 5), 3: (3, 5), 4: (3, 0), 5: (0, 0), 6: (0, 3), 7: (5, 3), 8: (5, 0)}
+    for ending in ("png", "tif", "webp"):
+        for number, corner in corners.items():
+            exif[0x0112] = number
+            settings = {"lossless": True} if ending == "webp" else {}
+            path = saved(tmp_path / f"{number}.{ending}", image, exif=exif, **settings)
+            found = read_photograph(path)
+            assert header_of(path) == found.size == ((4, 6) if number < 5 else (6, 4))
+            assert (found.pixels.sum(0) == 0).nonzero().tolist() == [list(corner)]
 
 
 def test_a_colour_profile_is_applied(tmp_path: Path) -> None:
@@ -94,6 +103,10 @@ def test_a_colour_profile_is_applied(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match=r"strange\.png has a colour profile that cannot be read"):
         strange = read_photograph(saved(tmp_path / "strange.png", flat("RGB", RED), icc_profile=lab))
     assert strange.pixels[:, 0, 0].tolist() == list(RED)
+    for damaged in (b"no profile", profile[:200], profile[:16] + b"\xdc\xa5\x86\xef" + profile[20:]):
+        with pytest.warns(UserWarning, match=r"a\.png has a colour profile that cannot be read"):
+            found = read_photograph(saved(tmp_path / "a.png", flat("RGB", RED), icc_profile=damaged))
+        assert found.pixels[:, 0, 0].tolist() == list(RED)
 
 
 def with_channels_swapped() -> bytes:
@@ -155,11 +168,16 @@ def test_grey_values_may_have_a_profile_of_colours(tmp_path: Path) -> None:
 
 def png_of_16_bits(kind: int, row: list[int], key: list[int]) -> bytes:
     """One row of 16-bit values, grey (0) or RGB (2), of which one is transparent."""
-    png, width = b"\x89PNG\r\n\x1a\n", len(row) // len(key)
+    return png_with_key(len(row) // len(key), 16, kind, struct.pack(f">{len(row)}H", *row), key)
+
+
+def png_with_key(width: int, bits: int, kind: int, row: bytes, key: list[int]) -> bytes:
+    """One row of values of which one is transparent, if a key is given."""
+    png = b"\x89PNG\r\n\x1a\n"
     for name, body in (
-        (b"IHDR", struct.pack(">2I5B", width, 1, 16, kind, 0, 0, 0)),
-        (b"tRNS", struct.pack(f">{len(key)}H", *key)),
-        (b"IDAT", zlib.compress(b"\0" + struct.pack(f">{len(row)}H", *row))),
+        (b"IHDR", struct.pack(">2I5B", width, 1, bits, kind, 0, 0, 0)),
+        *([(b"tRNS", struct.pack(f">{len(key)}H", *key))] if key else []),
+        (b"IDAT", zlib.compress(b"\0" + row)),
         (b"IEND", b""),
     ):
         png += struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
@@ -174,6 +192,21 @@ def test_a_transparent_value_of_16_bits_is_transparent(tmp_path: Path) -> None:
         assert found.opacity is not None
         assert found.opacity.tolist() == [[0, 255]]
         assert found.pixels[0].tolist() == [[255, 200]]
+
+
+@pytest.mark.parametrize(("bits", "key"), [(1, 1), (2, 1), (4, 3), (8, 7)])
+def test_a_transparent_grey_value_of_few_bits_is_transparent(bits: int, key: int, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(png_with_key(2, bits, 0, bytes([key << (8 - bits), 0]), [key]))
+    found = read_photograph(tmp_path / "a.png")
+    assert found.opacity is not None
+    assert found.opacity.tolist() == [[0, 255]]
+
+
+def test_16_bit_greys_with_opacity_are_grey(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(png_with_key(1, 16, 4, struct.pack(">2H", 51200, 65535), []))
+    found = read_photograph(tmp_path / "a.png")
+    assert found.is_grey
+    assert found.pixels.flatten().tolist() == [200, 200, 200]
 
 
 @pytest.mark.parametrize("ending", ["jpg", "png", "webp"])
