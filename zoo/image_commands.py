@@ -32,7 +32,8 @@ def stylize(arguments: Namespace) -> int:
     from lightning_modules.image.style_transfer import StyleTransfer
 
     style_size = arguments.style_size or arguments.size
-    data = _checked(SingleImage(arguments.content, arguments.size, styles=arguments.styles, style_size=style_size))
+    data = SingleImage(arguments.content, arguments.size, styles=arguments.styles, style_size=style_size)
+    _read(data, arguments)
     settings = {
         "content_weight": arguments.content_weight,
         "style_weight": arguments.style_weight,
@@ -65,7 +66,8 @@ def texture(arguments: Namespace) -> int:
     from datamodules.images.single_image import SingleImage
     from lightning_modules.image.texture_synthesis import TextureSynthesis
 
-    data = _checked(SingleImage(arguments.image, arguments.exemplar_size))
+    data = SingleImage(arguments.image, arguments.exemplar_size)
+    _read(data, arguments)
     width, height = arguments.size
     settings = {
         "size": [height, width],
@@ -113,7 +115,8 @@ def restore(arguments: Namespace) -> int:
     damage: dict[str, Any] = {"mask": arguments.mask, "invert_mask": arguments.invert_mask}
     if arguments.degrade:
         damage |= {"noise": noise, "scale": scale}
-    data = _checked(SingleImage(arguments.image, arguments.size, seed=arguments.seed, **damage))
+    data = SingleImage(arguments.image, arguments.size, seed=arguments.seed, **damage)
+    _read(data, arguments)
     size = scale * data.spec.shape[1], scale * data.spec.shape[2]
     if arguments.scale is not None and max(size) > LARGEST_SIDE:
         raise UsageError(
@@ -176,14 +179,24 @@ def _bounds(arguments: Namespace, description: str) -> "Bounds":
     return Bounds(description, 60 * arguments.minutes)
 
 
-def _checked(data: "SingleImage") -> "SingleImage":
+def _read(data: "SingleImage", arguments: Namespace) -> None:
     """Reads all files, so that one that is no image is known before the work starts."""
+    from datamodules.images.single_image import resized_size
+    from datamodules.sources.photographs import MAX_PIXELS, header_of
+    from zoo.image_runs import BYTES_PER_PIXEL, check_memory, device_of
+
+    given = data.hparams
+    sizes = {**dict.fromkeys(given["styles"], given["style_size"]), given["path"]: given["size"]}
     try:
+        for path, longest in sizes.items():
+            height, width = resized_size(header_of(path), longest)
+            if height * width > MAX_PIXELS:  # which take minutes to resize, so that the memory is estimated before
+                needed, device = BYTES_PER_PIXEL * height * width, device_of(arguments.device)
+                check_memory(needed, device, (height, width), f"ask for a smaller size of {path}")
         data.setup("fit")
         _ = data.style_photographs
     except ValueError as error:
         raise ZooError(str(error)) from error
-    return data
 
 
 def _planned(

@@ -29,6 +29,8 @@ BAR = "{desc} {percentage:3.0f}%|{bar}|"
 GIB = 2**30
 OVERHEAD = 0.4 * GIB
 """Memory of Python, torch and a batch, beyond what is estimated."""
+BYTES_PER_PIXEL = 8 * 3 * 4
+"""What any method takes at least: the image, its gradient and the state of an optimizer, in float32."""
 
 
 @dataclass

@@ -13,6 +13,7 @@ from PIL import Image
 import zoo.features
 import zoo.image_plans
 import zoo.image_runs
+from datamodules.sources.photographs import Photograph
 from lightning_modules import DeepImagePrior, StyleTransfer
 from tests.image.small_images import SmallFeatures, opened, pixels, write_image
 from tests.zoo.running import fails
@@ -323,6 +324,10 @@ def test_an_image_larger_than_the_memory_is_refused_with_an_estimate_and_a_remed
     assert re.search(r"2000 x 1500 pixels takes about .*--tile 128", error)
     error = fails(["restore", "photo.png", "--noise", "25", "--size", "2000", "--width", "128"], capsys)
     assert re.search(r"2000 x 1500 pixels takes about [\d.]+ GiB.*smaller --width \(64\) or --size \(1000\)", error)
+    monkeypatch.setattr(Photograph, "resized", lambda *size: pytest.fail("it takes minutes"))
+    for words in (["stylize", "photo.png", "style.png", "--style-size"], ["texture", "photo.png", "--exemplar-size"]):
+        error = fails([*words, "20000"], capsys)
+        assert re.search(rf"20000 x \d+ pixels takes about \d\d\.\d GiB.*a smaller size of {words[-2]}", error)
 
 
 def test_a_duration_is_shown_in_minutes_and_seconds() -> None:
