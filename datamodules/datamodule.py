@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn, TrainerStatus
 
+from datamodules.argument_types import check_argument_types
 from datamodules.loader import EvaluationLoader, Source, TrainingLoader, Transform
 from datamodules.spec import DataSpec
 
@@ -31,6 +32,10 @@ class ZooDataModule(LightningDataModule):
         sources: The data of each split, by its name; empty before ``setup``.
         place: Rank and number of processes whose part of the data the loaders yield; ``None`` for those of the run in
             which a loader is used, whenever it was made.
+
+    Raises:
+        ValueError: If an argument of a datamodule that is annotated as a count, a number, a truth value or a list is
+            none.
     """
 
     own_argument: ClassVar[str | None] = None
@@ -42,6 +47,12 @@ class ZooDataModule(LightningDataModule):
     transform: Transform | None = None
     noise: bool = False
     place: tuple[int, int] | None = None
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        """Checks the arguments of every datamodule, before it does anything with them."""
+        if args or kwargs:  # there are none where a datamodule is copied
+            check_argument_types(cls.__init__, args, kwargs)
+        return super().__new__(cls)
 
     def __init__(self) -> None:
         super().__init__()

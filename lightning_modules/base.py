@@ -14,8 +14,8 @@ import torch
 from lightning.pytorch import Callback
 from torch import Generator, Tensor, nn
 
+from datamodules.argument_types import check_argument_types
 from datamodules.spec import DataSpec
-from lightning_modules.parts.argument_types import check_argument_types
 from lightning_modules.parts.conditions import given_condition
 from lightning_modules.parts.noise import Noise
 from lightning_modules.parts.sampling import CHUNK, evaluating

@@ -113,8 +113,6 @@ class SingleImage(ImageDataModule):
         batch_size: int = 1,
         seed: int = 0,
     ) -> None:
-        if isinstance(styles, (str, Path)):
-            raise ValueError(f"styles={str(styles)!r} must be a list of files: styles=[{str(styles)!r}].")
         for name, value in {"size": size, "style_size": style_size}.items():
             if value is not None and value < 1:
                 raise ValueError(f"{name}={value} must be at least 1 pixel, or null for the size of the file.")

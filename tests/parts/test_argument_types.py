@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
+from datamodules.argument_types import hints_of, problem_with
 from lightning_modules import METHODS, WGANGP, ComposedGAN
-from lightning_modules.parts.argument_types import hints_of, problem_with
 from lightning_modules.parts.critic_schedules import Bursts, EveryNth
 from lightning_modules.parts.schedules import changing, linear_decay, warmup_and_cosine
 

@@ -143,7 +143,7 @@ def test_a_small_hole_stays_one_at_a_smaller_size(path: str, tmp_path: Path) -> 
         ({"noise": -1.0}, r"noise=-1\.0"),
         ({"noise": float("nan")}, "noise=nan"),
         ({"scale": 0}, "scale=0"),
-        ({"styles": "style.png"}, r"styles='style\.png' must be a list of files"),
+        ({"styles": "style.png"}, r"styles='style\.png' must be a list, such as"),
         ({"steps_per_epoch": 0}, "steps_per_epoch=0"),
         ({"steps_per_epoch": 2, "batch_size": 3}, "steps_per_epoch=2.*batch_size=3"),
         ({"scale": 2, "mask": "m.png"}, r"mask='m\.png' and scale=2 exclude"),

@@ -11,6 +11,7 @@ import types
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from numbers import Real
+from pathlib import PurePath
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
@@ -63,8 +64,8 @@ def problem_with(value: Any, hint: Any) -> str | None:
         return f"a finite number{ending}"
     if part is bool and not isinstance(value, (bool, np.bool_)):
         return f"true or false{ending}"
-    if origin is Sequence and isinstance(value, str):
-        return f"a list, such as [{value!r}]{ending}"
+    if origin is Sequence and isinstance(value, (str, PurePath)):
+        return f"a list, such as [{str(value)!r}]{ending}"
     if origin is Sequence and inner == (int,) and not (is_list(value) and all(map(is_whole, value))):
         return f"a list of whole numbers{ending}"
     if origin is Sequence and inner == (float,) and not (is_list(value) and all(map(is_finite, value))):
