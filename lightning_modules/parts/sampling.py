@@ -100,6 +100,18 @@ def choose_labels(
     return check_labels(labels, num_samples, class_probabilities)
 
 
+def as_labels(labels: Any) -> Tensor:
+    """Returns labels, or a condition of captions, as a tensor of any type and shape.
+
+    Raises:
+        ValueError: If they are no numbers, or rows of different lengths.
+    """
+    try:
+        return torch.as_tensor(labels)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"labels must be a tensor of integers, not {labels!r:.80}.") from error
+
+
 def holds_integers(values: Tensor) -> bool:
     """Returns whether a tensor holds integers, and not floats, complex numbers or truth values."""
     return not (values.is_floating_point() or values.is_complex() or values.dtype == torch.bool)
@@ -115,7 +127,7 @@ def check_labels(labels: Tensor | None, num_samples: int, class_probabilities: T
         raise ValueError("labels were given to an unconditional model; build it with num_classes to use them.")
     if labels is None:
         raise ValueError(f"A class-conditional model needs labels: integers of shape ({num_samples},).")
-    labels = torch.as_tensor(labels)
+    labels = as_labels(labels)
     if labels.shape != (num_samples,) or not holds_integers(labels):
         raise ValueError(
             f"labels must be integers of shape ({num_samples},), not {labels.dtype} of {tuple(labels.shape)}."
