@@ -100,6 +100,22 @@ def choose_labels(
     return check_labels(labels, num_samples, class_probabilities)
 
 
+def drawable_classes(module: Any, num_classes: int | None) -> Tensor | None:
+    """Returns the classes that samples can be asked for by themselves, int64 (K,); ``None`` without classes.
+
+    Of a model of classes and captions they are those of training captions: a class that was held out has none to draw.
+
+    Args:
+        module: Any module, also one without captions.
+        num_classes: Number of its classes, or ``None``.
+    """
+    if num_classes is None:
+        return None
+    captioned = getattr(module, "num_words", None) is not None and getattr(module, "has_data_spec", False)
+    known = sorted(set(module.data_spec.caption_classes)) if captioned else []
+    return torch.tensor(known) if known else torch.arange(num_classes)
+
+
 def as_labels(labels: Any) -> Tensor:
     """Returns labels, or a condition of captions, as a tensor of any type and shape.
 
