@@ -40,7 +40,7 @@ def sampled(
     Args:
         card: The checkpoint.
         module: Its module.
-        num: Number of samples; by default that of the renderer.
+        num: Number of samples; by default that of the renderer, or one for each label or caption if these are more.
         seed: Seed of all random numbers.
         labels: Class labels, used in turn.
         captions: Captions, used in turn.
@@ -65,9 +65,11 @@ def sampled(
         if captions:
             if getattr(module, "num_words", None) is None:
                 raise ZooError(f"{card.name} is a {card.method} without captions: leave out --caption.")
-            num = num or max(renderer.num, len(captions))
+            num = num or max(renderer.num, len(captions), len(labels or ()))
         if labels is not None:
-            num = num or renderer.num
+            num = num or max(renderer.num, len(labels))
+            if len(labels) > num:
+                raise ZooError(f"--labels has {len(labels)} classes, more than --num {num}: ask for as many samples.")
             chosen = torch.tensor([labels[i % len(labels)] for i in range(num)])
         return render_samples(module, num, generator, chosen, captions=captions, **settings)
     if captions:

@@ -13,6 +13,7 @@ from torch import Tensor
 from lightning_modules.metrics.generator_jacobian import NUM_CODES
 from lightning_modules.parts.files import replace_file
 from lightning_modules.parts.interpolation import spherical_interpolation
+from lightning_modules.parts.sampling import drawable_classes
 from lightning_modules.rendering.curves import draw_curves
 from lightning_modules.rendering.images import image_grid, save_png
 from lightning_modules.rendering.modules import render_held_out_continuations, rendered_as
@@ -57,7 +58,8 @@ def circles(request: Request) -> list[Image]:
     both ends. A class-conditional model has a column per class.
     """
     start, end = (request.module.sample_latent(request.num, generator=request.generator) for _ in range(2))
-    columns = request.module.num_classes or math.ceil(math.sqrt(2 * request.num))
+    classes = drawable_classes(request.module, request.module.num_classes)
+    columns = math.ceil(math.sqrt(2 * request.num)) if classes is None else len(classes)
     angles = 2 * math.pi * torch.arange(FRAMES) / FRAMES
     labels = in_turn(request, request.num)
     frames = (decoded(request, t.cos() * start + t.sin() * end, labels) for t in angles)
@@ -66,8 +68,8 @@ def circles(request: Request) -> list[Image]:
 
 def in_turn(request: Request, num: int) -> Tensor | None:
     """Returns a condition of ``num`` codes: the classes in turn, and captions among those of training."""
-    classes = request.module.num_classes
-    labels = None if classes is None else torch.arange(num) % classes
+    classes = drawable_classes(request.module, request.module.num_classes)
+    labels = None if classes is None else classes[torch.arange(num) % len(classes)]
     if getattr(request.module, "num_words", None) is None:
         return labels
     condition: Tensor = request.module.choose_condition(num, labels, None, request.generator)

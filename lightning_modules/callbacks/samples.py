@@ -18,6 +18,7 @@ from lightning_modules.callbacks.run import spec_of, value_range_of
 from lightning_modules.metrics.protocol import undisturbed
 from lightning_modules.parts.capabilities import SupportsInterpolation, SupportsSampling
 from lightning_modules.parts.interpolation import linear_interpolation, spherical_interpolation
+from lightning_modules.parts.sampling import drawable_classes
 from lightning_modules.rendering.images import image_grid, save_png
 from lightning_modules.rendering.modules import render_samples, rendered_as
 
@@ -219,10 +220,8 @@ class LatentInterpolation(RenderingCallback):
         generator = Generator().manual_seed(self.seed)
         start, end = module.sample_latent(2 * self.rows, generator=generator).chunk(2)  # type: ignore[operator]
         codes = PATHS[self.path](start, end, self.steps).flatten(0, 1)
-        num_classes = getattr(module, "num_classes", None)
-        labels = None
-        if num_classes is not None:
-            labels = torch.arange(self.rows, device=codes.device) % num_classes
+        classes = drawable_classes(module, getattr(module, "num_classes", None))
+        labels = None if classes is None else classes[torch.arange(self.rows) % len(classes)].to(codes.device)
         if getattr(module, "num_words", None) is not None:
             labels = module.choose_condition(self.rows, labels, None, generator)  # type: ignore[operator]
         labels = None if labels is None else labels.repeat_interleave(self.steps, 0)

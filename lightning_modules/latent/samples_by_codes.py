@@ -12,7 +12,7 @@ from lightning_modules.likelihood import LikelihoodModule
 from lightning_modules.parts.checks import as_count, as_temperature
 from lightning_modules.parts.interpolation import spherical_interpolation
 from lightning_modules.parts.noise import new_generator
-from lightning_modules.parts.sampling import check_num_samples
+from lightning_modules.parts.sampling import as_labels, check_num_samples
 from lightning_modules.runtime.given_conditions import TextOrTokens
 
 
@@ -129,5 +129,5 @@ class SamplesByCodes(LikelihoodModule, ABC):
     def decode_paths(self, codes: Tensor, labels: Tensor | None) -> Tensor:
         """Decodes codes (N, V, latent_dim) to (N, V, *shape)."""
         num, steps = codes.shape[:2]
-        labels = None if labels is None else torch.as_tensor(labels).repeat_interleave(steps, 0)
+        labels = None if labels is None else as_labels(labels).repeat_interleave(steps, 0)
         return self.decode(codes.flatten(0, 1), labels=labels).unflatten(0, (num, steps))

@@ -28,6 +28,7 @@ from lightning_modules.metrics.protocol import (
     same_everywhere,
 )
 from lightning_modules.metrics.reference_statistics import HoldsImages, RealStatistics, real_statistics
+from lightning_modules.parts.sampling import drawable_classes
 
 
 def evaluate_samples(
@@ -95,7 +96,8 @@ def evaluate_classes(
     """Measures how often the classifier predicts the class that a conditional module was given.
 
     Args:
-        module: A class-conditional module that ``SupportsSampling``; its labels are 0, 1, ..., K - 1 in turn.
+        module: A class-conditional module that ``SupportsSampling``; its labels are 0, 1, ..., K - 1 in turn, of those
+            that have captions for a model of these.
         extractor: A ``FeatureExtractor`` whose logits are of the same classes.
         spec: Spec of the data that the module models.
         num_samples: Number of sampled images, at least 2.
@@ -109,10 +111,10 @@ def evaluate_classes(
         ValueError: If the data have no classes, or ``num_samples`` is too small.
     """
     num_samples = at_least_two("num_samples", num_samples)
-    if spec.num_classes is None:
+    if (known := drawable_classes(module, spec.num_classes)) is None:
         raise ValueError(f"{spec.name} has no classes.")
     check_extractor_fits(extractor, spec)
-    labels = torch.arange(BLOCK_SIZE) % spec.num_classes
+    labels = known[torch.arange(BLOCK_SIZE) % len(known)]
     generated = extract_samples(module, extractor, num_samples, spec, seed=seed, labels=labels)
     targets = labels.repeat(-(-num_samples // BLOCK_SIZE))[:num_samples]
     share = (generated.logits.argmax(1) == targets).float().mean().item()

@@ -100,6 +100,34 @@ def choose_labels(
     return check_labels(labels, num_samples, class_probabilities)
 
 
+def drawable_classes(module: Any, num_classes: int | None) -> Tensor | None:
+    """Returns the classes that samples can be asked for by themselves, int64 (K,); ``None`` without classes.
+
+    Of a model of classes and captions they are those of training captions: a class that was held out has none to draw.
+
+    Args:
+        module: Any module, also one without captions.
+        num_classes: Number of its classes, or ``None``.
+    """
+    if num_classes is None:
+        return None
+    captioned = getattr(module, "num_words", None) is not None and getattr(module, "has_data_spec", False)
+    known = sorted(set(module.data_spec.caption_classes)) if captioned else []
+    return torch.tensor(known) if known else torch.arange(num_classes)
+
+
+def as_labels(labels: Any) -> Tensor:
+    """Returns labels, or a condition of captions, as a tensor of any type and shape.
+
+    Raises:
+        ValueError: If they are no numbers, or rows of different lengths.
+    """
+    try:
+        return torch.as_tensor(labels)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"labels must be a tensor of integers, not {labels!r:.80}.") from error
+
+
 def holds_integers(values: Tensor) -> bool:
     """Returns whether a tensor holds integers, and not floats, complex numbers or truth values."""
     return not (values.is_floating_point() or values.is_complex() or values.dtype == torch.bool)
@@ -115,7 +143,7 @@ def check_labels(labels: Tensor | None, num_samples: int, class_probabilities: T
         raise ValueError("labels were given to an unconditional model; build it with num_classes to use them.")
     if labels is None:
         raise ValueError(f"A class-conditional model needs labels: integers of shape ({num_samples},).")
-    labels = torch.as_tensor(labels)
+    labels = as_labels(labels)
     if labels.shape != (num_samples,) or not holds_integers(labels):
         raise ValueError(
             f"labels must be integers of shape ({num_samples},), not {labels.dtype} of {tuple(labels.shape)}."

@@ -7,6 +7,7 @@ import torch
 from torch import Generator, Tensor
 
 from datamodules.spec import DataSpec
+from lightning_modules.parts.sampling import drawable_classes
 from lightning_modules.rendering.renderers import Renderer, Rendering, Samples, known_spec, renderer_of
 
 MAX_CLASS_COLUMNS = 20
@@ -43,7 +44,7 @@ def render_samples(
 
     Images are rendered as a grid, with one column per class for a class-conditional model if no labels are given, or
     one row per caption; points as one scatter plot. Sequences are rendered by their kind, as an image and a further
-    file.
+    file. A class that a model of captions has none of is left out, unless labels ask for it.
 
     Args:
         module: A module that ``SupportsSampling``.
@@ -60,12 +61,12 @@ def render_samples(
         ValueError: If the samples cannot be rendered.
     """
     renderer, spec = rendered_as(module, spec), spec or known_spec(module)
-    num_samples, num_classes = num_samples or renderer.num, getattr(module, "num_classes", None)
+    num_samples = num_samples or renderer.num
     if captions:
         settings["captions"] = list(captions)
-    elif num_classes is not None and labels is None:
-        columns = columns or min(num_classes, MAX_CLASS_COLUMNS)
-        labels = torch.arange(num_samples) % num_classes
+    elif labels is None and (classes := drawable_classes(module, getattr(module, "num_classes", None))) is not None:
+        columns = columns or min(len(classes), MAX_CLASS_COLUMNS)
+        labels = classes[torch.arange(num_samples) % len(classes)]
     if spec is not None and "length" not in settings and (length := renderer.length(spec)) is not None:
         settings["length"] = length
     generator = generator or Generator().manual_seed(0)

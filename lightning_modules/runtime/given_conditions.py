@@ -16,7 +16,7 @@ from lightning.pytorch import LightningModule
 from torch import Generator, Tensor
 
 from datamodules.spec import Batch, DataSpec, texts_of
-from lightning_modules.parts.sampling import check_labels, choose_labels, holds_integers
+from lightning_modules.parts.sampling import as_labels, check_labels, choose_labels, holds_integers
 from lightning_modules.runtime.batch_checks import tokens_problem
 
 TextOrTokens = Sequence[str] | Tensor
@@ -122,7 +122,7 @@ class TakesConditions(LightningModule, ABC):
             return self.caption_condition(captions, labels, num)
         if self.num_words is None:
             return choose_labels(labels, num, self.class_probabilities, generator)
-        if labels is not None and torch.as_tensor(labels).ndim == 2:
+        if labels is not None and as_labels(labels).ndim == 2:
             return self._checked_condition(num, labels)
         return self._drawn(num, labels, generator)
 
@@ -172,7 +172,7 @@ class TakesConditions(LightningModule, ABC):
         first = 0 if self.num_classes is None else 1
         if condition is None:
             raise ValueError("A model of captions needs them: give captions, or caption_condition(captions) as labels.")
-        condition = torch.as_tensor(condition)
+        condition = as_labels(condition)
         if condition.ndim != 2 or not holds_integers(condition) or len(condition) != num or condition.shape[1] <= first:
             raise ValueError(
                 f"The condition must be integers of shape ({num}, {'1 + ' if first else ''}words), as "

@@ -141,6 +141,7 @@ def test_a_run_resumes_bit_for_bit_and_its_checkpoint_keeps_the_words(tmp_path: 
         ({"captions": torch.tensor([1, 2])}, r"shape \(N, words\), not \(2,\).*tokens\[None\]"),
         ({"labels": torch.tensor([0, 1])}, "labels were given to a model of captions alone"),
         ({"captions": ["bar"], "labels": torch.tensor([0, 1])}, "labels were given to a model of captions alone"),
+        ({"labels": [[1, 2], [1]]}, r"labels must be a tensor of integers, not \[\[1, 2\], \[1\]\]"),
         ({"captions": ["bar"], "guidance": -1}, "guidance=-1"),
     ],
 )

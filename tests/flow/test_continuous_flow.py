@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.distributions import Normal
 
 from datamodules import SyntheticImages
-from datamodules.spec import Batch
+from datamodules.spec import Batch, DataSpec
 from lightning_modules import FlowMatching
 from lightning_modules.parts.capabilities import HasDensity, SupportsEncoding, SupportsInterpolation
 from tests.flow.gaussian_flows import GaussianVelocity
@@ -117,6 +117,19 @@ def test_the_likelihood_of_images_is_estimated_without_bias() -> None:
         assert torch.equal(module.log_prob(x), module.log_prob(x)), "directions follow from the position"
         shuffled = module.log_prob(x, generator=generator(3))
     torch.testing.assert_close(shuffled, expected, atol=0.02, rtol=0.0)
+
+
+def test_a_likelihood_does_not_depend_on_mixed_precision() -> None:
+    torch.manual_seed(0)
+    module = FlowMatching.for_data(DataSpec("points", "points", (2,)), width=4, likelihood_steps=4)
+    torch.nn.init.normal_(module.network.output.weight)  # type: ignore[union-attr, arg-type]
+    x = torch.randn(20, 2)
+    exact = module.log_prob(x).detach()
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = module.log_prob(x).detach()
+        measured = module.negative_log_likelihood(Batch(x), torch.arange(20), "val")["exact"].detach()
+    assert torch.equal(mixed, exact)
+    assert torch.equal(measured, -exact)
 
 
 def test_held_out_likelihoods_do_not_depend_on_the_batch_and_are_named_as_estimates() -> None:

@@ -1,5 +1,8 @@
 """Measuring without a trainer: FID, Inception Score and class accuracy of models whose answers are known."""
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 import torch
 from torch import Generator, Tensor, nn
@@ -42,6 +45,14 @@ class Reader(nn.Module):
 def test_class_accuracy_is_the_share_of_images_whose_class_was_named(wrong: tuple[int, ...], expected: float) -> None:
     values = evaluate_classes(Levels(wrong), Reader(), spec=LEVELS, num_samples=1000)
     assert values == {"test/class_accuracy-reader-1k": pytest.approx(expected, abs=0.01)}
+
+
+def test_classes_that_have_no_captions_are_not_asked_for() -> None:
+    model: Any = Levels(wrong=(1, 2))
+    model.num_words, model.has_data_spec = 1, True
+    model.data_spec = replace(LEVELS, vocabulary=("level",), captions=("level", "level"), caption_classes=(3, 0))
+    values = evaluate_classes(model, Reader(), spec=LEVELS, num_samples=1000)
+    assert values == {"test/class_accuracy-reader-1k": 1.0}
 
 
 def test_data_without_classes_are_refused() -> None:

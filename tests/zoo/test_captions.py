@@ -1,6 +1,7 @@
 """Models of captions in the zoo: what a checkpoint keeps, and ``--caption`` on the command line."""
 
 import inspect
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,27 @@ def test_training_held_out_data_grids_and_predictions_take_captions(
     labels = [0, 1, 2] if classes else None
     of_captions = trainer.predict(module, SampleRequests(3, captions=["a cat", "a dog"], labels=labels))  # type: ignore[arg-type]
     assert len(torch.cat(of_captions)) == 3  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["CaptionGAN", "FlowMatching"])
+def test_classes_that_training_has_no_caption_of_are_shown_nowhere(pets: CaptionedFolder, name: str) -> None:
+    """All images of a small class may be held out; samples of it need captions that a person gives."""
+    kept = [place for place, label in enumerate(pets.spec.caption_classes) if label != 1]
+    captions, classes = ([of[place] for place in kept] for of in (pets.spec.captions, pets.spec.caption_classes))
+    pets.spec = replace(pets.spec, captions=tuple(captions), caption_classes=tuple(classes))
+    module = model(pets, name, num_classes=3)
+    callbacks = [SampleGrid(num_samples=4), LatentInterpolation(rows=2, steps=3)]
+    trainer = Trainer(max_steps=2, limit_train_batches=2, logger=False, callbacks=callbacks, enable_progress_bar=False)
+    trainer.fit(module, pets)
+    assert list(Path("samples").glob("*.png"))
+    assert list(Path("interpolation").glob("*.png"))
+    zoo.save(module, "small_class")
+    assert Path("small_class/samples.png").exists()
+    assert main(["draw", "./small_class", "interpolation", "--num", "2", "--out", "codes.png"]) == 0
+    labels = torch.tensor([0, 1])
+    assert len(module.sample(2, captions=["a cat"], labels=labels)) == 2
+    with pytest.raises(ValueError, match="No training example has the class 1"):
+        module.sample(2, labels=labels)
 
 
 @pytest.mark.parametrize("name", NAMES)

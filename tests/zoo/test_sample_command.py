@@ -143,6 +143,8 @@ def test_a_flow_takes_steps_and_guidance(capsys: pytest.CaptureFixture[str]) -> 
     assert pictures[0] == pictures[3]
     assert len(set(pictures)) == 3
     assert "guidance=-1.0" in fails(["sample", "flow", "--guidance", "-1", "--out", "x.png"], capsys)
+    too_many = fails(["sample", "flow", "--labels", "0,1,2", "--num", "2", "--out", "x.png"], capsys)
+    assert "--labels has 3 classes, more than --num 2" in too_many
 
 
 def test_a_classifier_does_not_sample(classified: Path, capsys: pytest.CaptureFixture[str]) -> None:
