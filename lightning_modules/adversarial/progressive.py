@@ -174,7 +174,8 @@ class ProgressiveGAN(AdversarialModule):
             )
         if steps is None:
             steps = (planned or 0) // 2 if resumed is None else resumed
-        if planned is not None and steps >= max(planned, 1):
+        tried_out = getattr(self.trainer, "fast_dev_run", 0)  # a few batches of a run that is planned for more
+        if planned is not None and steps >= max(planned, 1) and not tried_out:
             raise ValueError(
                 f"growth_steps={steps}, but the run is planned for {planned} batches, so that the last resolution is "
                 "not trained alone: set growth_steps (--model.growth_steps) to fewer than the run has, or train longer."

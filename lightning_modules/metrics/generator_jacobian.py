@@ -86,7 +86,8 @@ def jacobian_spectrum(
     Raises:
         TypeError: If the module has no generator.
         ValueError: If ``num_codes`` is not positive, labels do not fit, an example has fewer dimensions than a code, so
-            that some directions of the code cannot change it, or a code of one number is normalised.
+            that some directions of the code cannot change it, a code of one number is normalised, or a derivative is
+            NaN or infinite.
     """
     checked_generator(module, "jacobian_spectrum")
     num_codes = as_count("num_codes", num_codes)
@@ -97,6 +98,10 @@ def jacobian_spectrum(
         raise ValueError(
             f"{type(module).__name__} maps codes of latent_dim={rows.shape[1]} to examples of {rows.shape[2]} "
             "dimensions, so its Jacobian has no inverse and no condition number; measure a generator of images."
+        )
+    if not torch.isfinite(rows).all():  # of which there are no singular values
+        raise ValueError(
+            "A derivative of the generator is NaN or infinite: the model has diverged, or its weights are damaged."
         )
     if getattr(module.generator, "normalises_code", False):
         if module.latent_dim == 1:
@@ -134,14 +139,13 @@ def evaluate_conditioning(
 
     Raises:
         TypeError: If the module has no generator.
-        ValueError: If ``num_codes`` is not positive, examples have fewer dimensions than codes, or a derivative is NaN
-            or infinite.
+        ValueError: If ``num_codes`` is not positive, examples have fewer dimensions than codes, a derivative is NaN or
+            infinite, or all derivatives at a code are zero.
     """
     spectrum = jacobian_spectrum(module, num_codes, generator=block_generator(seed, 0))
     value = condition_numbers(spectrum).mean().item()
     if not math.isfinite(value):
         raise ValueError(
-            "A derivative of the generator is NaN or infinite, or all are zero: the model has diverged, or its weights "
-            "are damaged."
+            "All derivatives of the generator at a code are zero: the model has diverged, or its weights are damaged."
         )
     return same_everywhere({f"{split}/log_condition_number-{num_codes}": value})

@@ -176,7 +176,7 @@ def test_every_term_moves_its_player_and_no_penalty_moves_the_other(
         ),
         ({"augment": ["translation"]}, r"augment=\['translation'\].*images.*shape=\[2\]"),
         ({"augment": ["mirror"], "shape": [1, 8, 8]}, "mirror.*translation, cutout"),
-        ({"augment": ["cutout"], "augment_probability": 1.5, "shape": [1, 8, 8]}, r"1\.5"),
+        ({"augment": ["cutout"], "augment_probability": 1.5, "shape": [1, 8, 8]}, r"^augment_probability=1\.5"),
         ({"augment_probability": 0.5}, r"augment_probability=0\.5 has no effect without augment"),
         ({"lazy_every": 4}, "lazy_every=4 has no effect without penalties"),
         ({"lazy_every": 0, "penalties": {"r1": 1.0}}, "lazy_every=0"),

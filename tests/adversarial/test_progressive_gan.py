@@ -104,6 +104,12 @@ def test_a_schedule_that_is_longer_than_the_run_is_refused_before_the_first_step
         train(12, ckpt_path="run/step=4.ckpt", growth_steps=30)
 
 
+def test_trying_a_run_out_does_not_ask_for_its_length() -> None:
+    trainer = Trainer(accelerator="cpu", fast_dev_run=True, enable_progress_bar=False, enable_model_summary=False)
+    trainer.fit(ProgressiveGAN(SHAPE, **SMALL, growth_steps=8), TinyData(SHAPE))
+    assert trainer.global_step == 1
+
+
 def test_a_run_of_unknown_length_needs_a_schedule() -> None:
     trainer = Trainer(
         accelerator="cpu", max_epochs=-1, logger=False, enable_checkpointing=False, enable_progress_bar=False,

@@ -1,7 +1,10 @@
 """The Jacobian of a generator: closed forms, finite differences, and the condition number as a figure of a run."""
 
 import math
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -78,8 +81,20 @@ def test_a_direction_that_changes_nothing_counts_as_the_resolution() -> None:
     spectrum = jacobian_spectrum(linear_gan(matrix=matrix), 3, generator=source())
     assert condition_numbers(spectrum).tolist() == pytest.approx([-2 * math.log(RESOLUTION)] * 3)
     nothing = linear_gan(matrix=torch.zeros(12, 2))
-    with pytest.raises(ValueError, match="all are zero"):
+    with pytest.raises(ValueError, match="at a code are zero"):
         evaluate_conditioning(nothing, num_codes=2)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("module", [linear_gan, lambda: ProgressiveGAN(shape=(1, 8, 8), width=2, latent_dim=3)])
+def test_a_generator_that_has_diverged_is_named_so(module: Callable[[], Any], value: float) -> None:
+    diverged = module()
+    with torch.no_grad():
+        for weights in diverged.generator.parameters():
+            weights.fill_(value)
+    for measure in (evaluate_conditioning, partial(jacobian_spectrum, generator=source())):
+        with pytest.raises(ValueError, match="NaN or infinite: the model has diverged"):
+            measure(diverged, num_codes=2)
 
 
 def test_the_length_of_a_normalised_code_is_no_direction() -> None:

@@ -267,8 +267,25 @@ class InThisProcess:
         self.pool.shutdown()
 
 
-def test_damaged_results_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "small.json").write_text('{"runs": [{"block": 1}]}')
+WHOLE = {"block": "grid25", "entry": "ali", "seed": 0, "values": {"modes-2500": 1.0}, "settings": {}, "date": "2026"}
+
+
+@pytest.mark.parametrize(
+    "runs",
+    [
+        *([{key: value for key, value in WHOLE.items() if key != left_out}] for left_out in WHOLE),
+        *([{**WHOLE, key: None}] for key in WHOLE),
+        [{**WHOLE, "seed": "0"}],
+        [{**WHOLE, "values": {"modes-2500": "many"}}],
+        [{**WHOLE, "settings": {"hyperparameters": None}}],
+        [WHOLE, "ali"],
+        None,
+    ],
+)
+def test_damaged_results_are_refused(runs: Any, tmp_path: Path) -> None:
+    (tmp_path / "small.json").write_text(json.dumps({"runs": [WHOLE]}))
+    assert len(Results(tmp_path / "small.json").runs) == 1
+    (tmp_path / "small.json").write_text(json.dumps({"runs": runs}))
     with pytest.raises(ZooError, match="is damaged, or no results of a comparison"):
         Results(tmp_path / "small.json")
 

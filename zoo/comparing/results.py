@@ -50,7 +50,7 @@ class Results:
             return {}
         try:
             runs = json.loads(self.path.read_text(encoding="utf-8"))["runs"]
-            return {Key(run["block"], run["entry"], run["seed"]): run for run in runs}
+            return {checked_key(run): run for run in runs}
         except (ValueError, TypeError, KeyError) as error:
             raise ZooError(
                 f"{self.path} is damaged, or no results of a comparison. Remove it to begin anew."
@@ -91,6 +91,27 @@ class Results:
         """Returns the dates of the oldest and the newest run, or ``None`` if there is none."""
         dates = sorted(run["date"] for run in self.runs.values())
         return (dates[0], dates[-1]) if dates else None
+
+
+def checked_key(run: Any) -> Key:
+    """Returns which run of a comparison a run in a file is.
+
+    Raises:
+        KeyError: If it lacks something that a table or a further run needs.
+        TypeError: If something in it is of another kind.
+    """
+    key, values, settings = Key(run["block"], run["entry"], run["seed"]), run["values"], run["settings"]
+    fits = (
+        all(isinstance(text, str) for text in (key.block, key.entry, run["date"]))
+        and type(key.seed) is int
+        and isinstance(values, dict)
+        and all(type(value) in (int, float) for value in values.values())
+        and isinstance(settings, dict)
+        and isinstance(settings.get("hyperparameters", {}), dict)
+    )
+    if not fits:
+        raise TypeError(f"{key} is no run of a comparison.")
+    return key
 
 
 def are_settings(recorded: Any, present: Any) -> bool:
