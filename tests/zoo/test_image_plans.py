@@ -7,7 +7,7 @@ import zoo
 import zoo.image_plans
 import zoo.image_runs
 from tests.image.small_images import SmallFeatures
-from zoo.image_plans import Costs, hourglass_memory
+from zoo.image_plans import OVER_SAVED, Costs, hourglass_memory
 
 
 def test_tiles_are_taken_where_the_memory_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -28,7 +28,7 @@ def test_images_that_are_compared_take_memory_too(monkeypatch: pytest.MonkeyPatc
     least = costs.memory(small, None, 10)
     assert costs.memory(small, None, 10, [small]) == least
     assert costs.memory(small, None, 10, [large]) - least == pytest.approx(
-        1.4 * costs.bytes_per_pixel * (2048**2 - 64**2)
+        OVER_SAVED * costs.bytes_per_pixel * (2048**2 - 64**2)
     )
     monkeypatch.setattr(
         zoo.image_plans, "available_bytes", lambda device: int(2 * costs.memory(small, 512, 10, [large])) + 2
