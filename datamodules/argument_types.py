@@ -39,6 +39,12 @@ def check_argument_types(constructor: Callable[..., None], arguments: Sequence[A
             raise ValueError(f"{name}={value!r} must be {problem}.")
 
 
+def signature_of(constructor: Callable[..., None]) -> inspect.Signature:
+    """Returns the signature of a class with this constructor, which has no ``self``."""
+    signature = inspect.signature(constructor)
+    return signature.replace(parameters=[*signature.parameters.values()][1:])
+
+
 @cache
 def hints_of(constructor: Callable[..., None]) -> dict[str, Any]:
     """Returns the annotations of a constructor, or none where they name what is imported for type checking only."""

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn, TrainerStatus
 
-from datamodules.argument_types import check_argument_types
+from datamodules.argument_types import check_argument_types, signature_of
 from datamodules.loader import EvaluationLoader, Source, TrainingLoader, Transform
 from datamodules.spec import DataSpec
 
@@ -47,6 +47,11 @@ class ZooDataModule(LightningDataModule):
     transform: Transform | None = None
     noise: bool = False
     place: tuple[int, int] | None = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Keeps the constructor's signature where it is inherited: some versions of Python take that of ``__new__``."""
+        super().__init_subclass__(**kwargs)
+        cls.__signature__ = signature_of(cls.__init__)  # type: ignore[attr-defined]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         """Checks the arguments of every datamodule, before it does anything with them."""
