@@ -51,9 +51,10 @@ def mode_coverage(samples: Tensor, modes: Tensor, scale: float) -> ModeCoverage:
         scale: Standard deviation of each mode.
 
     Raises:
-        ValueError: If a sample is NaN or infinite, there is none, or the shapes do not fit.
+        ValueError: If a sample is NaN or infinite, there are no samples or no modes, or the shapes do not fit.
     """
-    if samples.ndim != 2 or modes.ndim != 2 or samples.shape[1] != modes.shape[1] or not len(samples):
+    fit = samples.ndim == modes.ndim == 2 and samples.shape[1] == modes.shape[1]
+    if not fit or not len(samples) or not len(modes):
         raise ValueError(f"Expected samples (N, D) and modes (M, D), got {tuple(samples.shape)}, {tuple(modes.shape)}.")
     if not torch.isfinite(samples).all():
         raise ValueError("Some samples are NaN or infinite: the model has diverged, so no mode can be counted.")

@@ -55,10 +55,14 @@ def stack_coverage(classes: Tensor, reference: Tensor) -> StackCoverage:
         reference: Of real stacks, int64 (M,), each in 0..999.
 
     Raises:
-        ValueError: If there is no stack, or one falls into a class that no real one does.
+        ValueError: If there is no stack, a number is not that of a class, or one falls into a class that no real stack
+            does.
     """
     if not len(classes) or not len(reference):
         raise ValueError(f"There are {len(classes)} stacks and {len(reference)} real ones; both must be at least 1.")
+    least, most = torch.cat([classes, reference]).aminmax()
+    if least < 0 or most >= CLASSES**3:
+        raise ValueError(f"Classes of stacks are 0 to {CLASSES**3 - 1}, but those given span [{least}, {most}].")
     counts, real = (torch.bincount(found, minlength=CLASSES**3) for found in (classes, reference))
     if outside := int(counts[real == 0].sum()):
         raise ValueError(

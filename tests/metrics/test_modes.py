@@ -61,3 +61,5 @@ def test_samples_that_cannot_be_measured() -> None:
     for samples in (torch.zeros(0, 2), torch.zeros(5, 3), torch.zeros(5)):
         with pytest.raises(ValueError, match=re.escape(f"{tuple(samples.shape)}, (8, 2)")):
             mode_coverage(samples, RING, 0.02)
+    with pytest.raises(ValueError, match=re.escape("(5, 2), (0, 2)")):
+        mode_coverage(torch.zeros(5, 2), RING[:0], 0.02)

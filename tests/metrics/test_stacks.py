@@ -37,5 +37,8 @@ def test_a_class_that_no_real_stack_has_is_refused() -> None:
         stack_coverage(torch.tensor([0, 7]), torch.tensor([0]))
     with pytest.raises(ValueError, match="There are 0 stacks"):
         stack_coverage(torch.tensor([], dtype=torch.int64), torch.tensor([0]))
+    for wrong in (-1, 1000):
+        with pytest.raises(ValueError, match=f"0 to 999.*{wrong}"):
+            stack_coverage(torch.tensor([wrong, 5]), torch.tensor([5]))
     with pytest.raises(ValueError, match="three channels|Expected stacks"):
         stacked_classes(Brightness(), torch.zeros(2, 1, 2, 2, dtype=torch.uint8))
