@@ -28,7 +28,7 @@ from torch.nn.utils import parametrize
 
 from datamodules.spec import DataSpec
 from lightning_modules.adversarial.loop import AdversarialModule, Terms
-from lightning_modules.adversarial.players import common, players, two_adams
+from lightning_modules.adversarial.players import augmentation, common, players, two_adams
 from lightning_modules.parts.constraints import spectrally_normalized
 from lightning_modules.parts.games import GAMES
 from lightning_modules.parts.matching import wrong_conditions
@@ -51,6 +51,9 @@ class CaptionGAN(AdversarialModule):
         wrong_captions: Whether the discriminator sees real images with wrong captions (GAN-CLS).
         interpolation: Whether the generator is trained on means of two captions (GAN-INT).
         game: Name of the losses of both players.
+        augment: Names of differentiable augmentations of all inputs of the discriminator, ``["translation"]``, or
+            ``None``; images only.
+        augment_probability: Probability of each augmentation of each example.
         critic_steps: Discriminator steps per generator step.
         lr: Learning rate of both players.
         discriminator_lr: Learning rate of the discriminator instead of ``lr``, or ``None``.
@@ -78,6 +81,8 @@ class CaptionGAN(AdversarialModule):
         wrong_captions: bool = True,
         interpolation: bool = True,
         game: str = "hinge",
+        augment: Sequence[str] | None = None,
+        augment_probability: float = 1.0,
         critic_steps: int = 1,
         lr: float = 4e-4,
         discriminator_lr: float | None = None,
@@ -100,6 +105,7 @@ class CaptionGAN(AdversarialModule):
         spectrally_normalized(networks["discriminator"])
         super().__init__(
             game=GAMES[game],
+            **augmentation(augment, augment_probability, shape),
             **common(critic_steps, decay_steps, clip_norm, accumulate_batches, compile),
             **networks,
             **two_adams(lr, betas, discriminator_lr),

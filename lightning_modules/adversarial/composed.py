@@ -103,10 +103,7 @@ class ComposedGAN(AdversarialModule):
         clamp = {"clamp_epsilon": (clamp_epsilon, 1.0), "clamp_fraction": (clamp_fraction, 1.0)}
         check_has_effect("penalties", penalties, {"lazy_every": (lazy_every, 1)})
         check_has_effect("instance_noise", instance_noise, {"noise_steps": (noise_steps, None)})
-        check_has_effect("augment", augment, {"augment_probability": (augment_probability, 1.0)})
         check_has_effect("jacobian_clamping", jacobian_clamping, {**bounds, **clamp})
-        if not 0 <= augment_probability <= 1:
-            raise ValueError(f"augment_probability={augment_probability} must lie in [0, 1].")
         clamping = JacobianClamping(lambda_min, lambda_max, clamp_epsilon, clamp_fraction)
         networks = players(
             architecture,

@@ -8,6 +8,7 @@ from torch import nn
 from lightning_modules.networks import architecture as architecture_of
 from lightning_modules.networks.text_encoder import condition_of
 from lightning_modules.parts.augmentation import Augmentation, DiffAugment, unchanged
+from lightning_modules.parts.checks import check_has_effect
 from lightning_modules.parts.critic_schedules import Bursts, CriticSchedule, EveryNth
 from lightning_modules.parts.optimizers import BuildOptimizer, adam_with
 from lightning_modules.parts.schedules import Schedule, linear_decay
@@ -122,8 +123,13 @@ def augmentation(
     """Returns DiffAugment with the named policies, or no augmentation.
 
     Raises:
-        ValueError: If a policy is unknown, the probability is out of range, or the examples are not images.
+        ValueError: If a policy is unknown, the probability is out of range or has no effect, or the examples are not
+            images.
     """
+    if not callable(probability):
+        check_has_effect("augment", policies, {"augment_probability": (probability, 1.0)})
+        if not 0 <= probability <= 1:
+            raise ValueError(f"augment_probability={probability} must lie in [0, 1].")
     if not policies:
         return {"augment": unchanged}
     if len(shape) != 3:

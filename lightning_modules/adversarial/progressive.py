@@ -3,7 +3,8 @@
 Low resolutions are learned first, fast and stably. A new level is faded in: generated images, real images and the
 features of the discriminator are blends of it and the level below, in which its share alpha rises linearly. Wasserstein
 game with a gradient penalty and a drift term; equalised learning rates, pixel normalisation in the generator and the
-deviation over the batch as a feature in the discriminator.
+deviation over the batch as a feature in the discriminator. The non-saturating game with R1 in their place is that of
+Mescheder et al. (2018).
 
 NOTE: The deviation makes the examples of a batch depend on each other, so the gradient in the penalty is that of the
 sum of all logits by one example, not of its own logit alone. As in the authors' code, images enter in full resolution
@@ -12,6 +13,7 @@ batch of a process, as in the paper, where the code has groups of four. The stat
 each level.
 
 Progressive Growing of GANs for Improved Quality, Stability, and Variation (Karras et al., 2018), https://arxiv.org/abs/1710.10196
+Which Training Methods for GANs do actually Converge? (Mescheder et al., 2018), https://arxiv.org/abs/1801.04406
 """
 
 import math
@@ -23,22 +25,26 @@ from torch import Tensor
 
 from datamodules.spec import DataSpec
 from lightning_modules.adversarial.loop import AdversarialModule
-from lightning_modules.adversarial.players import common, two_adams
+from lightning_modules.adversarial.players import augmentation, common, two_adams
 from lightning_modules.networks.growing import Discriminator, Generator, Grown
 from lightning_modules.networks.text_encoder import condition_of
-from lightning_modules.parts.checks import as_count, check_counts
-from lightning_modules.parts.games import Game, linear, wasserstein
+from lightning_modules.parts.checks import as_count, check_counts, check_has_effect
+from lightning_modules.parts.games import GAMES, Game
 from lightning_modules.parts.growth import Growth
-from lightning_modules.parts.penalties import gradient_penalty
+from lightning_modules.parts.penalties import PENALTIES, WeightedTerm
 from lightning_modules.runtime.flags import planned_batches
 
 GROWTH = "growth_steps"
 """Where a checkpoint keeps how many batches its run grows for."""
 
 
-def wasserstein_with_drift(real: Tensor, fake: Tensor, weight: float) -> Tensor:
-    """-(E f(x) - E f(G(z))) + weight E f(x)^2, which keeps the values of real examples near 0 (appendix A.1)."""
-    return wasserstein(real, fake) + weight * real.square().mean()
+GAMES_OFFERED = ("wasserstein", "non_saturating")
+PENALTIES_OFFERED = ("gradient_penalty", "r1")
+
+
+def with_drift(real: Tensor, fake: Tensor, game: Game, weight: float) -> Tensor:
+    """Adds weight E f(x)^2 to the critic's loss, which keeps the values of real examples near 0 (appendix A.1)."""
+    return game.discriminator(real, fake) + weight * real.square().mean()
 
 
 def at_stage(network: Grown, x: Tensor, step: int) -> Tensor:
@@ -59,6 +65,9 @@ def grow(module: AdversarialModule, step: int) -> bool:
 class ProgressiveGAN(AdversarialModule):
     """E f(G(z)) - E f(x) + 10 E (||grad f(x_hat)|| - 1)^2 + 0.001 E f(x)^2, at growing resolutions.
 
+    ``game`` is ``"wasserstein"`` or ``"non_saturating"``, ``penalty`` is ``"gradient_penalty"`` or ``"r1"``; the first
+    of each is the paper's.
+
     Args:
         shape: (C, H, W) of images in [-1, 1].
         latent_dim: Size of the code z.
@@ -69,8 +78,14 @@ class ProgressiveGAN(AdversarialModule):
         growth_steps: Batches until the last resolution is faded in, in equal phases that train one resolution or fade
             in the next. ``None`` takes half of the run, whose length must then be limited; 0 trains all layers from
             the start, as in fine-tuning.
-        penalty_weight: Weight lambda of the gradient penalty.
+        game: Name of the losses of both players.
+        penalty: Name of the penalty on gradients of the discriminator.
+        penalty_weight: Weight lambda of the penalty.
+        lazy_every: Batches per computation of the penalties on the discriminator, whose weights are multiplied by it.
         drift_weight: Weight of the mean square of the critic on real examples.
+        augment: Names of differentiable augmentations of all inputs of the discriminator, ``["translation"]``, or
+            ``None``; images only.
+        augment_probability: Probability of each augmentation of each example.
         critic_steps: Discriminator steps per generator step.
         lr: Learning rate of both players.
         discriminator_lr: Learning rate of the discriminator instead of ``lr``, or ``None``.
@@ -95,8 +110,13 @@ class ProgressiveGAN(AdversarialModule):
         num_words: int | None = None,
         num_resolutions: int | None = None,
         growth_steps: int | None = None,
+        game: str = "wasserstein",
+        penalty: str = "gradient_penalty",
         penalty_weight: float = 10.0,
+        lazy_every: int = 1,
         drift_weight: float = 0.001,
+        augment: Sequence[str] | None = None,
+        augment_probability: float = 1.0,
         critic_steps: int = 1,
         lr: float = 1e-3,
         discriminator_lr: float | None = None,
@@ -108,7 +128,11 @@ class ProgressiveGAN(AdversarialModule):
     ) -> None:
         if len(shape) != 3 or min(shape) < 1:
             raise ValueError(f"shape={list(shape)} must be (channels, height, width).")
-        check_counts(width=width, latent_dim=latent_dim)
+        check_counts(width=width, latent_dim=latent_dim, lazy_every=lazy_every)
+        check_has_effect("penalty_weight", penalty_weight or None, {"lazy_every": (lazy_every, 1)})
+        for name, given, offered in (("game", game, GAMES_OFFERED), ("penalty", penalty, PENALTIES_OFFERED)):
+            if given not in offered:
+                raise ValueError(f"{name}={given!r} is not one of {', '.join(offered)}.")
         for name, value, least in (("growth_steps", growth_steps, 0), ("num_classes", num_classes, 2)):
             if value is not None:
                 as_count(name, value, least)
@@ -121,13 +145,14 @@ class ProgressiveGAN(AdversarialModule):
         super().__init__(
             generator,
             Discriminator(shape, width, condition, num_resolutions),
-            Game(partial(wasserstein_with_drift, weight=drift_weight), linear),
+            GAMES[game]._replace(discriminator=partial(with_drift, game=GAMES[game], weight=drift_weight)),
             latent_dim=latent_dim,
             num_classes=num_classes,
             num_words=num_words,
-            penalties={"gradient_penalty": (penalty_weight, gradient_penalty)},
+            penalties={penalty: WeightedTerm(penalty_weight, PENALTIES[penalty], lazy_every)},
             prepare_real=partial(at_stage, generator),
             stage=grow,
+            **augmentation(augment, augment_probability, shape),
             **common(critic_steps, decay_steps, clip_norm, accumulate_batches, compile),
             **two_adams(lr, betas, discriminator_lr),
         )

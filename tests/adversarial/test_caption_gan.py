@@ -77,6 +77,25 @@ def test_the_four_variants_of_the_paper(wrong_captions: bool, interpolation: boo
     assert list(losses) == ["generator", *(["interpolation"] if interpolation else [])]
 
 
+def test_real_images_are_augmented_once_for_both_of_their_captions() -> None:
+    module, given = gan(augment=["translation", "cutout"]), []
+    module.discriminator.register_forward_pre_hook(lambda network, inputs: given.append(inputs[0]))
+    real = torch.rand(NUM, *SHAPE) * 2 - 1
+    module.discriminator_losses(real, tokens_of(NUM), 0)
+    matching, _, mismatched = given
+    assert not matching.equal(real)
+    assert matching.equal(mismatched)
+
+
+def test_augmentations_that_are_unknown_or_never_applied_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"augment=\['blur'\]: blur is not one of translation, cutout"):
+        gan(augment=["blur"])
+    with pytest.raises(ValueError, match="augment_probability"):
+        gan(augment_probability=0.5)
+    with pytest.raises(ValueError, match="augment_probability"):
+        gan(augment=["translation"], augment_probability=1.5)
+
+
 PATTERNS = 0.5 * torch.randn(12, math.prod(SHAPE), generator=torch.Generator().manual_seed(0)).sign()
 """By the sum of a caption's tokens, which differs between all of them."""
 

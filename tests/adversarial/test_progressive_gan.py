@@ -12,8 +12,9 @@ from torch.nn import functional as F
 
 import zoo
 from lightning_modules import ProgressiveGAN
-from lightning_modules.adversarial.progressive import wasserstein_with_drift
+from lightning_modules.adversarial.progressive import with_drift
 from lightning_modules.networks.growing import Grown
+from lightning_modules.parts.games import GAMES, cross_entropy, non_saturating
 from tests.test_resume import differences, states
 from tests.training import TinyData
 from tests.training import train as train_tiny
@@ -129,6 +130,11 @@ def test_a_run_of_unknown_length_needs_a_schedule() -> None:
         ({"drift_weight": -0.5}, r"drift_weight=-0\.5"),
         ({"penalty_weight": float("nan")}, "penalty_weight=nan"),
         ({"width": 0}, "width=0"),
+        ({"game": "hinge"}, "game='hinge' is not one of wasserstein, non_saturating"),
+        ({"penalty": "roth"}, "penalty='roth' is not one of gradient_penalty, r1"),
+        ({"lazy_every": 0}, "lazy_every=0"),
+        ({"lazy_every": 4, "penalty_weight": 0.0}, "lazy_every=4 has no effect without penalty_weight"),
+        ({"augment_probability": 0.5}, "augment_probability=0.5 has no effect without augment"),
     ],
 )
 def test_numbers_that_do_not_fit_are_refused(settings: dict[str, Any], message: str) -> None:
@@ -154,12 +160,33 @@ def test_a_checkpoint_of_a_growing_run_samples_at_its_resolution(tmp_path: Path)
 def test_the_game_is_wasserstein_with_a_drift_that_keeps_values_near_zero() -> None:
     real = torch.tensor([1.0, 3.0], requires_grad=True)
     fake = torch.tensor([-1.0, 0.0])
-    loss = wasserstein_with_drift(real, fake, 0.5)
+    loss = with_drift(real, fake, GAMES["wasserstein"], 0.5)
     assert loss.item() == -0.5 - 2 + 0.5 * 5
     loss.backward()
     torch.testing.assert_close(real.grad, torch.tensor([-0.5 + 0.5 * 1, -0.5 + 0.5 * 3]))
     module = ProgressiveGAN(**SMALL)
     assert module.game.discriminator(real, fake).item() == pytest.approx(-2.5 + 0.001 * 5)
+
+
+def test_the_other_game_is_the_non_saturating_one_with_r1() -> None:
+    real, fake = torch.tensor([1.0, 3.0]), torch.tensor([-1.0, 0.0])
+    module = ProgressiveGAN(
+        SHAPE, **SMALL, game="non_saturating", penalty="r1", penalty_weight=0.2, lazy_every=4, drift_weight=0.0
+    )
+    assert module.game.discriminator(real, fake) == cross_entropy(real, fake)
+    assert module.game.generator(fake) == non_saturating(fake)
+    assert {name: (term.weight, term.every) for name, term in module.penalties.items()} == {"r1": (0.2, 4)}
+    images = torch.rand(4, *SHAPE)
+    assert ["r1" in module.discriminator_losses(images, None, step)[1] for step in range(4)] == [False] * 3 + [True]
+
+
+def test_discriminators_see_augmented_images_of_the_present_resolution() -> None:
+    module = ProgressiveGAN(SHAPE, **SMALL, augment=["translation"])
+    given: list[Tensor] = []
+    module.discriminator.register_forward_pre_hook(lambda network, inputs: given.append(inputs[0]))
+    real = torch.rand(4, *SHAPE)
+    module.discriminator_losses(real, None, 0)
+    assert not torch.equal(given[0], real)
 
 
 def test_the_penalty_is_on_gradients_by_images_at_every_stage() -> None:

@@ -274,7 +274,9 @@ NOT_YET_TRAINED = {
     "flow_matching.fashion_mnist.conditional",
     "ladder_vae.fashion_mnist",
     "ladder_vae.fashion_mnist_binary",
+    "progressive_gan.emoji",
     "progressive_gan.fashion_mnist",
+    "r3gan.emoji.conditional",
 }
 """Recipes whose first line says that they have not been trained; a name leaves when its checkpoint is there."""
 
