@@ -2,6 +2,7 @@
 
 import argparse
 from importlib.metadata import PackageNotFoundError, version
+from os.path import expanduser
 from typing import Any, NoReturn
 
 from zoo import commands, image_commands, listing
@@ -163,6 +164,7 @@ def build_parser() -> Parser:
     sampling.add_argument("--data-dir", "--data", metavar="PATH", help=f"{DATA_HELP}, for --prime")
     sampling.add_argument(
         "--out",
+        type=expanduser,
         metavar="FILE",
         help="PNG, or TXT, MID, SVG or GIF for sequences (default: NAME with the extensions of this kind of data)",
     )
@@ -178,7 +180,10 @@ def build_parser() -> Parser:
     drawing.add_argument("--seed", type=seed, default=0, help="seed of all random numbers (default: 0)")
     drawing.add_argument("--data-dir", "--data", metavar="PATH", help=DATA_HELP)
     drawing.add_argument(
-        "--out", metavar="FILE", help="PNG file, or GIF for an animated interpolation (default: NAME.VIEW.png)"
+        "--out",
+        type=expanduser,
+        metavar="FILE",
+        help="PNG file, or GIF for an animated interpolation (default: NAME.VIEW.png)",
     )
 
     evaluating = command("evaluate", "measure a checkpoint against the test split of its data")
@@ -236,7 +241,9 @@ def build_parser() -> Parser:
         metavar="FRACTION",
         help="fraction of the images to keep out of the training, for evaluate (default: 0, all are trained on)",
     )
-    tuning.add_argument("--out", metavar="FOLDER", help="folder to write (default: runs/fine-tune/<name>)")
+    tuning.add_argument(
+        "--out", type=expanduser, metavar="FOLDER", help="folder to write (default: runs/fine-tune/<name>)"
+    )
     tuning.add_argument("--resume", action="store_true", help="continue this fine-tuning from its last checkpoint")
 
     comparing = command("compare", "show a comparison of methods, or train what it lacks")
@@ -253,9 +260,15 @@ def build_parser() -> Parser:
     )
     comparing.add_argument("--jobs", type=positive, help="processes of --train (default: one per core)")
     comparing.add_argument(
-        "--runs", metavar="FOLDER", default="runs/compare", help="folder of the runs (default: %(default)s)"
+        "--runs",
+        type=expanduser,
+        metavar="FOLDER",
+        default="runs/compare",
+        help="folder of the runs (default: %(default)s)",
     )
-    comparing.add_argument("--out", metavar="FILE", help="file of the results (default: that of the zoo)")
+    comparing.add_argument(
+        "--out", type=expanduser, metavar="FILE", help="file of the results (default: that of the zoo)"
+    )
 
     study_command.add_study_command(command)
 

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Callable
+from os.path import expanduser
 from typing import Any
 
 NAMED_LAYERS = "comma-separated names of layers (default: those of the network)"
@@ -64,7 +65,9 @@ def add_image_commands(
         "  --scale 4       enlarge four times",
     )
     restoring.add_argument("image", metavar="IMAGE", help="image file")
-    restoring.add_argument("--mask", metavar="FILE", help="image of the same size: white is kept and black is filled")
+    restoring.add_argument(
+        "--mask", type=expanduser, metavar="FILE", help="image of the same size: white is kept and black is filled"
+    )
     restoring.add_argument("--invert-mask", action="store_true", help="keep black and fill white")
     restoring.add_argument("--noise", type=number, metavar="SIGMA", help="standard deviation of the noise in IMAGE")
     restoring.add_argument("--scale", type=positive, metavar="N", help="factor of the enlargement")
@@ -109,8 +112,12 @@ def _add_run(
     parser.add_argument("--minutes", type=number, default=8.0, help="end by then; fewer steps are made (default: 8)")
     parser.add_argument("--seed", type=seed, default=0, help="seed of all random numbers (default: 0)")
     parser.add_argument("--device", choices=["auto", "cpu", "gpu"], default="auto", help="default: %(default)s")
-    parser.add_argument("--gif", metavar="FILE", help="also write an animation of how the image comes about")
-    parser.add_argument("--out", metavar="FILE", help="PNG or JPEG file (default: named after the image)")
+    parser.add_argument(
+        "--gif", type=expanduser, metavar="FILE", help="also write an animation of how the image comes about"
+    )
+    parser.add_argument(
+        "--out", type=expanduser, metavar="FILE", help="PNG or JPEG file (default: named after the image)"
+    )
 
 
 def side(text: str) -> int:

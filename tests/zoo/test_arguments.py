@@ -290,6 +290,24 @@ def test_lengths_of_samples_are_positive(length: int) -> None:
 # Output
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["sample", "x", "--out=~/y"],
+        ["draw", "x", "grid", "--out=~/y"],
+        ["fine-tune", "x", "--data", "d", "--out=~/y"],
+        ["compare", "gans", "--out=~/y"],
+        ["compare", "gans", "--runs=~/y"],
+        ["texture", "x.png", "--out=~/y"],
+        ["restore", "x.png", "--mask=~/y"],
+        ["stylize", "x.png", "y.png", "--gif=~/y"],
+    ],
+)
+def test_the_home_folder_is_known_where_the_shell_leaves_its_sign(arguments: list[str]) -> None:
+    option = arguments[-1].split("=")[0].removeprefix("--")
+    assert vars(build_parser().parse_args(arguments))[option] == str(Path.home() / "y")
+
+
 def test_a_closed_pipe_comes_after_the_file(saved: Path, tmp_path: Path) -> None:
     """``sample ... | head`` with a reader that reads nothing."""
     process, receive = started(into_closed_pipe, ["sample", str(saved / "text"), "--num", "4", "--out", "x.txt"])
