@@ -17,7 +17,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import lightning_modules
 from lightning_modules import EBM, NCE, Gaussian, GaussianMixture
-from lightning_modules.autoregressive.emissions import Categorical, GreyFrames, IndependentNotes, NADENotes
+from lightning_modules.autoregressive.emissions import Categorical, IndependentNotes, NADENotes
+from lightning_modules.autoregressive.frames_emission import GreyFrames, MixtureFrames
 from lightning_modules.autoregressive.strokes_emission import StrokeMixture
 from lightning_modules.metrics.image import inception_score, kernel_distance, moments, precision_recall
 from lightning_modules.metrics.music_metrics import music_rates
@@ -148,6 +149,7 @@ ON_APPLE: dict[str, Callable[[], Any]] = {
     "notes": lambda: on_apple_too(IndependentNotes(6, 3, 8)).sample(on_apple(*FEATURES), on_apple),
     "nade": lambda: on_apple_too(NADENotes(6, 3, 8, 4)).sample(on_apple(*FEATURES), on_apple),
     "frames": lambda: on_apple_too(GreyFrames(1, 4, 4, 8)).sample(on_apple(2, 1, 8, 2, 2), on_apple),
+    "mixed frames": lambda: on_apple_too(MixtureFrames(1, 4, 4, 8)).sample(on_apple(2, 1, 8, 2, 2), on_apple),
     "strokes": lambda: on_apple_too(StrokeMixture(3, 8)).sample(on_apple(*FEATURES), on_apple),
     "held-out means": lambda: HeldOutMeans().add({"x": on_apple(5), "y": (on_apple(5), on_apple(5))}),
 }

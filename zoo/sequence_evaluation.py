@@ -1,4 +1,4 @@
-"""Metrics of sequences beyond the trainer's test: likelihood in windows, exposure bias, copying, music."""
+"""Metrics of sequences beyond the trainer's test: likelihood in windows, exposure bias, copying, music, forecasts."""
 
 import math
 import sys
@@ -15,6 +15,7 @@ from lightning_modules.metrics.exposure_bias import exposure_curves, last_of_cur
 from lightning_modules.metrics.music_metrics import melodic_intervals, music_histograms, music_rates
 from lightning_modules.metrics.protocol import block_generator, device_of, undisturbed
 from lightning_modules.metrics.sequence import Curve, nats_in_windows, share_seen, shares_seen, total_variation
+from lightning_modules.metrics.video_metrics import at_horizons, frame_errors, last_repeated, spread_evenly
 
 EXPOSURE: dict[str, dict[str, Any]] = {
     "tokens": {"prefix": 32, "steps": 512, "window": 64, "orders": (1, 2, 3, 4)},
@@ -22,6 +23,9 @@ EXPOSURE: dict[str, dict[str, Any]] = {
 }
 """The protocol of exposure bias by kind of data: half of the chorales end before 60 frames."""
 WINDOW = 256  # nanoGPT's
+NUM_CLIPS = 250
+MEANS = 1e-3
+"""Temperature at which frames are means of the model's distributions; it samples no others."""
 NUM_TEXTS, TEXT_LENGTH, COPIED = 100, 512, 10
 MELODY_COPIED = 8
 SEEN_PERCENT = (0, 10, 50, 90, 100)
@@ -31,7 +35,7 @@ SEEN_PERCENT = (0, 10, 50, 90, 100)
 def evaluate_sequences(
     module: Any, datamodule: Any, *, split: str = "test", num_samples: int | None = None, seed: int = 0
 ) -> dict[str, float]:
-    """Measures a model of text or of piano rolls against a split.
+    """Measures a model of text, of piano rolls or of video against a split.
 
     Text: nats and bits per character in independent windows of 256 predictions, as in nanoGPT; exposure bias; the share
     of 10-grams that occur in the training text, and that share for the split itself.
@@ -42,16 +46,21 @@ def evaluate_sequences(
     trained on transposed songs are in other keys than the data, which affects only ``pitch_distance`` and
     ``pitch_class_distance``.
 
+    Video: errors of the second half of clips, forecast from the first, by horizon.
+
     Args:
         module: A ``SequenceModule``.
         datamodule: Datamodule of its data.
         split: Split of the real sequences; also the first word of the names.
-        num_samples: Number of sampled sequences; by default 100 texts, or as many songs as the split has.
+        num_samples: Number of sampled sequences; by default 100 texts, 250 clips, or as many songs as the split
+            has.
         seed: Seed of the samples.
 
     Returns:
         Values by names that contain the protocol; none for other data.
     """
+    if datamodule.spec.kind == "video":
+        return {f"{split}/{name}": v for name, v in forecasts(module, datamodule, split, num_samples, seed).items()}
     if isinstance(datamodule, TextDataModule):
         values = _if_long_enough("Windows were not measured.", lambda: text_windows(module, datamodule, split))
         values |= copied_text(module, datamodule, split, num_samples or NUM_TEXTS, seed)
@@ -166,6 +175,25 @@ def nats_by_share_seen(module: Any, datamodule: Any, split: str) -> dict[str, fl
             name = f"nats_per_step_seen_{low}_to_{high}_percent-{int(group.sum())}"
             values[name] = (nats[group].sum() / lengths[group].sum()).item()
     return values
+
+
+def forecasts(module: Any, datamodule: Any, split: str, num_samples: int | None, seed: int) -> dict[str, float]:
+    """Returns the errors of frames by horizon; see ``frame_errors``.
+
+    Frames are forecast in three ways: sampled; as means of the distributions, each given the means before it
+    (``_of_means``); and by repeating the last given frame (``_of_last_frame``).
+    """
+    clips = spread_evenly(datamodule.sequences(split)[0], num_samples or NUM_CLIPS)
+    num_given = clips.shape[1] // 2
+    given, truth = clips[:, :num_given], clips[:, num_given:]
+    protocol = f"{num_given}to{truth.shape[1]}-{len(clips)}"
+    values: dict[str, float] = {}
+    for name, temperature in (("", 1.0), ("_of_means", MEANS)):
+        with undisturbed(module):
+            generator = block_generator(seed, 0)
+            forecast = module.continue_sequence(given, truth.shape[1], generator=generator, temperature=temperature)
+        values |= at_horizons(frame_errors(forecast[:, num_given:].cpu(), truth), protocol, name)
+    return values | at_horizons(frame_errors(last_repeated(given, truth.shape[1]), truth), protocol, "_of_last_frame")
 
 
 class AsImages(nn.Module):

@@ -18,12 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_modules.parts.likelihoods import (
-    MIN_LOG_SCALE,
-    discretized_logistic_log_prob,
-    not_binary,
-    not_grey,
-)
+from lightning_modules.parts.likelihoods import not_binary
 from lightning_modules.parts.precision import in_finest, in_single
 
 Uniform = Callable[..., Tensor]
@@ -217,57 +212,3 @@ class NADENotes(nn.Module):
     def problem_with(self, x: Tensor) -> str | None:
         """Names a value that is neither 0 (silence) nor 1 (a note), if there is one."""
         return not_binary(x, NOTES)
-
-
-class GreyFrames(nn.Module):
-    """Frames of a video: a discretised logistic distribution over the 256 grey values v / 255 for every pixel.
-
-    Args:
-        channels: Channels of a frame.
-        height: Height of a frame.
-        width: Width of a frame.
-        features: Channels of the network's features, which are half as high and wide.
-    """
-
-    def __init__(self, channels: int, height: int, width: int, features: int) -> None:
-        super().__init__()
-        self.shape = (channels, height, width)
-        self.grow = nn.ConvTranspose2d(features, features, 4, stride=2, padding=1)
-        self.head = nn.Conv2d(features, 2 * channels, 3, padding=1)
-        self.in_features = channels
-        # Initial scales are large, because a narrow distribution far from the data has large gradients.
-        with torch.no_grad():
-            self.head.bias[channels:] = -1.0  # type: ignore[index]
-
-    def start(self, num: int, device: torch.device) -> Tensor:
-        """Returns the first input, a black frame."""
-        return torch.zeros(num, 1, *self.shape, device=device)
-
-    def embed(self, x: Tensor) -> Tensor:
-        """Maps frames from [0, 1] to [-1, 1]."""
-        return 2 * x.to(self.head.weight.dtype) - 1
-
-    def steps(self, x: Tensor) -> Tensor:
-        """Returns frames in the type of the weights, or in float32 where that is too coarse for 256 grey values."""
-        return in_single(x.to(self.head.weight.dtype))
-
-    def distribution(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns means and logarithms of scales of the next frames, (N, T, C, H, W) each."""
-        grown = F.leaky_relu(self.grow(features.flatten(0, 1)), 0.2)
-        mean, log_scale = self.head(grown).unflatten(0, features.shape[:2]).chunk(2, 2)
-        return mean, log_scale
-
-    def log_prob(self, features: Tensor, x: Tensor) -> Tensor:
-        """Returns log p of each frame, nats, (N, T)."""
-        return discretized_logistic_log_prob(2 * x - 1, *self.distribution(features)).flatten(2).sum(2)
-
-    def sample(self, features: Tensor, uniform: Uniform, temperature: float = 1.0) -> Tensor:
-        """Samples a frame (N, 1, C, H, W) of 256 grey values; the temperature multiplies the scales."""
-        mean, log_scale = (in_single(part) for part in self.distribution(features[:, -1:]))
-        u = uniform(*mean.shape).clamp(1e-5, 1 - 1e-5)
-        x = mean + temperature * log_scale.clamp(min=MIN_LOG_SCALE).exp() * (u.log() - torch.log1p(-u))
-        return ((x.clamp(-1, 1) + 1) * 127.5).round() / 255
-
-    def problem_with(self, x: Tensor) -> str | None:
-        """Names a value that is not one of the 256 grey values, if there is one."""
-        return not_grey(x)

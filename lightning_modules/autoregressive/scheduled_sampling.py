@@ -86,7 +86,8 @@ class ScheduledSampling(SequenceModule):
         width: Size of the hidden state.
         num_layers: Layers.
         dropout: In [0, 1).
-        output: ``"independent"`` or ``"nade"`` for the notes of a frame.
+        output: ``"independent"`` or ``"nade"`` for the notes of a frame; ``"independent"`` or ``"mixture"``, of three
+            logistics, for the pixels of video.
         context: Number of steps that a transformer attends to.
         embedding: Size of the embedding of a token or frame; ``None`` for the width, at most 256.
         decay: Schedule of epsilon: ``"linear"``, ``"exponential"``, ``"inverse_sigmoid"`` or ``"constant"``.

@@ -5,14 +5,16 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from lightning_modules.autoregressive.emissions import Categorical, GreyFrames, IndependentNotes, NADENotes
+from lightning_modules.autoregressive.emissions import Categorical, IndependentNotes, NADENotes
+from lightning_modules.autoregressive.frames_emission import GreyFrames, MixtureFrames
 from lightning_modules.autoregressive.strokes_emission import StrokeMixture
 from lightning_modules.networks.sequence_cores import CausalTransformer, ConvLSTM, Recurrent, State
 
 ARCHITECTURES = ("lstm", "gru", "transformer", "conv_lstm")
-OUTPUTS = ("independent", "nade")
+OUTPUTS = {0: ("independent",), 1: ("independent", "nade"), 3: ("independent", "mixture")}
+"""Names of emissions by the number of dimensions of a step: of tokens, frames of notes and frames of video."""
 Core = Recurrent | CausalTransformer | ConvLSTM
-Emission = Categorical | IndependentNotes | NADENotes | GreyFrames | StrokeMixture
+Emission = Categorical | IndependentNotes | NADENotes | GreyFrames | MixtureFrames | StrokeMixture
 
 
 class SequenceNetwork(nn.Module):
@@ -68,7 +70,8 @@ def sequence_network(
         width: Size of the hidden state.
         num_layers: Layers.
         dropout: In [0, 1).
-        output: ``"independent"`` or ``"nade"`` for the notes of a frame.
+        output: ``"independent"`` or ``"nade"`` for the notes of a frame; ``"independent"`` or ``"mixture"``, of three
+            logistics, for the pixels of video.
         context: Number of steps that a transformer attends to.
         embedding: Size of the embedding of a token or frame; ``None`` for the width, at most 256.
 
@@ -77,8 +80,10 @@ def sequence_network(
     """
     if architecture not in ARCHITECTURES:
         raise ValueError(f"architecture={architecture!r} is not one of {', '.join(ARCHITECTURES)}.")
-    if output not in OUTPUTS:
-        raise ValueError(f"output={output!r} is not one of {', '.join(OUTPUTS)}.")
+    if output not in (fitting := OUTPUTS.get(len(step_shape), ())):
+        raise ValueError(
+            f"output={output!r} is not one of those of steps of shape {list(step_shape)}: {', '.join(fitting)}."
+        )
     if width < 1 or num_layers < 1 or context < 1 or not 0 <= dropout < 1:
         raise ValueError(
             f"width={width}, num_layers={num_layers} and context={context} must be at least 1, "
@@ -97,7 +102,8 @@ def sequence_network(
         if height % 2 or length % 2:
             raise ValueError(f"step_shape={list(step_shape)}: frames are halved in size, so both sides must be even.")
         core = ConvLSTM(channels, width, num_layers)
-        return SequenceNetwork(core, GreyFrames(channels, height, length, core.out_features))
+        frames = MixtureFrames if output == "mixture" else GreyFrames
+        return SequenceNetwork(core, frames(channels, height, length, core.out_features))
     embedding = min(width, 256) if embedding is None else embedding
     if embedding < 1:
         raise ValueError(f"embedding={embedding} must be at least 1.")

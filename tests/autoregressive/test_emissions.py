@@ -4,8 +4,11 @@ import itertools
 
 import pytest
 import torch
+from torch import Tensor
 
-from lightning_modules.autoregressive.emissions import GreyFrames, NADENotes, restricted
+from lightning_modules import TeacherForcing
+from lightning_modules.autoregressive.emissions import NADENotes, restricted
+from lightning_modules.autoregressive.frames_emission import GreyFrames, MixtureFrames
 
 
 @torch.no_grad()
@@ -69,3 +72,60 @@ def test_a_frame_that_is_not_grey_is_named_as_it_was_given(wrong: float) -> None
     said = str(emission.problem_with(frames.index_fill(-1, torch.tensor([3]), wrong)))
     assert f"holds {wrong:g};" in said
     assert "v / 255" in said
+
+
+def same_everywhere(channels: int) -> MixtureFrames:
+    """Frames of 2x2 pixels, all of the same distribution, whatever the features."""
+    torch.manual_seed(0)
+    emission = MixtureFrames(channels, 2, 2, 3)
+    torch.nn.init.zeros_(emission.head.weight)
+    bias_of(emission)[:3] = torch.randn(3)
+    return emission
+
+
+def bias_of(emission: MixtureFrames) -> Tensor:
+    assert emission.head.bias is not None
+    return emission.head.bias.data
+
+
+def test_a_mixture_of_logistics_sums_to_one_and_samples_what_it_says() -> None:
+    emission = same_everywhere(1)
+    greys = (torch.arange(256) / 255).view(-1, 1, 1, 1, 1).expand(-1, 1, 1, 2, 2)
+    log_prob = emission.log_prob(torch.zeros(256, 1, 3, 1, 1), greys)
+    assert log_prob.shape == (256, 1)
+    probabilities = (log_prob.flatten() / 4).exp()  # of one pixel of four
+    assert probabilities.sum().item() == pytest.approx(1, abs=1e-4)
+    uniform = torch.Generator().manual_seed(1)
+    frames = emission.sample(torch.zeros(20_000, 1, 3, 1, 1), lambda *shape: torch.rand(shape, generator=uniform))
+    assert frames.shape == (20_000, 1, 1, 2, 2)
+    assert emission.problem_with(frames) is None
+    counts = torch.bincount((frames * 255).round().long().flatten(), minlength=256)
+    for low in range(0, 256, 32):  # sixteen standard errors would be 0.02
+        share = counts[low : low + 32].sum() / counts.sum()
+        assert share.item() == pytest.approx(probabilities[low : low + 32].sum().item(), abs=0.01)
+
+
+def test_a_mixture_in_colour_has_a_log_prob_for_each_frame() -> None:
+    emission, frames = same_everywhere(3), (torch.rand(2, 4, 3, 2, 2) * 255).round() / 255
+    log_prob = emission.log_prob(torch.zeros(2, 4, 3, 1, 1), frames)
+    assert log_prob.shape == (2, 4)
+    alone = emission.log_prob(torch.zeros(1, 1, 3, 1, 1), frames[1:2, 2:3])
+    torch.testing.assert_close(log_prob[1:2, 2:3], alone)
+    assert emission.sample(torch.zeros(5, 1, 3, 1, 1), torch.rand).shape == (5, 1, 3, 2, 2)
+
+
+def test_at_a_low_temperature_a_pixel_is_the_mean_of_its_likeliest_component() -> None:
+    emission = same_everywhere(1)
+    bias_of(emission)[:6] = torch.tensor([0.0, 0.2, 1.0, -1.0, 0.0, 0.5])
+    frames = emission.sample(torch.zeros(4, 1, 3, 1, 1), torch.rand, temperature=1e-3)
+    assert frames.flatten().tolist() == pytest.approx([0.75] * 16, abs=0.01)
+
+
+def test_video_may_have_mixtures() -> None:
+    module = TeacherForcing(
+        length=3, step_shape=[1, 8, 8], vocabulary_size=None, architecture="conv_lstm", width=4, output="mixture"
+    )
+    assert isinstance(module.network.emission, MixtureFrames)
+    frames = module.sample(2, length=3, generator=torch.Generator().manual_seed(0))
+    assert module.log_prob(frames).shape == (2,)
+    assert module.continue_sequence(frames, 2).shape == (2, 5, 1, 8, 8)

@@ -12,7 +12,10 @@ from lightning_modules import TeacherForcing
     [
         ({"architecture": "rnn"}, "architecture='rnn'"),
         ({"architecture": "conv_lstm"}, "conv_lstm"),
-        ({"output": "rbm"}, "output='rbm'"),
+        ({"output": "rbm"}, r"output='rbm' .* shape \[\]: independent\."),
+        ({"output": "nade"}, r"output='nade' .* shape \[\]: independent\."),
+        ({"step_shape": [88], "vocabulary_size": None, "output": "mixture"}, r"\[88\]: independent, nade\."),
+        ({"architecture": "conv_lstm", "step_shape": [1, 8, 8], "output": "nade"}, "independent, mixture"),
         ({"width": 0}, "width=0"),
         ({"dropout": 1.0}, "dropout=1.0"),
         ({"clip_norm": 0.0}, "clip_norm=0.0"),

@@ -159,3 +159,34 @@ def test_the_command_plots_the_curve_of_a_checkpoint(short: None, monkeypatch: p
 def test_other_sequences_have_their_likelihood_only() -> None:
     data = MarkovSource(length=10, test_size=8)
     assert evaluate_sequences(TeacherForcing.for_data(data.spec, width=4), data) == {}
+
+
+class Turning:
+    """Clips of 6 frames, each the one before turned by a quarter."""
+
+    spec = DataSpec("turning", "video", (6, 1, 12, 12), (0.0, 1.0))
+
+    def sequences(self, split: str) -> tuple[Tensor, Tensor]:
+        first = (torch.rand(5, 1, 12, 12, generator=torch.Generator().manual_seed(3)) * 255).round() / 255
+        return torch.stack([first.rot90(t, (2, 3)) for t in range(6)], 1), torch.full((5,), 6)
+
+
+class Turner(nn.Module):
+    """Knows how frames turn, but its samples are noisy."""
+
+    device = torch.device("cpu")
+
+    def continue_sequence(self, prefix: Tensor, length: int, *, generator: Generator, temperature: float) -> Tensor:
+        frames = [prefix[:, -1].rot90(t, (2, 3)) for t in range(1, length + 1)]
+        continued = torch.stack(frames, 1)
+        noise = 0.1 * temperature * torch.randn(continued.shape, generator=generator)
+        return torch.cat([prefix, continued + noise], 1)
+
+
+def test_forecasts_of_video_are_compared_with_the_second_half_of_clips() -> None:
+    values = evaluate_sequences(Turner(), Turning(), num_samples=4)
+    assert values["test/frame_mse-3to3-4"] == pytest.approx(144 * 0.1**2, rel=0.1)
+    assert values["test/frame_psnr_of_means-3to3-4"] > 55
+    assert values["test/frame_ssim_at_3_of_means-3to3-4"] == pytest.approx(1, abs=1e-3)
+    assert values["test/frame_mse_of_last_frame-3to3-4"] > 5 * values["test/frame_mse-3to3-4"]
+    assert evaluate_sequences(Turner(), Turning(), num_samples=4) == values

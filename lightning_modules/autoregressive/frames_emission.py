@@ -1,0 +1,115 @@
+"""Output layers of models of video: the conditional distribution of the next frame, pixel by pixel.
+
+They have the interface of ``autoregressive.emissions``. Given the past, pixels are independent of each other.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lightning_modules.autoregressive.emissions import Uniform
+from lightning_modules.parts.likelihoods import (
+    MIN_LOG_SCALE,
+    discretized_logistic_log_prob,
+    discretized_logistic_mixture_log_prob,
+    not_grey,
+    num_logistic_parameters,
+    sample_discretized_logistic_mixture,
+)
+from lightning_modules.parts.precision import in_single
+
+NUM_COMPONENTS = 3
+"""Of a pixel that may be background or either of two things in front of it."""
+
+
+class Frames(nn.Module):
+    """Abstract: frames of 256 grey values v / 255, of whose pixels a convolution computes the parameters.
+
+    Args:
+        channels: Channels of a frame.
+        height: Height of a frame.
+        width: Width of a frame.
+        features: Channels of the network's features, which are half as high and wide.
+        num_parameters: Parameters of the distribution of one pixel.
+    """
+
+    def __init__(self, channels: int, height: int, width: int, features: int, num_parameters: int) -> None:
+        super().__init__()
+        self.shape = (channels, height, width)
+        self.grow = nn.ConvTranspose2d(features, features, 4, stride=2, padding=1)
+        self.head = nn.Conv2d(features, num_parameters, 3, padding=1)
+        self.in_features = channels
+
+    def start(self, num: int, device: torch.device) -> Tensor:
+        """Returns the first input, a black frame."""
+        return torch.zeros(num, 1, *self.shape, device=device)
+
+    def embed(self, x: Tensor) -> Tensor:
+        """Maps frames from [0, 1] to [-1, 1]."""
+        return 2 * x.to(self.head.weight.dtype) - 1
+
+    def steps(self, x: Tensor) -> Tensor:
+        """Returns frames in the type of the weights, or in float32 where that is too coarse for 256 grey values."""
+        return in_single(x.to(self.head.weight.dtype))
+
+    def parameters_of(self, features: Tensor) -> Tensor:
+        """Returns the parameters of the pixels of the next frames, (N T, P, H, W), of features (N, T, F, H/2, W/2)."""
+        parameters: Tensor = self.head(F.leaky_relu(self.grow(features.flatten(0, 1)), 0.2))
+        return parameters
+
+    def problem_with(self, x: Tensor) -> str | None:
+        """Names a value that is not one of the 256 grey values, if there is one."""
+        return not_grey(x)
+
+
+class GreyFrames(Frames):
+    """A discretised logistic distribution over the 256 grey values for every pixel; arguments as in ``Frames``."""
+
+    def __init__(self, channels: int, height: int, width: int, features: int) -> None:
+        super().__init__(channels, height, width, features, 2 * channels)
+        # Initial scales are large, because a narrow distribution far from the data has large gradients.
+        with torch.no_grad():
+            self.head.bias[channels:] = -1.0  # type: ignore[index]
+
+    def distribution(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns means and logarithms of scales of the next frames, (N, T, C, H, W) each."""
+        mean, log_scale = self.parameters_of(features).unflatten(0, features.shape[:2]).chunk(2, 2)
+        return mean, log_scale
+
+    def log_prob(self, features: Tensor, x: Tensor) -> Tensor:
+        """Returns log p of each frame, nats, (N, T)."""
+        return discretized_logistic_log_prob(2 * x - 1, *self.distribution(features)).flatten(2).sum(2)
+
+    def sample(self, features: Tensor, uniform: Uniform, temperature: float = 1.0) -> Tensor:
+        """Samples a frame (N, 1, C, H, W) of 256 grey values; the temperature multiplies the scales."""
+        mean, log_scale = (in_single(part) for part in self.distribution(features[:, -1:]))
+        u = uniform(*mean.shape).clamp(1e-5, 1 - 1e-5)
+        x = mean + temperature * log_scale.clamp(min=MIN_LOG_SCALE).exp() * (u.log() - torch.log1p(-u))
+        return ((x.clamp(-1, 1) + 1) * 127.5).round() / 255
+
+
+class MixtureFrames(Frames):
+    """A mixture of three discretised logistics for every pixel, of one or three channels; arguments as in ``Frames``.
+
+    A border whose place is not quite known is one or the other side of it, and not the grey between.
+    """
+
+    def __init__(self, channels: int, height: int, width: int, features: int) -> None:
+        super().__init__(channels, height, width, features, num_logistic_parameters(channels, NUM_COMPONENTS))
+        bias, first, second = self.head.bias, NUM_COMPONENTS * (1 + channels), NUM_COMPONENTS * (1 + 2 * channels)
+        assert bias is not None
+        with torch.no_grad():  # components that start alike stay alike for long
+            bias[NUM_COMPONENTS:first] = torch.linspace(-1, 1, NUM_COMPONENTS).repeat(channels)
+            bias[first:second] = -1.0
+
+    def log_prob(self, features: Tensor, x: Tensor) -> Tensor:
+        """Returns log p of each frame, nats, (N, T)."""
+        parameters = self.parameters_of(features)
+        return discretized_logistic_mixture_log_prob(parameters, 2 * x.flatten(0, 1) - 1).view(x.shape[:2])
+
+    def sample(self, features: Tensor, uniform: Uniform, temperature: float = 1.0) -> Tensor:
+        """Samples a frame (N, 1, C, H, W) of 256 grey values; the temperature divides logits and multiplies scales."""
+        parameters = in_single(self.parameters_of(features[:, -1:]))
+        choice, u = uniform(len(parameters), *self.shape[1:]), uniform(len(parameters), *self.shape)
+        x = sample_discretized_logistic_mixture(parameters, choice, u, temperature)
+        return ((x + 1) * 127.5).round().div(255).unsqueeze(1)

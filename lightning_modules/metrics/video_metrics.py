@@ -1,0 +1,78 @@
+"""Errors of predicted frames by horizon: how far a video model can see ahead.
+
+For each number of frames after the last one that was given: the squared error summed over a frame, PSNR and SSIM, means
+over clips. A forecast that repeats the last given frame is the least that a model has to beat.
+
+NOTE: Values are in [0, 1], and squared errors are summed over all pixels and channels of a frame, as in OpenSTL
+(Tan et al., 2023), so they grow with the size of frames. SSIM has the Gaussian windows of the paper.
+
+Image Quality Assessment (Wang et al., 2004), https://doi.org/10.1109/TIP.2003.819861;
+OpenSTL (Tan et al., 2023), https://arxiv.org/abs/2306.11249
+"""
+
+import torch
+from torch import Tensor
+from torchmetrics.functional.image import structural_similarity_index_measure
+
+SSIM_WINDOW = 11
+ROUNDING_ERROR = 1 / (12 * 255**2)
+"""Mean squared error of values rounded to 256 grey values, below which PSNR does not tell forecasts apart."""
+
+
+def frame_errors(predicted: Tensor, truth: Tensor) -> dict[str, Tensor]:
+    """Measures predicted frames by their distance from the last given one.
+
+    Args:
+        predicted: Predicted frames in [0, 1], shape (N, T, C, H, W).
+        truth: The true ones, of the same shape.
+
+    Returns:
+        By name a mean over clips for each horizon, float64 (T,): ``frame_mse``, squared errors summed over a frame;
+        ``frame_psnr``, dB, at most 59, that of rounding; ``frame_ssim``, at most 1, left out for frames that are
+        smaller than its windows.
+
+    Raises:
+        ValueError: If the shapes differ or are not those of clips.
+    """
+    if predicted.shape != truth.shape or predicted.ndim != 5:
+        raise ValueError(
+            f"Frames {list(predicted.shape)} cannot be compared with {list(truth.shape)}: both must be (N, T, C, H, W)."
+        )
+    squared = (predicted.double() - truth.double()).square().flatten(2)
+    psnr = -10 * squared.mean(2).clamp(min=ROUNDING_ERROR).log10()
+    errors = {"frame_mse": squared.sum(2).mean(0), "frame_psnr": psnr.mean(0)}
+    if min(predicted.shape[3:]) >= SSIM_WINDOW:
+        first, second = predicted.double().flatten(0, 1), truth.double().flatten(0, 1)
+        ssim = structural_similarity_index_measure(
+            first, second, kernel_size=SSIM_WINDOW, data_range=1.0, reduction="none"
+        )
+        assert isinstance(ssim, Tensor)
+        errors["frame_ssim"] = ssim.view(predicted.shape[:2]).mean(0)
+    return errors
+
+
+def last_repeated(given: Tensor, steps: int) -> Tensor:
+    """Returns the forecast (N, steps, C, H, W) that repeats the last of the given frames (N, t, C, H, W)."""
+    return given[:, -1:].expand(-1, steps, *[-1] * (given.ndim - 2))
+
+
+def at_horizons(errors: dict[str, Tensor], protocol: str, of: str = "") -> dict[str, float]:
+    """Returns the mean over all horizons and the values at the first, the middle and the last one, by name.
+
+    Args:
+        errors: As ``frame_errors`` returns them.
+        protocol: What the names end in.
+        of: What was forecast with, ``"_of_means"``, or "" for samples.
+    """
+    values = {}
+    for name, curve in errors.items():
+        values[f"{name}{of}-{protocol}"] = curve.mean().item()
+        for horizon in sorted({1, (len(curve) + 1) // 2, len(curve)}):
+            values[f"{name}_at_{horizon}{of}-{protocol}"] = curve[horizon - 1].item()
+    return values
+
+
+def spread_evenly(clips: Tensor, num: int) -> Tensor:
+    """Returns at most ``num`` clips (N, T, C, H, W), spread evenly over all."""
+    num = min(num, len(clips))
+    return clips[torch.arange(num) * len(clips) // max(num, 1)]
