@@ -115,7 +115,9 @@ def build_parser() -> Parser:
     )
     training.add_argument("-h", "--help", action="store_true", dest="help", help="show this, or the recipe's arguments")
     training.add_argument("recipe", metavar="RECIPE", nargs="?", help="name of a recipe, or a YAML file")
-    training.add_argument("--save-to", metavar="FOLDER", help="folder of the checkpoint (default: runs/RECIPE/zoo)")
+    training.add_argument(
+        "--save-to", type=expanduser, metavar="FOLDER", help="folder of the checkpoint (default: runs/RECIPE/zoo)"
+    )
 
     resuming = command(
         "resume",
@@ -125,7 +127,9 @@ def build_parser() -> Parser:
         "  --trainer.max_steps 20000  train longer",
     )
     resuming.add_argument("name", metavar="NAME", help="name of the recipe, or folder of the run")
-    resuming.add_argument("--save-to", metavar="FOLDER", help="folder of the checkpoint (default: that of the run)")
+    resuming.add_argument(
+        "--save-to", type=expanduser, metavar="FOLDER", help="folder of the checkpoint (default: that of the run)"
+    )
 
     sampling = command(
         "sample",

@@ -5,6 +5,7 @@ import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
+from os.path import expanduser
 from pathlib import Path
 
 import yaml
@@ -119,6 +120,8 @@ class ZooCLI(LightningCLI):
             ZooError: If model and data contradict each other.
         """
         trainer = self.config["trainer"]
+        if self.config["ckpt_path"] is not None:
+            self.config["ckpt_path"] = expanduser(self.config["ckpt_path"])
         trainer["precision"] = precision_of_run(trainer["precision"], self.config["ckpt_path"], trainer["accelerator"])
         content = yaml.safe_load(self.recipe.read_text(encoding="utf-8"))
         fit = Fit(self.config, content if isinstance(content, dict) else {}, self.given)

@@ -259,6 +259,10 @@ def _meaning(metric: str) -> str:
         return "Jensen-Shannon divergence, nats" + (", of real from real" if name.endswith("_floor") else "")
     if name.startswith("frame_mse"):
         return "squared errors summed over a frame in [0, 1]"
+    if name.startswith("frame_psnr"):
+        return "peak signal-to-noise ratio, dB"
+    if name.startswith("frame_ssim"):
+        return "structural similarity, at most 1"
     if name == "log_condition_number":
         return "of J^T J, J = dG/dz, nats: a mean over codes"
     if name not in units or not kind:

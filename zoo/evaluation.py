@@ -62,7 +62,7 @@ def reconstructions(request: Request) -> dict[str, float]:
 
 
 def sequences(request: Request) -> dict[str, float]:
-    """Returns likelihood in windows, exposure bias, copying and statistics of music; see ``evaluate_sequences``."""
+    """Returns likelihood in windows, exposure bias, copying, forecasts and more; see ``evaluate_sequences``."""
     module, datamodule = request.module, request.datamodule
     return evaluate_sequences(module, datamodule, split=SPLIT, num_samples=request.num_samples, seed=request.seed)
 
@@ -162,8 +162,8 @@ def evaluate(
 
     Args:
         card: The checkpoint.
-        num_samples: Number of samples; by default 10 000 images, 2 000 of a slow sampler, 2 500 points, 100 texts, or
-            as many songs as there are real ones.
+        num_samples: Number of samples; by default 10 000 images, 2 000 of a slow sampler, 2 500 points, 100 texts,
+            250 clips, or as many songs as there are real ones.
         extractor: Checkpoint of the classifier for metrics of images, or ``"efficientnet_lite0"``; by default the
             classifier that the checkpoint's recipe names, or that was trained on the same data.
         data_dir: Folder of the data, if they are needed; searched by default.

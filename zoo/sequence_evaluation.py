@@ -24,8 +24,8 @@ EXPOSURE: dict[str, dict[str, Any]] = {
 """The protocol of exposure bias by kind of data: half of the chorales end before 60 frames."""
 WINDOW = 256  # nanoGPT's
 NUM_CLIPS = 250
-MEANS = 1e-3
-"""Temperature at which frames are means of the model's distributions; it samples no others."""
+LIKELIEST = 1e-3
+"""Temperature at which a pixel is the centre of its distribution, or of the likeliest component of a mixture."""
 NUM_TEXTS, TEXT_LENGTH, COPIED = 100, 512, 10
 MELODY_COPIED = 8
 SEEN_PERCENT = (0, 10, 50, 90, 100)
@@ -52,15 +52,18 @@ def evaluate_sequences(
         module: A ``SequenceModule``.
         datamodule: Datamodule of its data.
         split: Split of the real sequences; also the first word of the names.
-        num_samples: Number of sampled sequences; by default 100 texts, 250 clips, or as many songs as the split
-            has.
+        num_samples: Number of sampled sequences; by default 100 texts, 250 clips, or all songs of the split; of
+            songs and clips at most as many as it has.
         seed: Seed of the samples.
 
     Returns:
         Values by names that contain the protocol; none for other data.
     """
     if datamodule.spec.kind == "video":
-        return {f"{split}/{name}": v for name, v in forecasts(module, datamodule, split, num_samples, seed).items()}
+        values = _if_long_enough(
+            "Forecasts were not measured.", lambda: forecasts(module, datamodule, split, num_samples, seed)
+        )
+        return {f"{split}/{name}": value for name, value in values.items()}
     if isinstance(datamodule, TextDataModule):
         values = _if_long_enough("Windows were not measured.", lambda: text_windows(module, datamodule, split))
         values |= copied_text(module, datamodule, split, num_samples or NUM_TEXTS, seed)
@@ -178,17 +181,26 @@ def nats_by_share_seen(module: Any, datamodule: Any, split: str) -> dict[str, fl
 
 
 def forecasts(module: Any, datamodule: Any, split: str, num_samples: int | None, seed: int) -> dict[str, float]:
-    """Returns the errors of frames by horizon; see ``frame_errors``.
+    """Returns the errors of frames by horizon; see ``frame_errors``. Clips that are not of full length are left out.
 
-    Frames are forecast in three ways: sampled; as means of the distributions, each given the means before it
-    (``_of_means``); and by repeating the last given frame (``_of_last_frame``).
+    Frames are forecast in three ways: sampled; with the likeliest value of each pixel, given such frames before it
+    (``_of_likeliest``); and by repeating the last given frame (``_of_last_frame``).
+
+    Raises:
+        ValueError: If no clip has two frames or more.
     """
-    clips = spread_evenly(datamodule.sequences(split)[0], num_samples or NUM_CLIPS)
+    clips, lengths = datamodule.sequences(split)
+    clips = spread_evenly(clips[lengths == clips.shape[1]], num_samples or NUM_CLIPS)
     num_given = clips.shape[1] // 2
+    if num_given == 0 or len(clips) == 0:
+        raise ValueError(
+            f"The {split} split of {datamodule.spec.name} has {len(clips)} whole clips of {clips.shape[1]} frames, but "
+            "at least one of 2 frames is needed."
+        )
     given, truth = clips[:, :num_given], clips[:, num_given:]
     protocol = f"{num_given}to{truth.shape[1]}-{len(clips)}"
     values: dict[str, float] = {}
-    for name, temperature in (("", 1.0), ("_of_means", MEANS)):
+    for name, temperature in (("", 1.0), ("_of_likeliest", LIKELIEST)):
         with undisturbed(module):
             generator = block_generator(seed, 0)
             forecast = module.continue_sequence(given, truth.shape[1], generator=generator, temperature=temperature)

@@ -64,7 +64,7 @@ class CaptionGAN(AdversarialModule):
         compile: Compiles both networks; penalties run uncompiled.
 
     Raises:
-        ValueError: If a number is out of range or missing, or the game unknown.
+        ValueError: If a number is out of range or missing, or has no effect, or the game or an augmentation is unknown.
     """
 
     kinds = ("image",)

@@ -3,8 +3,8 @@
 Low resolutions are learned first, fast and stably. A new level is faded in: generated images, real images and the
 features of the discriminator are blends of it and the level below, in which its share alpha rises linearly. Wasserstein
 game with a gradient penalty and a drift term; equalised learning rates, pixel normalisation in the generator and the
-deviation over the batch as a feature in the discriminator. The non-saturating game with R1 in their place is that of
-Mescheder et al. (2018).
+deviation over the batch as a feature in the discriminator. With the non-saturating game and R1 in place of the
+Wasserstein game and its penalty it is the training of Mescheder et al. (2018).
 
 NOTE: The deviation makes the examples of a batch depend on each other, so the gradient in the penalty is that of the
 sum of all logits by one example, not of its own logit alone. As in the authors' code, images enter in full resolution
@@ -66,7 +66,7 @@ class ProgressiveGAN(AdversarialModule):
     """E f(G(z)) - E f(x) + 10 E (||grad f(x_hat)|| - 1)^2 + 0.001 E f(x)^2, at growing resolutions.
 
     ``game`` is ``"wasserstein"`` or ``"non_saturating"``, ``penalty`` is ``"gradient_penalty"`` or ``"r1"``; the first
-    of each is the paper's.
+    of each is that of Karras et al.
 
     Args:
         shape: (C, H, W) of images in [-1, 1].
@@ -96,7 +96,8 @@ class ProgressiveGAN(AdversarialModule):
         compile: Compiles both networks; penalties run uncompiled.
 
     Raises:
-        ValueError: If a number is out of range, or the resolutions do not fit ``shape``.
+        ValueError: If a number is out of range, a part unknown, a setting has no effect without another, or the
+            resolutions do not fit ``shape``.
     """
 
     kinds = ("image",)
@@ -129,7 +130,6 @@ class ProgressiveGAN(AdversarialModule):
         if len(shape) != 3 or min(shape) < 1:
             raise ValueError(f"shape={list(shape)} must be (channels, height, width).")
         check_counts(width=width, latent_dim=latent_dim, lazy_every=lazy_every)
-        check_has_effect("penalty_weight", penalty_weight or None, {"lazy_every": (lazy_every, 1)})
         for name, given, offered in (("game", game, GAMES_OFFERED), ("penalty", penalty, PENALTIES_OFFERED)):
             if given not in offered:
                 raise ValueError(f"{name}={given!r} is not one of {', '.join(offered)}.")
@@ -140,6 +140,8 @@ class ProgressiveGAN(AdversarialModule):
             raise ValueError(
                 f"penalty_weight={penalty_weight} and drift_weight={drift_weight} must be at least 0 and finite."
             )
+        without = {"lazy_every": (lazy_every, 1), "penalty": (penalty, "gradient_penalty")}
+        check_has_effect("penalty_weight", penalty_weight or None, without)
         condition = condition_of(num_classes, num_words)
         generator = Generator(shape, latent_dim, width, condition, num_resolutions)
         super().__init__(

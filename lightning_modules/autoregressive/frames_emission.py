@@ -19,7 +19,7 @@ from lightning_modules.parts.likelihoods import (
 from lightning_modules.parts.precision import in_single
 
 NUM_COMPONENTS = 3
-"""Of a pixel that may be background or either of two things in front of it."""
+"""Logistics in the mixture of a pixel, which may be background or either of two things in front of it."""
 
 
 class Frames(nn.Module):
@@ -50,7 +50,7 @@ class Frames(nn.Module):
 
     def steps(self, x: Tensor) -> Tensor:
         """Returns frames in the type of the weights, or in float32 where that is too coarse for 256 grey values."""
-        return in_single(x.to(self.head.weight.dtype))
+        return x.to(torch.promote_types(self.head.weight.dtype, torch.float32))
 
     def parameters_of(self, features: Tensor) -> Tensor:
         """Returns the parameters of the pixels of the next frames, (N T, P, H, W), of features (N, T, F, H/2, W/2)."""
@@ -92,6 +92,9 @@ class MixtureFrames(Frames):
     """A mixture of three discretised logistics for every pixel, of one or three channels; arguments as in ``Frames``.
 
     A border whose place is not quite known is one or the other side of it, and not the grey between.
+
+    Raises:
+        ValueError: If there are neither one nor three channels.
     """
 
     def __init__(self, channels: int, height: int, width: int, features: int) -> None:

@@ -11,8 +11,8 @@ from lightning_modules.autoregressive.strokes_emission import StrokeMixture
 from lightning_modules.networks.sequence_cores import CausalTransformer, ConvLSTM, Recurrent, State
 
 ARCHITECTURES = ("lstm", "gru", "transformer", "conv_lstm")
-OUTPUTS = {0: ("independent",), 1: ("independent", "nade"), 3: ("independent", "mixture")}
-"""Names of emissions by the number of dimensions of a step: of tokens, frames of notes and frames of video."""
+OUTPUTS = {"tokens": ("independent",), "notes": ("independent", "nade"), "video": ("independent", "mixture")}
+"""Names of emissions by kind of steps."""
 Core = Recurrent | CausalTransformer | ConvLSTM
 Emission = Categorical | IndependentNotes | NADENotes | GreyFrames | MixtureFrames | StrokeMixture
 
@@ -22,7 +22,7 @@ class SequenceNetwork(nn.Module):
 
     Args:
         core: Maps embedded steps and a state to features and a state; one of ``networks.sequence_cores``.
-        emission: One of ``autoregressive.emissions``, built for the core's features.
+        emission: One of ``autoregressive.emissions`` or of its kind, built for the core's features.
     """
 
     def __init__(self, core: Core, emission: Emission) -> None:
@@ -80,10 +80,6 @@ def sequence_network(
     """
     if architecture not in ARCHITECTURES:
         raise ValueError(f"architecture={architecture!r} is not one of {', '.join(ARCHITECTURES)}.")
-    if output not in (fitting := OUTPUTS.get(len(step_shape), ())):
-        raise ValueError(
-            f"output={output!r} is not one of those of steps of shape {list(step_shape)}: {', '.join(fitting)}."
-        )
     if width < 1 or num_layers < 1 or context < 1 or not 0 <= dropout < 1:
         raise ValueError(
             f"width={width}, num_layers={num_layers} and context={context} must be at least 1, "
@@ -95,6 +91,9 @@ def sequence_network(
             f"architecture={architecture!r} does not fit steps of shape {list(step_shape)}: "
             "conv_lstm is for video (C, H, W), and the others are for tokens and frames."
         )
+    kind = "video" if video else "notes" if vocabulary_size is None else "tokens"
+    if output not in OUTPUTS[kind]:
+        raise ValueError(f"output={output!r} is not one of {', '.join(OUTPUTS[kind])}, those of {kind}.")
     if video and embedding is not None:
         raise ValueError(f"embedding={embedding} is for tokens and frames of notes; video is not embedded.")
     if video:

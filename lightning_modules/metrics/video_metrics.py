@@ -4,7 +4,8 @@ For each number of frames after the last one that was given: the squared error s
 over clips. A forecast that repeats the last given frame is the least that a model has to beat.
 
 NOTE: Values are in [0, 1], and squared errors are summed over all pixels and channels of a frame, as in OpenSTL
-(Tan et al., 2023), so they grow with the size of frames. SSIM has the Gaussian windows of the paper.
+(Tan et al., 2023), so they grow with the size of frames. SSIM has the Gaussian windows of the paper, but also those
+that reach over the border, where frames are reflected.
 
 Image Quality Assessment (Wang et al., 2004), https://doi.org/10.1109/TIP.2003.819861;
 OpenSTL (Tan et al., 2023), https://arxiv.org/abs/2306.11249
@@ -14,13 +15,13 @@ import torch
 from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
-SSIM_WINDOW = 11
+SSIM_WINDOW = 11  # pixels, of a Gaussian with a standard deviation of 1.5
 ROUNDING_ERROR = 1 / (12 * 255**2)
 """Mean squared error of values rounded to 256 grey values, below which PSNR does not tell forecasts apart."""
 
 
 def frame_errors(predicted: Tensor, truth: Tensor) -> dict[str, Tensor]:
-    """Measures predicted frames by their distance from the last given one.
+    """Returns the errors of predicted frames, for each number of frames after the last given one.
 
     Args:
         predicted: Predicted frames in [0, 1], shape (N, T, C, H, W).
@@ -43,9 +44,7 @@ def frame_errors(predicted: Tensor, truth: Tensor) -> dict[str, Tensor]:
     errors = {"frame_mse": squared.sum(2).mean(0), "frame_psnr": psnr.mean(0)}
     if min(predicted.shape[3:]) >= SSIM_WINDOW:
         first, second = predicted.double().flatten(0, 1), truth.double().flatten(0, 1)
-        ssim = structural_similarity_index_measure(
-            first, second, kernel_size=SSIM_WINDOW, data_range=1.0, reduction="none"
-        )
+        ssim = structural_similarity_index_measure(first, second, sigma=1.5, data_range=1.0, reduction="none")
         assert isinstance(ssim, Tensor)
         errors["frame_ssim"] = ssim.view(predicted.shape[:2]).mean(0)
     return errors
@@ -62,7 +61,7 @@ def at_horizons(errors: dict[str, Tensor], protocol: str, of: str = "") -> dict[
     Args:
         errors: As ``frame_errors`` returns them.
         protocol: What the names end in.
-        of: What was forecast with, ``"_of_means"``, or "" for samples.
+        of: What was forecast with, ``"_of_likeliest"``, or "" for samples.
     """
     values = {}
     for name, curve in errors.items():

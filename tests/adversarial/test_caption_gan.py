@@ -78,9 +78,10 @@ def test_the_four_variants_of_the_paper(wrong_captions: bool, interpolation: boo
 
 
 def test_real_images_are_augmented_once_for_both_of_their_captions() -> None:
-    module, given = gan(augment=["translation", "cutout"]), []
+    larger = replace(SPEC, shape=(1, 8, 8))  # smaller images are not shifted
+    module, given = CaptionGAN.for_data(larger, architecture="mlp", width=8, augment=["translation", "cutout"]), []
     module.discriminator.register_forward_pre_hook(lambda network, inputs: given.append(inputs[0]))
-    real = torch.rand(NUM, *SHAPE) * 2 - 1
+    real = torch.rand(NUM, 1, 8, 8) * 2 - 1
     module.discriminator_losses(real, tokens_of(NUM), 0)
     matching, _, mismatched = given
     assert not matching.equal(real)

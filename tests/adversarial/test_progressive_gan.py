@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import zoo
+from datamodules import Batch
 from lightning_modules import ProgressiveGAN
 from lightning_modules.adversarial.progressive import with_drift
 from lightning_modules.networks.growing import Grown
@@ -134,6 +135,8 @@ def test_a_run_of_unknown_length_needs_a_schedule() -> None:
         ({"penalty": "roth"}, "penalty='roth' is not one of gradient_penalty, r1"),
         ({"lazy_every": 0}, "lazy_every=0"),
         ({"lazy_every": 4, "penalty_weight": 0.0}, "lazy_every=4 has no effect without penalty_weight"),
+        ({"penalty": "r1", "penalty_weight": 0.0}, "penalty=r1 has no effect without penalty_weight"),
+        ({"penalty_weight": -1.0}, r"penalty_weight=-1\.0 .* at least 0"),
         ({"augment_probability": 0.5}, "augment_probability=0.5 has no effect without augment"),
     ],
 )
@@ -182,11 +185,17 @@ def test_the_other_game_is_the_non_saturating_one_with_r1() -> None:
 
 def test_discriminators_see_augmented_images_of_the_present_resolution() -> None:
     module = ProgressiveGAN(SHAPE, **SMALL, augment=["translation"])
+    for network in (module.generator, module.discriminator):
+        network.set_stage(0, 1.0)
     given: list[Tensor] = []
     module.discriminator.register_forward_pre_hook(lambda network, inputs: given.append(inputs[0]))
-    real = torch.rand(4, *SHAPE)
+    real, _ = module.real_examples(Batch(torch.rand(4, *SHAPE)), 0)
+    blocks = F.avg_pool2d(real, 4)
+    torch.testing.assert_close(blocks.repeat_interleave(4, 2).repeat_interleave(4, 3), real)
     module.discriminator_losses(real, None, 0)
     assert not torch.equal(given[0], real)
+    inside = set(given[0].unique().tolist()) - {-1.0}  # what is shifted in from outside
+    assert inside <= set(real.unique().tolist())
 
 
 def test_the_penalty_is_on_gradients_by_images_at_every_stage() -> None:

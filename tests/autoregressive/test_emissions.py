@@ -1,4 +1,4 @@
-"""The emissions of tokens and notes: probabilities sum to one, samples follow them, likely symbols can be selected."""
+"""The emissions of tokens, notes and video: probabilities sum to one, samples follow them, symbols are selected."""
 
 import itertools
 
@@ -100,7 +100,7 @@ def test_a_mixture_of_logistics_sums_to_one_and_samples_what_it_says() -> None:
     assert frames.shape == (20_000, 1, 1, 2, 2)
     assert emission.problem_with(frames) is None
     counts = torch.bincount((frames * 255).round().long().flatten(), minlength=256)
-    for low in range(0, 256, 32):  # sixteen standard errors would be 0.02
+    for low in range(0, 256, 32):  # a standard error is at most 0.0018
         share = counts[low : low + 32].sum() / counts.sum()
         assert share.item() == pytest.approx(probabilities[low : low + 32].sum().item(), abs=0.01)
 

@@ -66,8 +66,9 @@ def tolerance_of(card: Card, key: str) -> tuple[float, float]:
         return COUNTED
     if family in TOLERANCES:
         return TOLERANCES[family]
-    sampled = name.startswith(("js_", "hidden_", "copied_")) or name.endswith("_distance") or name in RATES
-    return SAMPLED if sampled and "floor" not in name else EXACT
+    sampled = name.startswith(("js_", "hidden_", "copied_", "frame_")) or name.endswith("_distance") or name in RATES
+    exact = "floor" in name or name.endswith("_of_last_frame")
+    return SAMPLED if sampled and not exact else EXACT
 
 
 RATES = ("notes_per_frame", "silent_frames", "repeated_frames", "pitch_range")

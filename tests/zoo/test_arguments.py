@@ -299,12 +299,15 @@ def test_lengths_of_samples_are_positive(length: int) -> None:
         ["compare", "gans", "--out=~/y"],
         ["compare", "gans", "--runs=~/y"],
         ["texture", "x.png", "--out=~/y"],
+        ["study", "--out=~/y"],
+        ["train", "x", "--save-to=~/y"],
+        ["resume", "x", "--save-to=~/y"],
         ["restore", "x.png", "--mask=~/y"],
         ["stylize", "x.png", "y.png", "--gif=~/y"],
     ],
 )
 def test_the_home_folder_is_known_where_the_shell_leaves_its_sign(arguments: list[str]) -> None:
-    option = arguments[-1].split("=")[0].removeprefix("--")
+    option = arguments[-1].split("=")[0].removeprefix("--").replace("-", "_")
     assert vars(build_parser().parse_args(arguments))[option] == str(Path.home() / "y")
 
 

@@ -5,6 +5,7 @@ import sys
 import textwrap
 from argparse import Namespace
 from collections.abc import Callable
+from os.path import expanduser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +39,7 @@ def add_study_command(add: Callable[..., Any]) -> None:
     )
     parser.add_argument("--write", action="store_true", help="record the result in zoo/studies/results")
     parser.add_argument("--stale", action="store_true", help="list results whose study or checkpoints have changed")
-    parser.add_argument("--out", metavar="FOLDER", help=f"folder of the figures (default: {FIGURES})")
+    parser.add_argument("--out", type=expanduser, metavar="FOLDER", help=f"folder of the figures (default: {FIGURES})")
 
 
 def study(arguments: Namespace) -> int:
