@@ -49,6 +49,14 @@ def inputs(spec: Any) -> Tensor:
     return uniform.round() if spec.value_range == (0.0, 1.0) else (uniform * 255).round() / 127.5 - 1
 
 
+def condition(module: Any) -> Tensor | None:
+    """Returns the first classes or captions of a conditional model."""
+    if getattr(module, "num_words", None) is not None:
+        given: Tensor = module.caption_condition(module.data_spec.captions[:NUM])
+        return given
+    return None if module.num_classes is None else torch.arange(NUM)
+
+
 @torch.no_grad()
 def outputs(name: str) -> dict[str, Tensor]:
     """Returns what one checkpoint computes, by name."""
@@ -69,16 +77,18 @@ def outputs(name: str) -> dict[str, Tensor]:
     elif hasattr(module, "energy"):
         found["energy"] = module.energy(x)
     elif hasattr(module, "velocity") and len(spec.shape) == 3:
-        given = None if module.num_words is None else module.caption_condition(spec.captions[:NUM])
-        found["log_prob"] = module.log_prob(x, labels=given, steps=2)
+        found["log_prob"] = module.log_prob(x, labels=condition(module), steps=2)
     elif hasattr(module, "log_prob"):
         found["log_prob"] = module.log_prob(x)
     if hasattr(module, "discriminator") and hasattr(module, "decode"):
         if hasattr(module, "encoder"):  # a discriminator of pairs
             given = found["code"] = module.encode(x)
         else:
-            given = None if module.num_classes is None else torch.arange(NUM)
-        found["discriminator"] = module.discriminator(x, given)
+            given = condition(module)
+        logits = module.discriminator(x, given)
+        if isinstance(logits, tuple):  # of a creative network, those of styles too
+            logits, found["styles"] = logits
+        found["discriminator"] = logits
     if hasattr(module, "continue_sequence"):
         found["continued"] = module.continue_sequence(x[:, :2], 4, generator=seeded())
     return found

@@ -269,7 +269,6 @@ def test_the_classifier_names_the_class_that_was_asked_for(name: str) -> None:
 
 NOT_YET_TRAINED = {
     "caption_gan.emoji",
-    "creative_adversarial_network.fashion_mnist",
     "flow_matching.fashion_mnist",
     "flow_matching.fashion_mnist.conditional",
     "ladder_vae.fashion_mnist",
