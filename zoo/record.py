@@ -79,12 +79,14 @@ class TrainingRecord(Callback):
 
 
 def held_out_measures(trainer: Trainer) -> dict[str, float]:
-    """Returns the metrics of held-out data out of all values that a run has logged, without losses of players."""
-    return {
-        name: value.item()
-        for name, value in trainer.callback_metrics.items()
-        if name.startswith(("val/", "test/")) and not name.endswith("_loss")
+    """Returns the metrics of held-out data out of all values that a run has logged.
+
+    Losses of players, which do not tell how good samples are, are among them only if there is nothing else.
+    """
+    measured = {
+        name: value.item() for name, value in trainer.callback_metrics.items() if name.startswith(("val/", "test/"))
     }
+    return {name: value for name, value in measured.items() if not name.endswith("_loss")} or measured
 
 
 def hardware_of(trainer: Trainer) -> str:

@@ -16,7 +16,7 @@ from datamodules import Ring
 from lightning_modules import ALI, WGANGP, Gaussian
 from lightning_modules.callbacks import ModeCoverage
 from tests.standins import StopAfter, quiet_trainer
-from zoo.record import MAX_ROWS, TrainingRecord, hardware_of
+from zoo.record import MAX_ROWS, TrainingRecord, hardware_of, held_out_measures
 
 
 def fit(record: TrainingRecord, batches: int, stop_after: int | None = None, **settings: Any) -> tuple[WGANGP, Trainer]:
@@ -126,3 +126,11 @@ def test_long_curves_are_thinned_to_their_last_row() -> None:
     curve = record.curve()
     assert len(curve) <= MAX_ROWS
     assert curve[-1] == {"batches": 100.0}
+
+
+@pytest.mark.parametrize("others", [{}, {"val/fid-bars-8": torch.tensor(2.0)}])
+def test_losses_of_players_are_recorded_only_if_nothing_else_is_measured(others: dict[str, Tensor]) -> None:
+    losses = {"val/discriminator_loss": torch.tensor(1.5)}
+    logged = {"train/generator": torch.tensor(1.0), **losses, **others}
+    kept = held_out_measures(SimpleNamespace(callback_metrics=logged))  # type: ignore[arg-type]
+    assert kept == {name: value.item() for name, value in (others or losses).items()}
