@@ -80,7 +80,7 @@ class ProgressiveGAN(AdversarialModule):
             the start, as in fine-tuning.
         game: Name of the losses of both players.
         penalty: Name of the penalty on gradients of the discriminator.
-        penalty_weight: Weight lambda of the penalty.
+        penalty_weight: Weight lambda of the gradient penalty.
         lazy_every: Batches per computation of the penalties on the discriminator, whose weights are multiplied by it.
         drift_weight: Weight of the mean square of the critic on real examples.
         augment: Names of differentiable augmentations of all inputs of the discriminator, ``["translation"]``, or

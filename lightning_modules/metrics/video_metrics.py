@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
+from lightning_modules.parts.precision import in_finest
+
 SSIM_WINDOW = 11  # pixels, of a Gaussian with a standard deviation of 1.5
 ROUNDING_ERROR = 1 / (12 * 255**2)
 """Mean squared error of values rounded to 256 grey values, below which PSNR does not tell forecasts apart."""
@@ -28,7 +30,7 @@ def frame_errors(predicted: Tensor, truth: Tensor) -> dict[str, Tensor]:
         truth: The true ones, of the same shape.
 
     Returns:
-        By name a mean over clips for each horizon, float64 (T,): ``frame_mse``, squared errors summed over a frame;
+        By name a mean over clips for each horizon, (T,): ``frame_mse``, squared errors summed over a frame;
         ``frame_psnr``, dB, at most 59, that of rounding; ``frame_ssim``, at most 1, left out for frames that are
         smaller than its windows.
 
@@ -39,11 +41,11 @@ def frame_errors(predicted: Tensor, truth: Tensor) -> dict[str, Tensor]:
         raise ValueError(
             f"Frames {list(predicted.shape)} cannot be compared with {list(truth.shape)}: both must be (N, T, C, H, W)."
         )
-    squared = (predicted.double() - truth.double()).square().flatten(2)
+    squared = (in_finest(predicted) - in_finest(truth)).square().flatten(2)
     psnr = -10 * squared.mean(2).clamp(min=ROUNDING_ERROR).log10()
     errors = {"frame_mse": squared.sum(2).mean(0), "frame_psnr": psnr.mean(0)}
     if min(predicted.shape[3:]) >= SSIM_WINDOW:
-        first, second = predicted.double().flatten(0, 1), truth.double().flatten(0, 1)
+        first, second = in_finest(predicted).flatten(0, 1), in_finest(truth).flatten(0, 1)
         ssim = structural_similarity_index_measure(first, second, sigma=1.5, data_range=1.0, reduction="none")
         assert isinstance(ssim, Tensor)
         errors["frame_ssim"] = ssim.view(predicted.shape[:2]).mean(0)
