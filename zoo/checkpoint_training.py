@@ -264,7 +264,7 @@ def main(words: Sequence[str] | None = None) -> int:
         parser.error(str(error))
     if files := sorted({*arguments.names} - {*recipe_names()}):
         parser.error(f"{files[0]} is a file: `python -m zoo train` takes it; here are recipes of the zoo only.")
-    folder: Path = arguments.folder
+    folder: Path = arguments.folder.expanduser()
     maker = Maker(max(1, (os.cpu_count() or 1) // arguments.jobs))
 
     received: list[int] = []

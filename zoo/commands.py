@@ -244,6 +244,13 @@ def _check_data_dir(data_dir: str | None) -> None:
         raise UsageError(f"--data-dir {data_dir} does not exist. Without --data-dir the data are searched.")
 
 
+FRAME_ERRORS = {
+    "frame_mse": "squared errors summed over a frame in [0, 1]",
+    "frame_psnr": "peak signal-to-noise ratio, dB",
+    "frame_ssim": "structural similarity, at most 1",
+}
+
+
 def _meaning(metric: str) -> str:
     """Returns the unit of a likelihood, and whether it is exact, a bound or an estimate."""
     if counterfactual := meaning(metric):
@@ -257,12 +264,9 @@ def _meaning(metric: str) -> str:
     }
     if name.startswith("js_"):
         return "Jensen-Shannon divergence, nats" + (", of real from real" if name.endswith("_floor") else "")
-    if name.startswith("frame_mse"):
-        return "squared errors summed over a frame in [0, 1]"
-    if name.startswith("frame_psnr"):
-        return "peak signal-to-noise ratio, dB"
-    if name.startswith("frame_ssim"):
-        return "structural similarity, at most 1"
+    for beginning, error in FRAME_ERRORS.items():
+        if name.startswith(beginning):
+            return error
     if name == "log_condition_number":
         return "of J^T J, J = dG/dz, nats: a mean over codes"
     if name not in units or not kind:

@@ -14,8 +14,15 @@ from datamodules.sequences.text import TextDataModule
 from lightning_modules.metrics.exposure_bias import exposure_curves, last_of_curves, real_sequences
 from lightning_modules.metrics.music_metrics import melodic_intervals, music_histograms, music_rates
 from lightning_modules.metrics.protocol import block_generator, device_of, undisturbed
-from lightning_modules.metrics.sequence import Curve, nats_in_windows, share_seen, shares_seen, total_variation
-from lightning_modules.metrics.video_metrics import at_horizons, frame_errors, last_repeated, spread_evenly
+from lightning_modules.metrics.sequence import (
+    Curve,
+    nats_in_windows,
+    share_seen,
+    shares_seen,
+    spread_evenly,
+    total_variation,
+)
+from lightning_modules.metrics.video_metrics import at_horizons, frame_errors, last_repeated
 
 EXPOSURE: dict[str, dict[str, Any]] = {
     "tokens": {"prefix": 32, "steps": 512, "window": 64, "orders": (1, 2, 3, 4)},

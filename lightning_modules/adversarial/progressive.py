@@ -3,8 +3,8 @@
 Low resolutions are learned first, fast and stably. A new level is faded in: generated images, real images and the
 features of the discriminator are blends of it and the level below, in which its share alpha rises linearly. Wasserstein
 game with a gradient penalty and a drift term; equalised learning rates, pixel normalisation in the generator and the
-deviation over the batch as a feature in the discriminator. With the non-saturating game and R1 in place of the
-Wasserstein game and its penalty it is the training of Mescheder et al. (2018).
+deviation over the batch as a feature in the discriminator. The non-saturating game with R1 (Mescheder et al., 2018),
+with which StyleGAN grew (Karras et al., 2019), may take the place of the Wasserstein game and its penalty.
 
 NOTE: The deviation makes the examples of a batch depend on each other, so the gradient in the penalty is that of the
 sum of all logits by one example, not of its own logit alone. As in the authors' code, images enter in full resolution
@@ -14,6 +14,7 @@ each level.
 
 Progressive Growing of GANs for Improved Quality, Stability, and Variation (Karras et al., 2018), https://arxiv.org/abs/1710.10196
 Which Training Methods for GANs do actually Converge? (Mescheder et al., 2018), https://arxiv.org/abs/1801.04406
+A Style-Based Generator Architecture for Generative Adversarial Networks (Karras et al., 2019), https://arxiv.org/abs/1812.04948
 """
 
 import math
@@ -66,7 +67,7 @@ class ProgressiveGAN(AdversarialModule):
     """E f(G(z)) - E f(x) + 10 E (||grad f(x_hat)|| - 1)^2 + 0.001 E f(x)^2, at growing resolutions.
 
     ``game`` is ``"wasserstein"`` or ``"non_saturating"``, ``penalty`` is ``"gradient_penalty"`` or ``"r1"``; the first
-    of each is that of Karras et al.
+    of each is that of Karras et al. (2018).
 
     Args:
         shape: (C, H, W) of images in [-1, 1].

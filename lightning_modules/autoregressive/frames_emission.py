@@ -8,14 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lightning_modules.autoregressive.emissions import Uniform
-from lightning_modules.parts.likelihoods import (
-    MIN_LOG_SCALE,
-    discretized_logistic_log_prob,
-    discretized_logistic_mixture_log_prob,
-    not_grey,
-    num_logistic_parameters,
-    sample_discretized_logistic_mixture,
-)
+from lightning_modules.autoregressive.pixel_likelihoods import GreyValues
+from lightning_modules.parts.likelihoods import MIN_LOG_SCALE, discretized_logistic_log_prob, not_grey
 from lightning_modules.parts.precision import in_single
 
 NUM_COMPONENTS = 3
@@ -98,21 +92,18 @@ class MixtureFrames(Frames):
     """
 
     def __init__(self, channels: int, height: int, width: int, features: int) -> None:
-        super().__init__(channels, height, width, features, num_logistic_parameters(channels, NUM_COMPONENTS))
-        bias, first, second = self.head.bias, NUM_COMPONENTS * (1 + channels), NUM_COMPONENTS * (1 + 2 * channels)
-        assert bias is not None
-        with torch.no_grad():  # components that start alike stay alike for long
-            bias[NUM_COMPONENTS:first] = torch.linspace(-1, 1, NUM_COMPONENTS).repeat(channels)
-            bias[first:second] = -1.0
+        pixels = GreyValues((channels, height, width), NUM_COMPONENTS)
+        super().__init__(channels, height, width, features, pixels.num_parameters)
+        self.pixels = pixels
+        assert self.head.bias is not None
+        pixels.initialize(self.head.bias)
 
     def log_prob(self, features: Tensor, x: Tensor) -> Tensor:
         """Returns log p of each frame, nats, (N, T)."""
-        parameters = self.parameters_of(features)
-        return discretized_logistic_mixture_log_prob(parameters, 2 * x.flatten(0, 1) - 1).view(x.shape[:2])
+        return self.pixels.log_prob(self.parameters_of(features), 2 * x.flatten(0, 1) - 1).view(x.shape[:2])
 
     def sample(self, features: Tensor, uniform: Uniform, temperature: float = 1.0) -> Tensor:
         """Samples a frame (N, 1, C, H, W) of 256 grey values; the temperature divides logits and multiplies scales."""
-        parameters = in_single(self.parameters_of(features[:, -1:]))
-        choice, u = uniform(len(parameters), *self.shape[1:]), uniform(len(parameters), *self.shape)
-        x = sample_discretized_logistic_mixture(parameters, choice, u, temperature)
+        numbers = uniform(len(features), self.pixels.num_uniform, *self.shape[1:])
+        x = self.pixels.draw(self.parameters_of(features[:, -1:]), numbers, temperature)
         return ((x + 1) * 127.5).round().div(255).unsqueeze(1)

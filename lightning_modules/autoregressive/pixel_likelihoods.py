@@ -44,7 +44,7 @@ class PixelLikelihood(Protocol):
         ...
 
     def draw(self, parameters: Tensor, uniform: Tensor, temperature: float) -> Tensor:
-        """Samples one pixel (N, C) of each image from its parameters (N, P) and ``num_uniform`` numbers, (N, U)."""
+        """Samples pixels (N, C, ...) from their parameters (N, P, ...) and ``num_uniform`` numbers, (N, U, ...)."""
         ...
 
 

@@ -28,6 +28,7 @@ from lightning_modules.metrics.sequence import (
     gaussian_divergence,
     leading_components,
     ngram_divergence,
+    spread_evenly,
     window_starts,
 )
 
@@ -124,7 +125,7 @@ def real_sequences(datamodule: Any, split: str, steps: int, num: int = 250) -> T
             f"The {split} split of {datamodule.spec.name} has {len(found)} sequences of {steps} steps, but at least 4 "
             "are needed: use a shorter prefix or fewer steps."
         )
-    return found[torch.arange(2 * pairs) * len(found) // (2 * pairs)]
+    return spread_evenly(found, 2 * pairs)
 
 
 def symbols_of(x: Tensor) -> Tensor:

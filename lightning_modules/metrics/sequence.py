@@ -312,3 +312,9 @@ def nats_in_windows(
     parts = record.unfold(0, window + 1, window).split(chunk)
     values = [in_float64(step_log_prob(part)[:, 1:]).sum(1) for part in parts]
     return -torch.cat(values).mean().item() / window
+
+
+def spread_evenly(x: Tensor, num: int) -> Tensor:
+    """Returns ``num`` rows of x (N, ...) that are spread evenly over all, or all if there are fewer."""
+    num = min(num, len(x))
+    return x[torch.arange(num) * len(x) // max(num, 1)]

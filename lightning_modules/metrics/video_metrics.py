@@ -11,15 +11,16 @@ Image Quality Assessment (Wang et al., 2004), https://doi.org/10.1109/TIP.2003.8
 OpenSTL (Tan et al., 2023), https://arxiv.org/abs/2306.11249
 """
 
-import torch
+import math
+
 from torch import Tensor
-from torchmetrics.functional.image import structural_similarity_index_measure
+from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
 from lightning_modules.parts.precision import in_finest
 
 SSIM_WINDOW = 11  # pixels, of a Gaussian with a standard deviation of 1.5
-ROUNDING_ERROR = 1 / (12 * 255**2)
-"""Mean squared error of values rounded to 256 grey values, below which PSNR does not tell forecasts apart."""
+PSNR_OF_ROUNDING = 10 * math.log10(12 * 255**2)
+"""PSNR of values that were rounded to 256 grey values, dB; above it forecasts are not told apart."""
 
 
 def frame_errors(predicted: Tensor, truth: Tensor) -> dict[str, Tensor]:
@@ -41,12 +42,15 @@ def frame_errors(predicted: Tensor, truth: Tensor) -> dict[str, Tensor]:
         raise ValueError(
             f"Frames {list(predicted.shape)} cannot be compared with {list(truth.shape)}: both must be (N, T, C, H, W)."
         )
-    squared = (in_finest(predicted) - in_finest(truth)).square().flatten(2)
-    psnr = -10 * squared.mean(2).clamp(min=ROUNDING_ERROR).log10()
-    errors = {"frame_mse": squared.sum(2).mean(0), "frame_psnr": psnr.mean(0)}
+    predicted, truth = in_finest(predicted), in_finest(truth)
+    psnr = peak_signal_noise_ratio(predicted, truth, data_range=1.0, reduction="none", dim=(2, 3, 4))
+    errors = {
+        "frame_mse": (predicted - truth).square().flatten(2).sum(2).mean(0),
+        "frame_psnr": psnr.clamp(max=PSNR_OF_ROUNDING).mean(0),
+    }
     if min(predicted.shape[3:]) >= SSIM_WINDOW:
-        first, second = in_finest(predicted).flatten(0, 1), in_finest(truth).flatten(0, 1)
-        ssim = structural_similarity_index_measure(first, second, sigma=1.5, data_range=1.0, reduction="none")
+        frames = predicted.flatten(0, 1), truth.flatten(0, 1)
+        ssim = structural_similarity_index_measure(*frames, sigma=1.5, data_range=1.0, reduction="none")
         assert isinstance(ssim, Tensor)
         errors["frame_ssim"] = ssim.view(predicted.shape[:2]).mean(0)
     return errors
@@ -71,9 +75,3 @@ def at_horizons(errors: dict[str, Tensor], protocol: str, of: str = "") -> dict[
         for horizon in sorted({1, (len(curve) + 1) // 2, len(curve)}):
             values[f"{name}_at_{horizon}{of}-{protocol}"] = curve[horizon - 1].item()
     return values
-
-
-def spread_evenly(clips: Tensor, num: int) -> Tensor:
-    """Returns at most ``num`` clips (N, T, C, H, W), spread evenly over all."""
-    num = min(num, len(clips))
-    return clips[torch.arange(num) * len(clips) // max(num, 1)]

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_modules.metrics.video_metrics import at_horizons, frame_errors, last_repeated, spread_evenly
+from lightning_modules.metrics.sequence import spread_evenly
+from lightning_modules.metrics.video_metrics import at_horizons, frame_errors, last_repeated
 
 SHAPE = (3, 4, 1, 16, 16)
 
