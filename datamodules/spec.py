@@ -113,6 +113,11 @@ class DataSpec:
         return self.preprocessing.endswith("dequantized")
 
     @property
+    def marks_ends(self) -> bool:
+        """Whether the pen of the last stroke of a drawing has a state of its own, 2."""
+        return self.preprocessing.startswith("ends-marked")
+
+    @property
     def is_text(self) -> bool:
         """Whether the data are the tokens of a text, rather than the bits of square images, pixel by pixel."""
         square = math.isqrt(self.shape[0]) ** 2 == self.shape[0]

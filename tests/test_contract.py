@@ -20,6 +20,7 @@ import zoo
 from datamodules import DATAMODULES, DataSpec, MarkovSource, Ring, SyntheticImages, ZooDataModule
 from datamodules.loader import Source, TensorSource
 from datamodules.sequences.sequence_base import SequenceDataModule
+from datamodules.sequences.strokes import ClassedDrawings
 from datamodules.spec import KINDS
 from lightning_modules import METHODS
 from lightning_modules.adversarial.loop import AdversarialModule
@@ -49,18 +50,20 @@ SMALL = {
 
 
 class TinySequences(SequenceDataModule):
-    """Frames of a piano roll, or of a video, or strokes, at random."""
+    """Frames of a piano roll, or of a video, or strokes of three classes, at random."""
 
     def __init__(self, kind: str) -> None:
         super().__init__(batch_size=16, seed=0)
         shape = {"piano_roll": (6, 88), "video": (4, 1, 8, 8), "strokes": (6, 3)}[kind]
-        self.spec = DataSpec(f"tiny_{kind}", kind, shape, None if kind == "strokes" else (0.0, 1.0))
+        value_range, num_classes = (None, 3) if kind == "strokes" else ((0.0, 1.0), None)
+        self.spec = DataSpec(f"tiny_{kind}", kind, shape, value_range, num_classes)
 
     def read(self) -> dict[str, Source]:
         uniform = torch.rand(64, *self.spec.shape, generator=torch.Generator().manual_seed(0))
         x = (uniform < 0.1).float() if self.spec.kind == "piano_roll" else (uniform * 255).round() / 255
         if self.spec.kind == "strokes":
             x = torch.cat([2 * uniform[..., :2] - 1, uniform[..., 2:].round()], 2)
+            return {split: ClassedDrawings(x.tensor_split(3)) for split in ("train", "val", "test")}
         lengths = torch.full((64,), x.shape[1])
         return {split: TensorSource(x, lengths, "lengths") for split in ("train", "val", "test")}
 

@@ -48,7 +48,7 @@ class TinyData(ZooDataModule):
         if sequences == "tokens":
             self.spec = DataSpec("tiny", "tokens", shape, vocabulary=("a", "b", "c"))
         elif sequences == "strokes":
-            self.spec = DataSpec("tiny", "strokes", shape, preprocessing="dequantized", scale=2.0)
+            self.spec = DataSpec("tiny", "strokes", shape, preprocessing="dequantized", scale=2.0, num_classes=2)
         elif captioned:
             self.spec = with_words(self.spec)
 

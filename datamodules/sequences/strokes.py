@@ -1,5 +1,6 @@
 """Pen drawings as sequences of strokes: the next movement of the pen, and whether it is lifted after that."""
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -16,6 +17,10 @@ from datamodules.spec import DataSpec
 
 PADDING = -1
 """Value of all three numbers of a stored step after the end of its drawing."""
+END = 2
+"""Third number of the last step of a drawing, where ends are marked."""
+BOTH = "omniglot_and_aaron_sheep"
+"""The drawings of both sets, with the set as their class."""
 
 
 class Offsets:
@@ -47,6 +52,23 @@ class Offsets:
         return result.masked_fill_(strokes[..., 2:] == PADDING, 0.0)
 
 
+class ClassedDrawings(SequenceSource):
+    """Drawings with their classes, int64 (N,), which are the field ``labels`` of batches.
+
+    Args:
+        drawings: The drawings of each class, in the order of the classes.
+    """
+
+    def __init__(self, drawings: Sequence[Sequence[Tensor]]) -> None:
+        joined = SequenceSource.of([drawing for part in drawings for drawing in part])
+        super().__init__(joined.values, joined.starts, joined.lengths, PADDING)
+        self.classes = torch.arange(len(drawings)).repeat_interleave(torch.tensor([len(part) for part in drawings]))
+
+    def further_targets(self, indices: Tensor) -> dict[str, Tensor]:
+        """Returns the classes."""
+        return {"labels": self.classes[indices]}
+
+
 class Strokes(SequenceDataModule):
     """Drawings by people, simplified to few points; each step is (dx, dy, pen lifted afterwards).
 
@@ -59,15 +81,18 @@ class Strokes(SequenceDataModule):
     https://github.com/brendenlake/omniglot). Drawings were split rather than characters, so every alphabet is in each
     part. "aaron_sheep" has 7400, 300 and 300 sheep (Koblin, 2006, http://www.aaronkoblin.com/work/thesheepmarket;
     CC BY-NC 4.0, so not for commercial use). Both come from https://github.com/hardmaru/sketch-rnn-datasets.
+    "omniglot_and_aaron_sheep" has the drawings of both, with the set as their class.
 
     Args:
-        dataset: "omniglot" or "aaron_sheep".
+        dataset: "omniglot", "aaron_sheep" or "omniglot_and_aaron_sheep".
         data_dir: Folder to look in first, and to write to if the data has to be fetched; see
             ``datamodules.sources.find``.
         batch_size: Drawings per process and batch.
         dequantize: Add uniform noise to the offsets; see ``Offsets``. Fresh in training, fixed for held-out drawings.
         scale: Number of pixels per unit, above 0; None for the root mean square of the training offsets.
         seed: Seed of order and noise.
+        mark_ends: Give the pen of the last step of each drawing a third state, 2, so that a model can learn when a
+            drawing ends, as sketch-rnn does (Ha and Eck, 2017, https://arxiv.org/abs/1704.03477, section 3.1).
 
     Raises:
         ValueError: If an argument is out of range.
@@ -78,6 +103,9 @@ class Strokes(SequenceDataModule):
         "aaron_sheep": (public_files.AARON_SHEEP_STROKES, 250, 18.5),
     }
     """Name -> the public files, the steps of the longest drawing, and the root mean square of the training offsets."""
+    num_drawings: ClassVar[dict[str, int]] = {"omniglot": 30_000, "aaron_sheep": 7400}
+    """Name -> the number of training drawings."""
+    scale_of_both: ClassVar[float] = 40.2
 
     def __init__(
         self,
@@ -87,32 +115,48 @@ class Strokes(SequenceDataModule):
         dequantize: bool = True,
         scale: float | None = None,
         seed: int = 0,
+        mark_ends: bool = False,
     ) -> None:
-        if dataset not in self.datasets:
-            raise ValueError(f"dataset={dataset!r} is not one of {', '.join(self.datasets)}.")
+        if dataset not in (*self.datasets, BOTH):
+            raise ValueError(f"dataset={dataset!r} is not one of {', '.join((*self.datasets, BOTH))}.")
         super().__init__(batch_size, seed)
         self.save_hyperparameters(logger=False)
-        self.public, longest, spread = self.datasets[dataset]
-        self.data_dir, scale = data_dir, spread if scale is None else scale
+        self.names = tuple(self.datasets) if dataset == BOTH else (dataset,)
+        spread = self.scale_of_both if dataset == BOTH else self.datasets[dataset][2]
+        self.data_dir, self.mark_ends, scale = data_dir, mark_ends, spread if scale is None else scale
         self.spec = DataSpec(
             name=f"{dataset}_strokes",
             kind="strokes",
-            shape=(longest, 3),
-            preprocessing="dequantized" if dequantize else "",
+            shape=(max(self.datasets[name][1] for name in self.names), 3),
+            preprocessing="-".join(["ends-marked"] * mark_ends + ["dequantized"] * dequantize),
             scale=scale,
+            num_classes=len(self.names) if dataset == BOTH else None,
+            class_names=self.names if dataset == BOTH else (),
+            class_counts=tuple(self.num_drawings[name] for name in self.names) if dataset == BOTH else (),
         )
         self.transform, self.noise = Offsets(scale, dequantize), dequantize
 
     def prepare_data(self) -> None:
-        """Finds the file, or fetches it.
+        """Finds the files, or fetches them.
 
         Raises:
             DataNotFoundError: If the data was not found.
             DamagedDataError: If a file is truncated or changed.
         """
-        find(self.public, self.data_dir)
+        for name in self.names:
+            find(self.datasets[name][0], self.data_dir)
 
     def read(self) -> dict[str, Source]:
-        """Reads the file; its splits are the published ones."""
-        drawings = read_strokes(find(self.public, self.data_dir)[0], self.public.files[0].sha256)
-        return {split: SequenceSource.of(part, padding=PADDING) for split, part in drawings.items()}
+        """Reads the files; their splits are the published ones."""
+        each = [self.drawings(self.datasets[name][0]) for name in self.names]
+        if len(each) == 1:
+            return {split: SequenceSource.of(part, padding=PADDING) for split, part in each[0].items()}
+        return {split: ClassedDrawings([drawings[split] for drawings in each]) for split in each[0]}
+
+    def drawings(self, public: PublicDataset) -> dict[str, list[Tensor]]:
+        """Reads the drawings of one set by split, and marks their ends."""
+        drawings = read_strokes(find(public, self.data_dir)[0], public.files[0].sha256)
+        if self.mark_ends:
+            for drawing in (drawing for part in drawings.values() for drawing in part):
+                drawing[-1, 2] = END
+        return drawings

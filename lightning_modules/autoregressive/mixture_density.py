@@ -3,9 +3,12 @@
 If the next offset may be to the left or to the right, a single Gaussian has its mean in between. A mixture of
 Gaussians, whose weights, means, scales and correlations a recurrent network computes at every step, does not.
 
-NOTE: The model does not predict the end of a drawing: choose the number of steps. The layers have no skip connections,
-and AdamW with a bound on the gradient's norm replaces RMSProp with clipped derivatives. Mixture density networks are by
-Bishop (1994, https://publications.aston.ac.uk/id/eprint/373/).
+Drawings of several classes begin with a state of their class. With ``ends`` the pen has a third state, which ends the
+drawing (Ha and Eck, 2017, https://arxiv.org/abs/1704.03477, where the class is a code that is learned).
+
+NOTE: Without ``ends`` the model does not predict the end of a drawing: choose the number of steps. The layers have no
+skip connections, and AdamW with a bound on the gradient's norm replaces RMSProp with clipped derivatives. Mixture
+density networks are by Bishop (1994, https://publications.aston.ac.uk/id/eprint/373/).
 
 Generating Sequences With Recurrent Neural Networks (Graves, 2013), https://arxiv.org/abs/1308.0850
 """
@@ -40,6 +43,9 @@ class MixtureDensityRNN(SequenceModule):
         num_layers: Layers.
         dropout: In [0, 1).
         num_components: Gaussians in the mixture.
+        num_classes: Number of classes of a class-conditional model, or ``None``.
+        ends: Whether the model predicts the end of a drawing, for data in which it is marked. Samples then have zeros
+            after their end, and ``length`` is the most steps that they may have.
         lr: AdamW's learning rate.
         weight_decay: AdamW's weight decay, on matrices.
         clip_norm: Bound of the gradient's norm, or ``None``; not applied under 16-bit gradient scaling.
@@ -61,6 +67,8 @@ class MixtureDensityRNN(SequenceModule):
         num_layers: int = 1,
         dropout: float = 0.0,
         num_components: int = 20,
+        num_classes: int | None = None,
+        ends: bool = False,
         lr: float = 2e-3,
         weight_decay: float = 0.01,
         clip_norm: float | None = 1.0,
@@ -74,17 +82,28 @@ class MixtureDensityRNN(SequenceModule):
                 f"width={width}, num_layers={num_layers} and num_components={num_components} must be at least 1, and "
                 f"dropout={dropout} in [0, 1)."
             )
-        emission = StrokeMixture(num_components, width)
+        if num_classes is not None and num_classes < 1:
+            raise ValueError(f"num_classes={num_classes} must be at least 1, or null for a model without classes.")
+        emission = StrokeMixture(num_components, width, ends)
         core = Recurrent(architecture, emission.in_features, width, num_layers, dropout)
         super().__init__(
-            SequenceNetwork(core, emission), length, **adamw(lr, weight_decay, clip_norm, warmup_steps, decay_steps)
+            SequenceNetwork(core, emission, num_classes),
+            length,
+            **adamw(lr, weight_decay, clip_norm, warmup_steps, decay_steps),
+            num_classes=num_classes,
         )
         self.save_hyperparameters()
 
     @classmethod
     def hyperparameters_for(cls, spec: DataSpec) -> dict[str, Any]:
-        """Returns the length: the number of steps of the longest drawing."""
-        return {"length": spec.shape[0]}
+        """Returns the number of steps of the longest drawing, and whether ends are marked."""
+        return {"length": spec.shape[0], "ends": spec.marks_ends}
+
+    def completed(self, x: Tensor) -> Tensor:
+        """Returns drawings with zeros after their end."""
+        emission = self.network.emission
+        assert isinstance(emission, StrokeMixture)
+        return emission.padded(x)
 
     def units(self) -> tuple[str, float]:
         """Returns pixels if the data spec has a scale, else the data's own units, and marks undequantised data."""

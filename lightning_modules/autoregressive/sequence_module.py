@@ -16,26 +16,21 @@ from torch.optim import Optimizer
 
 from datamodules.spec import Batch, DataSpec
 from lightning_modules.autoregressive.sequence_network import SequenceNetwork
-from lightning_modules.autoregressive.sequence_steps import (
-    choice_of,
-    continued,
-    vocabulary_problem,
-)
-from lightning_modules.base import GenerativeModule, as_json
+from lightning_modules.autoregressive.sequence_sampling import SamplesSequences
+from lightning_modules.autoregressive.sequence_steps import vocabulary_problem
+from lightning_modules.base import as_json
 from lightning_modules.networks.sequence_cores import State, detached
 from lightning_modules.parts.batches import lengths_of as lengths_of
 from lightning_modules.parts.batches import step_mask as step_mask
-from lightning_modules.parts.checks import as_count
-from lightning_modules.parts.noise import new_generator
 from lightning_modules.parts.optimizers import BuildOptimizer
 from lightning_modules.parts.precision import in_finest
-from lightning_modules.parts.sampling import CHUNK, check_num_samples, choose_labels, evaluating, measuring
+from lightning_modules.parts.sampling import measuring
 from lightning_modules.parts.schedules import Schedule
 from lightning_modules.parts.support import checked, problem_with_numbers, problem_with_step_shape
 from lightning_modules.runtime.held_out import Mean, Weighted
 
 
-class SequenceModule(GenerativeModule):
+class SequenceModule(SamplesSequences):
     """Abstract: a subclass defines the training; the network may be any ``SequenceNetwork``.
 
     It logs ``val/nats_per_step-exact`` (the nats of all steps over their number; ``bits_per_step`` in bits) and, if
@@ -49,6 +44,7 @@ class SequenceModule(GenerativeModule):
         optimizer: Builds the network's optimizer.
         lr_schedule: Factor of the learning rate, a function of the batch.
         clip_norm: Largest norm of the network's gradient, or ``None``; not applied under 16-bit gradient scaling.
+        num_classes: Number of classes of whole sequences, for a network that was built with as many; or ``None``.
     """
 
     kinds: tuple[str, ...] = ("tokens", "piano_roll", "video")
@@ -62,8 +58,11 @@ class SequenceModule(GenerativeModule):
         optimizer: BuildOptimizer,
         lr_schedule: Schedule | None = None,
         clip_norm: float | None = None,
+        num_classes: int | None = None,
     ) -> None:
-        super().__init__(None, lr_schedule, clip_norm)
+        super().__init__(num_classes, lr_schedule, clip_norm)
+        if num_classes is not None:
+            self.batch_fields = ("x", "labels", "lengths")
         if length < 1:
             raise ValueError(f"length={length} must be at least 1.")
         self.network, self.length, self.build_optimizer = network, length, optimizer
@@ -136,7 +135,8 @@ class SequenceModule(GenerativeModule):
 
         Args:
             x: Sequences (N, T, ...).
-            carried: The step before the first, (N, 1, ...), and the state before that step; ``None`` at the start.
+            carried: The step before the first, (N, 1, ...), and the state before that step; ``None`` at the start of
+                a sequence without a class.
         """
         before, state = (None, None) if carried is None else carried
         return self.network(self.network.inputs(x, before), state)
@@ -149,7 +149,7 @@ class SequenceModule(GenerativeModule):
         features, after = self.read(x, carried)
         return self.network.emission.log_prob(features, x), after
 
-    def log_prob(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+    def log_prob(self, x: Tensor, lengths: Tensor | None = None, *, labels: Tensor | None = None) -> Tensor:
         """Returns the exact log p(x) of whole sequences, nats, shape (N,), with gradients.
 
         It is that of evaluation mode, whatever the mode of the module, which does not change: without dropout.
@@ -157,14 +157,17 @@ class SequenceModule(GenerativeModule):
         Args:
             x: Shape (N, T, ...), as the datamodule yields them; any type that holds the values.
             lengths: Integers (N,); by default all T steps count.
+            labels: Classes, int64 (N,), of a class-conditional model: the result is log p(x | class).
 
         Raises:
-            ValueError: If ``x`` is of another form or holds what is no step, or a length is not in 1 to T.
+            ValueError: If ``x`` is of another form or holds what is no step, a length is not in 1 to T, or labels are
+                missing or do not fit.
         """
         lengths = None if lengths is None else torch.as_tensor(lengths)
         x = self.sequences(x, lengths)
+        labels = self.labels_for(len(x), labels)
         with measuring(self):
-            values, _ = self.step_log_prob(x)
+            values, _ = self.step_log_prob(x, self.beginning(labels))
         return values.sum(1) if lengths is None else (values * step_mask(lengths.to(x.device), x.shape[1])).sum(1)
 
     def sequences(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
@@ -189,14 +192,24 @@ class SequenceModule(GenerativeModule):
         """Hook: returns the suffix that names the units of a density, and the nats per step that they add to -log p."""
         return "", 0.0
 
-    # State that is carried from one batch to the next
+    # State that is carried from one batch to the next, or belongs to a class
+
+    def beginning(self, labels: Tensor | None) -> tuple[Tensor, State] | None:
+        """Returns the first input and the state of sequences of classes (N,); ``None`` without classes."""
+        if labels is None:
+            return None
+        return self.network.emission.start(len(labels), labels.device), self.network.initial(labels)
 
     def carried_into(self, batch: Batch, stage: str) -> tuple[Tensor, State] | None:
         """Returns the last step and the state of each row; rows that do not continue the previous batch start anew.
 
+        Sequences of classes are whole: all begin with the state of their class.
+
         Raises:
             ValueError: If rows share a position, as in a transformer, and only some of them start anew.
         """
+        if self.num_classes is not None:
+            return self.beginning(self.condition(batch))
         names = [name for name in self.carried if name.startswith(f"{stage}.")]
         if batch.continues is None or not names or not batch.continues.any():
             return None
@@ -252,95 +265,3 @@ class SequenceModule(GenerativeModule):
                     values[f"nll_standard_error-{kind}"] = mean.standard_error
         self.carried = self.rank_state()
         return values
-
-    # Generation
-
-    def sample(
-        self,
-        num_samples: int,
-        *,
-        length: int | None = None,
-        labels: Tensor | None = None,
-        generator: torch.Generator | None = None,
-        temperature: float = 1.0,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        progress: bool = False,
-    ) -> Tensor:
-        """Samples sequences from the start.
-
-        Args:
-            num_samples: Number of samples, at least 1.
-            length: Number of steps T; by default the hyperparameter.
-            labels: Must be ``None``: the model has no classes.
-            generator: Source of all random numbers; ``None`` takes a fresh seed from the system.
-            temperature: Divides logits (multiplies scales); below 1 samples are more likely ones.
-            top_k: For tokens: samples only among the k most likely ones.
-            top_p: For tokens: samples only among the fewest most likely ones whose probabilities sum to at least p.
-            progress: Whether to show a progress bar.
-
-        Returns:
-            Shape (num_samples, T, ...), as the datamodule yields them.
-
-        Raises:
-            ValueError: If a number is out of range, or labels are given.
-        """
-        num_samples = check_num_samples(num_samples)
-        generator = generator or new_generator()
-        choose_labels(labels, num_samples, None, generator)
-        empty = self.network.emission.start(num_samples, self.device)[:, :0]
-        steps = self.length if length is None else length
-        return self.continue_sequence(
-            empty, steps, generator=generator, temperature=temperature, top_k=top_k, top_p=top_p, progress=progress
-        )
-
-    def continue_sequence(
-        self,
-        prefix: Tensor,
-        length: int,
-        *,
-        generator: torch.Generator | None = None,
-        temperature: float = 1.0,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        progress: bool = False,
-    ) -> Tensor:
-        """Samples p(x_{t+1:t+length} | x_{1:t}): the network processes the prefix once, and then each new step once.
-
-        Args:
-            prefix: Shape (N, t, ...), t >= 0, of any type that holds the values.
-            length: Number of steps to sample.
-            generator: Source of all random numbers; ``None`` takes a fresh seed from the system.
-            temperature: As in ``sample``.
-            top_k: As in ``sample``.
-            top_p: As in ``sample``.
-            progress: Whether to show a progress bar.
-
-        Returns:
-            Shape (N, t + length, ...): the prefix and its continuation, int64 for tokens, else floating point.
-
-        Raises:
-            ValueError: If a number is out of range, or the prefix does not fit the model.
-        """
-        length = as_count("length", length)
-        choice = choice_of(self.network.emission, temperature, top_k, top_p)
-        prefix = self.prefixes(prefix)
-        generator = generator or new_generator()
-
-        def uniform(*shape: int) -> Tensor:
-            return torch.rand(shape, generator=generator, device=generator.device).to(self.device)
-
-        with evaluating(self):
-            parts = prefix.split(CHUNK)
-            return torch.cat([continued(self.network, part, length, uniform, choice, progress) for part in parts])
-
-    def prefixes(self, prefix: Tensor) -> Tensor:
-        """Returns prefixes of a caller (N, t, ...), t >= 0, as ``sequences`` returns them.
-
-        Raises:
-            ValueError: As ``sequences`` does; t may be 0, N may not.
-        """
-        empty = (0, *self.step_shape)
-        if not isinstance(prefix, Tensor) or tuple(prefix.shape[1:]) != empty or not len(prefix):
-            return self.sequences(prefix)
-        return self.network.emission.steps(prefix.to(self.device))

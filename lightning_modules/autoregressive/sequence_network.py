@@ -1,5 +1,6 @@
 """Builds the network of a sequence model from names and sizes: a core that processes the past, and an emission."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -23,11 +24,22 @@ class SequenceNetwork(nn.Module):
     Args:
         core: Maps embedded steps and a state to features and a state; one of ``networks.sequence_cores``.
         emission: One of ``autoregressive.emissions`` or of its kind, built for the core's features.
+        num_classes: Number of classes of the sequences, for a recurrent core, or ``None``.
     """
 
-    def __init__(self, core: Core, emission: Emission) -> None:
+    def __init__(self, core: Core, emission: Emission, num_classes: int | None = None) -> None:
         super().__init__()
         self.emission, self.core = emission, core
+        self.classes: nn.Embedding | None = None
+        if num_classes is not None:
+            assert isinstance(core, Recurrent)
+            self.classes = nn.Embedding(num_classes, math.prod(core.state_shape))
+
+    def initial(self, labels: Tensor) -> State:
+        """Returns the state before the first step of sequences of classes (N,), as sketch-rnn begins from its code."""
+        assert self.classes is not None
+        assert isinstance(self.core, Recurrent)
+        return self.core.state_of(torch.tanh(self.classes(labels)))
 
     def forward(self, inputs: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """Maps inputs (N, T, ...) to features, each a function of all inputs so far, and the state after the last."""

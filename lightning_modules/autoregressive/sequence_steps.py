@@ -10,6 +10,7 @@ from tqdm.auto import tqdm
 from datamodules.spec import DataSpec
 from lightning_modules.autoregressive.emissions import Categorical
 from lightning_modules.autoregressive.sequence_network import Emission, SequenceNetwork
+from lightning_modules.networks.sequence_cores import State
 from lightning_modules.parts.checks import as_count, as_share, as_temperature
 
 
@@ -36,6 +37,7 @@ def continued(
     uniform: Callable[..., Tensor],
     choice: dict[str, Any],
     progress: bool,
+    state: State | None = None,
 ) -> Tensor:
     """Returns prefixes (N, t, ...) and ``length`` further steps of each, (N, t + length, ...).
 
@@ -46,9 +48,10 @@ def continued(
         uniform: ``uniform(*shape)`` returns uniform samples in [0, 1).
         choice: Keyword arguments of the emission's ``sample``.
         progress: Whether to show a progress bar.
+        state: State before the first step, or ``None``.
     """
     start = network.emission.start(len(prefix), prefix.device)
-    features, state = network(torch.cat([start.to(prefix.dtype), prefix], 1))
+    features, state = network(torch.cat([start.to(prefix.dtype), prefix], 1), state)
     steps = [prefix]
     for t in tqdm(range(length), disable=not progress, leave=False, unit="step"):
         step = network.emission.sample(features[:, -1:], uniform, **choice)

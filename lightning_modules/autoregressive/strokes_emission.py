@@ -1,8 +1,10 @@
-"""The distribution of the next stroke: a mixture of correlated Gaussians for the offset, and Bernoulli for the pen.
+"""The distribution of the next stroke: a mixture of correlated Gaussians for the offset, and the state of the pen.
 
-It has the interface of ``autoregressive.emissions``. A step is (dx, dy, pen), with pen in {0, 1}.
+It has the interface of ``autoregressive.emissions``. A step is (dx, dy, pen), with pen in {0, 1}, or in {0, 1, 2} where
+2 ends the drawing, as in sketch-rnn.
 
 Generating Sequences With Recurrent Neural Networks (Graves, 2013), https://arxiv.org/abs/1308.0850, eq. 15 to 26
+A Neural Representation of Sketch Drawings (Ha and Eck, 2017), https://arxiv.org/abs/1704.03477, section 3.2
 """
 
 import math
@@ -17,12 +19,14 @@ from lightning_modules.parts.precision import in_finest, in_single
 
 MIN_LOG_SIGMA = math.log(1e-3)
 """Logarithm of the smallest standard deviation, in units of the data; it keeps the likelihood bounded."""
+END = 2
+"""State of the pen at the last stroke of a drawing, where ends are modelled."""
 MAX_SLANT = 8.0
 """Bound of artanh(rho): rho stays below 1 - 2.2e-7, which float32 distinguishes from 1."""
 
 
 class StrokeDistribution(NamedTuple):
-    """Parameters of the distribution of each step: (..., K) for the K components, (...) for the pen.
+    """Parameters of the distribution of each step: (..., K) for the K components, (...) or (..., 3) for the pen.
 
     Attributes:
         log_weight: log pi.
@@ -31,7 +35,7 @@ class StrokeDistribution(NamedTuple):
         log_sigma_x: Logarithm of the standard deviation of dx.
         log_sigma_y: Logarithm of the standard deviation of dy.
         slant: artanh(rho), of the correlation rho of dx and dy.
-        pen: log(p / (1 - p)), of the probability p that the pen is lifted.
+        pen: log(p / (1 - p)), of the probability p that the pen is lifted; or logits of the three states of the pen.
     """
 
     log_weight: Tensor
@@ -70,7 +74,7 @@ def offset_log_density(distribution: StrokeDistribution, dx: Tensor, dy: Tensor)
 
 
 class StrokeMixture(nn.Module):
-    """K bivariate Gaussians and a Bernoulli variable, 6 K + 1 parameters per step.
+    """K bivariate Gaussians and the state of the pen, 6 K + 1 parameters per step, or 6 K + 3 with ends.
 
     pi = softmax, log sigma is at least ``MIN_LOG_SIGMA``, rho = tanh of a number bounded by ``MAX_SLANT``. Everything
     is computed in the precision of the weights, also under mixed precision: a mean needs more digits than bfloat16 has.
@@ -78,12 +82,13 @@ class StrokeMixture(nn.Module):
     Args:
         num_components: K.
         features: Size of the network's features.
+        ends: Whether the pen has a third state, which ends the drawing.
     """
 
-    def __init__(self, num_components: int, features: int) -> None:
+    def __init__(self, num_components: int, features: int, ends: bool = False) -> None:
         super().__init__()
-        self.num_components = num_components
-        self.head = nn.Linear(features, 6 * num_components + 1)
+        self.num_components, self.num_pen = num_components, 3 if ends else 1
+        self.head = nn.Linear(features, 6 * num_components + self.num_pen)
         self.in_features = 3
 
     def start(self, num: int, device: torch.device) -> Tensor:
@@ -102,7 +107,7 @@ class StrokeMixture(nn.Module):
         """Returns the distribution of the steps (N, T) that follow features (N, T, ...)."""
         with torch.autocast(features.device.type, enabled=False):
             numbers = self.head(features.to(self.head.weight.dtype))
-        logits, mean_x, mean_y, log_sigma_x, log_sigma_y, slant = numbers[..., 1:].chunk(6, -1)
+        logits, mean_x, mean_y, log_sigma_x, log_sigma_y, slant = numbers[..., self.num_pen :].chunk(6, -1)
         return StrokeDistribution(
             F.log_softmax(logits, -1),
             mean_x,
@@ -110,17 +115,16 @@ class StrokeMixture(nn.Module):
             log_sigma_x.clamp(min=MIN_LOG_SIGMA),
             log_sigma_y.clamp(min=MIN_LOG_SIGMA),
             slant.clamp(-MAX_SLANT, MAX_SLANT),
-            numbers[..., 0],
+            numbers[..., :3] if self.num_pen == 3 else numbers[..., 0],
         )
 
     def log_prob(self, features: Tensor, x: Tensor) -> Tensor:
         """Returns the log-density of each offset plus log P of its pen, nats, (N, T)."""
         distribution = self.distribution(features)
-        return (
-            offset_log_density(distribution, x[..., 0], x[..., 1])
-            + x[..., 2] * distribution.pen
-            - F.softplus(distribution.pen)
-        )
+        offset = offset_log_density(distribution, x[..., 0], x[..., 1])
+        if self.num_pen == 3:
+            return offset + F.log_softmax(distribution.pen, -1).gather(-1, x[..., 2:].long()).squeeze(-1)
+        return offset + x[..., 2] * distribution.pen - F.softplus(distribution.pen)
 
     def sample(self, features: Tensor, uniform: Callable[..., Tensor], temperature: float = 1.0) -> Tensor:
         """Samples a stroke (N, 1, 3): the component by inverse transform sampling, offsets by Box-Muller.
@@ -134,26 +138,43 @@ class StrokeMixture(nn.Module):
         last = (in_single(values[:, -1]) for values in self.distribution(features))
         distribution = StrokeDistribution(*last).at_temperature(temperature)
         choice, radius, angle, pen = uniform(len(features), 4).to(distribution.pen).unbind(1)
-        cumulative = in_finest(distribution.log_weight).exp().cumsum(1)
-        component = torch.searchsorted(cumulative, choice.to(cumulative)[:, None] * cumulative[:, -1:], right=True)
-        component = component.clamp(max=self.num_components - 1)
+        component = chosen_by(choice, distribution.log_weight)
         chosen = (values.gather(1, component).squeeze(1) for values in distribution[:-1])
         _, mean_x, mean_y, log_sigma_x, log_sigma_y, slant = chosen
         distance = torch.sqrt(-2 * torch.log1p(-radius))  # the logarithm of 1 - radius, which is never 0
         first, second = distance * torch.cos(2 * math.pi * angle), distance * torch.sin(2 * math.pi * angle)
         dx = mean_x + log_sigma_x.exp() * first
         dy = mean_y + log_sigma_y.exp() * (torch.tanh(slant) * first + second / torch.cosh(slant))
-        return torch.stack([dx, dy, (pen < torch.sigmoid(distribution.pen)).to(dx)], 1).unsqueeze(1)
+        if self.num_pen == 3:
+            state = chosen_by(pen, F.log_softmax(distribution.pen, -1)).squeeze(1)
+        else:
+            state = pen < torch.sigmoid(distribution.pen)
+        return torch.stack([dx, dy, state.to(dx)], 1).unsqueeze(1)
+
+    def padded(self, x: Tensor) -> Tensor:
+        """Returns strokes (N, T, 3) with zeros after the end of each drawing, as datamodules pad them."""
+        if self.num_pen == 1:
+            return x
+        ended = (x[..., 2] == END).cumsum(1) - (x[..., 2] == END).long()
+        return x.masked_fill(ended.unsqueeze(2) > 0, 0.0)
 
     def problem_with(self, x: Tensor) -> str | None:
         """Names a value that is not valid in a stroke, if there is one."""
         if not x.is_floating_point() or not torch.isfinite(x).all():
             wrong = f"{x.dtype}" if not x.is_floating_point() else f"{x[~torch.isfinite(x)][0].item()}"
             return f"strokes are finite floats, but a batch holds {wrong}; divide whole offsets by a scale."
-        pen = x[..., 2]
-        if (wrong_pen := pen[(pen != 0) & (pen != 1)]).numel():
+        pen, known = x[..., 2], "0, 1 or 2" if self.num_pen == 3 else "0 or 1"
+        is_known = (pen == 0) | (pen == 1) | ((pen == END) if self.num_pen == 3 else False)
+        if (wrong_pen := pen[~is_known]).numel():
             return (
-                f"the third number of a stroke says whether the pen is lifted, 0 or 1, but a batch holds "
+                f"the third number of a stroke says whether the pen is lifted, {known}, but a batch holds "
                 f"{wrong_pen[0].item():.4g}; give strokes as (dx, dy, pen)."
             )
         return None
+
+
+def chosen_by(uniform: Tensor, log_probability: Tensor) -> Tensor:
+    """Returns indices (N, 1) into log p (N, K) by inverse transform sampling of uniform numbers (N,) in [0, 1)."""
+    cumulative = in_finest(log_probability).exp().cumsum(1)
+    index = torch.searchsorted(cumulative, uniform.to(cumulative)[:, None] * cumulative[:, -1:], right=True)
+    return index.clamp(max=log_probability.shape[1] - 1)

@@ -45,8 +45,8 @@ class FlowMatching(ContinuousFlow):
         architecture: ``"unet"`` for square images, ``"mlp"`` for points and images.
         width: Channels of the U-Net at half resolution, or a quarter of the units of a layer of the MLP.
         depth: Blocks of the U-Net per resolution, on each way; the MLP has three layers.
-        fourier_features: Whether the U-Net also sees sines and cosines of the pixels with periods of one and two grey
-            values, which a likelihood depends on.
+        fourier_features: Number of frequencies, at most 9, of sines and cosines of the pixels that the U-Net also sees,
+            with periods of 1, 2, 4, ... grey values: a likelihood depends on details that fine. ``True`` is 2.
         num_classes: Number of classes of a class-conditional model, or ``None``.
         num_words: Number of words of the captions of a model conditional on these, or ``None``.
         condition_dropout: Share of conditions that are dropped in training; 0 trains no velocity without a condition.
@@ -76,7 +76,7 @@ class FlowMatching(ContinuousFlow):
         architecture: str = "unet",
         width: int = 32,
         depth: int = 2,
-        fourier_features: bool = False,
+        fourier_features: bool | int = 0,
         num_classes: int | None = None,
         num_words: int | None = None,
         condition_dropout: float = 0.1,

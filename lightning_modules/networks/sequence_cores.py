@@ -42,6 +42,7 @@ class Recurrent(nn.Module):
         self.layers = layer(in_features, width, num_layers, dropout=between, batch_first=True)
         self.dropout = nn.Dropout(dropout)
         self.out_features = width
+        self.state_shape = (2 if cell == "lstm" else 1, num_layers, width)
         if cell == "lstm":
             for name, bias in self.layers.named_parameters():
                 if name.startswith("bias_ih"):  # forget gates start open (Gers et al., 2000)
@@ -57,6 +58,11 @@ class Recurrent(nn.Module):
                 state = tuple(tensor.to(x.dtype) for tensor in state)  # of a run that began in another precision
             features, after = self.layers(x, None if state is None else state if lstm else state[0])
         return self.dropout(features), after if lstm else (after,)
+
+    def state_of(self, values: Tensor) -> State:
+        """Returns values (N, product of ``state_shape``) as the state of N sequences."""
+        each = values.unflatten(1, self.state_shape).unbind(1)
+        return tuple(tensor.transpose(0, 1).contiguous() for tensor in each)
 
     def keep_rows(self, state: State, rows: Tensor) -> State:
         """Returns the state with zeros where ``rows``, bool (N,), is false: there a new sequence begins."""

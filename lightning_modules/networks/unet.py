@@ -29,8 +29,25 @@ LARGEST_ATTENDED = 8
 """Side of the largest map of positions that attend to each other."""
 CHANNELS_PER_HEAD = 32
 CHANNELS_PER_GROUP = 16
-GREY_FREQUENCIES = (2**7 * math.pi, 2**8 * math.pi)
-"""Radians per unit of [-1, 1] with periods of two and of one of 256 grey values."""
+HIGHEST_OF_PIXELS = 2**8 * math.pi
+"""Radians per unit of [-1, 1] with a period of one of 256 grey values."""
+MOST_FREQUENCIES = 9
+"""The lowest of them has the range of the pixels as its period."""
+
+
+def pixel_frequencies(number: bool | int) -> tuple[float, ...]:
+    """Returns frequencies of Fourier features of pixels, each half of the next, the last of one grey value.
+
+    Raises:
+        ValueError: If the number is negative or above ``MOST_FREQUENCIES``.
+    """
+    number = 2 if number is True else number  # as in checkpoints of the first version of flows
+    if not 0 <= number <= MOST_FREQUENCIES:
+        raise ValueError(
+            f"fourier_features={number} must lie in 0 to {MOST_FREQUENCIES}: the number of frequencies, of which the "
+            "lowest then has the range of the pixels as its period."
+        )
+    return tuple(HIGHEST_OF_PIXELS / 2**octave for octave in reversed(range(number)))
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
@@ -137,8 +154,9 @@ class UNet(nn.Module):
         depth: Blocks per resolution, on each way.
         condition: Number of classes, captions, or ``None``.
         droppable: As in ``TimeAndCondition``.
-        fourier_features: Whether the network also sees sines and cosines of the pixels, with periods of one and two of
-            256 grey values: a likelihood depends on details that fine.
+        fourier_features: Number of frequencies, at most 9, of sines and cosines of the pixels that the network also
+            sees: with periods of 1, 2, 4, ... of 256 grey values. A likelihood depends on details that fine, and where
+            all pixels of a region have one value, on all sizes between these details and that range. ``True`` is 2.
     """
 
     def __init__(
@@ -148,7 +166,7 @@ class UNet(nn.Module):
         depth: int,
         condition: Condition,
         droppable: bool,
-        fourier_features: bool,
+        fourier_features: bool | int,
     ) -> None:
         super().__init__()
         base_resolution(shape)
@@ -157,7 +175,7 @@ class UNet(nn.Module):
             levels, side = levels + 1, side // 2
         channels = [width if level == 0 else 2 * width for level in range(levels)]
         vector_size = 4 * width
-        self.frequencies = GREY_FREQUENCIES if fourier_features else ()
+        self.frequencies = pixel_frequencies(fourier_features)
         self.embedding = TimeAndCondition(vector_size, HIGHEST_FREQUENCY["unet"], condition, droppable)
         self.input = nn.Conv2d(PATCH**2 * shape[0] * (1 + 2 * len(self.frequencies)), width, 3, padding=1)
         self.depth, self.down, self.up = depth, nn.ModuleList(), nn.ModuleList()

@@ -18,7 +18,7 @@ def velocity_network(
     depth: int,
     condition: Condition,
     droppable: bool,
-    fourier_features: bool,
+    fourier_features: bool | int,
 ) -> nn.Module:
     """Builds a network of a velocity; arguments as in ``UNet``.
 
@@ -32,7 +32,9 @@ def velocity_network(
         raise ValueError(f"width={width}, depth={depth} and shape={list(shape)} must hold sizes of at least 1.")
     if architecture == "mlp":
         if fourier_features:
-            raise ValueError("fourier_features=True needs architecture='unet', not 'mlp': they are of pixels.")
+            raise ValueError(
+                f"fourier_features={fourier_features} needs architecture='unet', not 'mlp': they are of pixels."
+            )
         return MLP(shape, width, condition, droppable)
     if len(shape) != 3:
         raise ValueError(

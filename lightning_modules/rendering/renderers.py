@@ -15,7 +15,7 @@ from lightning_modules.rendering.image_rows import captioned_rows
 from lightning_modules.rendering.images import image_grid
 from lightning_modules.rendering.piano_roll import midi, roll_image
 from lightning_modules.rendering.points import scatter
-from lightning_modules.rendering.stroke_drawings import Sheet
+from lightning_modules.rendering.stroke_drawings import Sheet, until_end
 from lightning_modules.rendering.text_images import text_image
 from lightning_modules.rendering.video import animation, strips
 
@@ -25,7 +25,7 @@ BETWEEN_TEXTS = "\n\n" + "-" * 60 + "\n\n"
 STEPS_PER_QUARTER = {"jsb_chorales": 1, "nottingham": 2}
 """Steps per quarter note; 1 for other music. Nottingham does not state it; its bars have 6 and 8 steps, so eighths."""
 TYPICAL_STEPS = {"omniglot_strokes": 31, "aaron_sheep_strokes": 125}
-"""Mean number of steps of a training drawing, because a model of strokes does not predict the end of a drawing."""
+"""Mean number of steps of a training drawing, for models that do not predict the end of a drawing."""
 
 
 @dataclass(frozen=True)
@@ -150,8 +150,8 @@ def render_music(samples: Samples) -> Rendering:
 
 
 def render_strokes(samples: Samples) -> Rendering:
-    """Renders drawings as SVG and as an image; with truth, each row begins with it."""
-    drawings, columns, real = list(samples.values), samples.columns, range(0)
+    """Renders drawings as SVG and as an image, each until its end; with truth, each row begins with it."""
+    drawings, columns, real = [until_end(drawing) for drawing in samples.values], samples.columns, range(0)
     if samples.truth:
         columns = 1 + len(drawings) // len(samples.truth)
         drawings = [drawing for true, made in samples.rows(drawings) for drawing in (true, *made)]
@@ -229,7 +229,7 @@ RENDERERS = {
         render_strokes,
         ".svg",
         each=7,
-        length=lambda spec: TYPICAL_STEPS.get(spec.name),
+        length=lambda spec: None if spec.marks_ends else TYPICAL_STEPS.get(spec.name),
         given=lambda spec: min(8, spec.shape[0] // 2),
     ),
     "video": Renderer(render_video, ".gif", num=8, num_continued=4),

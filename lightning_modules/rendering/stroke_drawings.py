@@ -1,7 +1,7 @@
 """Renders pen drawings as SVG, with paths, and as PNG.
 
 A drawing is a sequence of steps (dx, dy, pen lifted after the step) from an arbitrary position; x grows to the right
-and y downwards. The first line starts at the first point.
+and y downwards. The first line starts at the first point. Where the pen of a step is 2, the drawing ends with it.
 """
 
 import math
@@ -18,6 +18,12 @@ CELL, MARGIN = 72, 8  # pixels
 PEN = 1.6  # pixels
 SMOOTH = 4  # factor by which a PNG is first drawn larger, for smooth lines
 SMALLEST = 0.25  # of the largest drawing's extent: a smaller drawing is enlarged only as if it had this extent
+
+
+def until_end(drawing: Tensor) -> Tensor:
+    """Returns the steps of a drawing (T, 3) up to the first whose pen is 2, or all of them."""
+    ends = (drawing[:, 2] == 2).nonzero().flatten()
+    return drawing[: int(ends[0]) + 1] if len(ends) else drawing
 
 
 def lines(drawing: Tensor, first: int = 0, last: int | None = None) -> list[Tensor]:

@@ -151,6 +151,108 @@ def test_a_mixture_keeps_two_answers_apart() -> None:
     assert nats[1] - entropy == pytest.approx(0.5 * math.log(1 + 1 / s**2) - math.log(2), abs=0.06)
 
 
+# Classes and ends
+
+
+def of_classes(**overrides: Any) -> MixtureDensityRNN:
+    module = build(num_classes=3, ends=True, **overrides)
+    assert module.class_probabilities is not None
+    module.class_probabilities.copy_(torch.tensor([0.5, 0.3, 0.2]))
+    return module
+
+
+@pytest.mark.parametrize("architecture", ["lstm", "gru"])
+def test_the_likelihood_of_a_class_begins_with_its_state(architecture: str) -> None:
+    module = of_classes(architecture=architecture, num_layers=2)
+    x, lengths, labels = sampled(module), torch.tensor([8, 5, 1]), torch.tensor([2, 0, 2])
+    each = module.log_prob(x, lengths, labels=labels)
+    alone = [module.log_prob(x[i : i + 1, :length], labels=labels[i : i + 1]) for i, length in enumerate(lengths)]
+    torch.testing.assert_close(each, torch.cat(alone))
+    assert not torch.isclose(each, module.log_prob(x, lengths, labels=labels - 1 + 2 * (labels == 0))).any()
+    each.sum().backward()
+    assert module.network.classes is not None
+    gradient = module.network.classes.weight.grad
+    assert gradient is not None
+    assert gradient.any(1).tolist() == [True, False, True]
+
+
+@torch.no_grad()
+def test_the_class_given_the_steps_is_that_of_bayes_rule() -> None:
+    module = of_classes()
+    x, lengths = sampled(module, 4), torch.tensor([8, 3, 1, 5])
+    posterior = module.class_posterior(x, lengths)
+    assert module.class_probabilities is not None
+    joint = torch.stack(
+        [module.class_probabilities[k] * module.log_prob(x, lengths, labels=[k] * 4).exp() for k in range(3)], 1
+    )
+    torch.testing.assert_close(posterior, joint / joint.sum(1, keepdim=True), rtol=1e-4, atol=1e-6)
+
+
+@torch.no_grad()
+def test_classes_of_continuations_are_drawn_given_their_prefix() -> None:
+    """Frequencies of 4 000 draws within 5 standard errors of Bayes' rule; without a prefix, of training."""
+    module, num = of_classes(), 4000
+    prefix = sampled(module, 1)[:, :2]
+    for given in (prefix, prefix[:, :0]):
+        drawn = module.classes_given(given.expand(num, -1, -1), torch.Generator().manual_seed(0))
+        expected = module.class_posterior(given)[0] if given.shape[1] else module.class_probabilities
+        assert isinstance(expected, Tensor)
+        error = torch.sqrt(expected * (1 - expected) / num)
+        assert ((drawn.bincount(minlength=3) / num - expected).abs() < 5 * error + 1e-6).all()
+
+
+@torch.no_grad()
+def test_samples_of_a_class_continue_nothing() -> None:
+    module = of_classes()
+    labels = torch.tensor([0, 1, 2, 1])
+    sampled_at_once = module.sample(4, labels=labels, generator=torch.Generator().manual_seed(5))
+    empty = torch.zeros(4, 0, 3)
+    continued = module.continue_sequence(empty, 8, labels=labels, generator=torch.Generator().manual_seed(5))
+    assert torch.equal(sampled_at_once, continued)
+    other = module.sample(4, labels=[2, 1, 2, 1], generator=torch.Generator().manual_seed(5))
+    assert torch.equal(other[1:], sampled_at_once[1:])
+    assert not torch.equal(other[0], sampled_at_once[0])
+
+
+@torch.no_grad()
+def test_samples_are_zeros_after_their_end() -> None:
+    module = of_classes(length=30)
+    drawings = module.sample(200, generator=torch.Generator().manual_seed(0))
+    assert module.batch_problem(Batch(drawings, labels=torch.zeros(200).long(), lengths=torch.full((200,), 30))) is None
+    ends = (drawings[..., 2] == 2).long()
+    assert ends.sum(1).max() == 1
+    ended = ends.cumsum(1) - ends > 0
+    assert 0.05 < ended.float().mean() < 0.95  # both kinds of steps are there
+    assert not drawings[ended].any()
+    assert drawings[~ended][:, :2].all()
+
+
+def test_what_is_given_to_classes_is_checked() -> None:
+    module, plain = of_classes(), build()
+    x = sampled(plain)
+    with pytest.raises(ValueError, match=r"needs labels.*\(3,\)"):
+        module.log_prob(x)
+    with pytest.raises(ValueError, match=r"labels span \[0, 3\].*0 to 2"):
+        module.sample(2, labels=[0, 3])
+    with pytest.raises(ValueError, match="unconditional"):
+        plain.continue_sequence(x, 1, labels=[0, 0, 0])
+    with pytest.raises(ValueError, match="has no classes"):
+        plain.class_posterior(x)
+    with pytest.raises(ValueError, match="num_classes=0"):
+        MixtureDensityRNN(num_classes=0)
+
+
+def test_drawings_with_and_without_ends_do_not_mix() -> None:
+    x = torch.tensor([[[1.0, 0.0, 0.0], [0.5, 0.5, 2.0]]])
+    with pytest.raises(ValueError, match=r"0 or 1, but a batch holds 2"):
+        build().log_prob(x)
+    assert torch.isfinite(build(ends=True).log_prob(x)).all()
+    spec = DataSpec("tiny", "strokes", (8, 3), preprocessing="ends-marked-dequantized", scale=2.0)
+    assert MixtureDensityRNN.for_data(spec, width=4).hparams["ends"]
+    with pytest.raises(ValueError, match=r"ends=False.*ends=True"):
+        build().check_data(spec)
+
+
 # Bad input
 
 

@@ -13,12 +13,12 @@ from torch import Tensor
 from lightning_modules.autoregressive.strokes_emission import StrokeDistribution, StrokeMixture
 
 
-def emission(num_components: int = 3, features: int = 5, spread: float = 1.0) -> StrokeMixture:
+def emission(num_components: int = 3, features: int = 5, spread: float = 1.0, ends: bool = False) -> StrokeMixture:
     """An emission in float64 whose components differ in every number."""
     torch.manual_seed(0)
-    result = StrokeMixture(num_components, features).double()
+    result = StrokeMixture(num_components, features, ends).double()
     with torch.no_grad():
-        result.head.bias.copy_(spread * torch.randn(6 * num_components + 1))
+        result.head.bias.copy_(spread * torch.randn(len(result.head.bias)))
     return result
 
 
@@ -37,8 +37,9 @@ def seeded_uniform(seed: int = 0) -> Callable[..., Tensor]:
 
 
 @torch.no_grad()
-def test_the_density_integrates_to_one() -> None:
-    strokes = emission(spread=0.5)
+@pytest.mark.parametrize("ends", [False, True])
+def test_the_density_integrates_to_one(ends: bool) -> None:
+    strokes = emission(spread=0.5, ends=ends)
     axis = torch.arange(-12, 12, 0.04, dtype=torch.float64)
     x, y = torch.meshgrid(axis, axis, indexing="ij")
     features = torch.randn(1, 1, 5, dtype=torch.float64)
@@ -46,9 +47,11 @@ def test_the_density_integrates_to_one() -> None:
     assert distribution.log_sigma_x.exp().min() > 0.1  # the grid is fine enough
     assert torch.tanh(distribution.slant).abs().max() > 0.5
     total = 0.0
-    for pen in (0.0, 1.0):
+    for pen in (0.0, 1.0, 2.0) if ends else (0.0, 1.0):
         points = torch.stack([x.flatten(), y.flatten(), torch.full((x.numel(),), pen, dtype=torch.float64)], 1)
-        total += strokes.log_prob(features, points.unsqueeze(0)).exp().sum().item() * 0.04**2
+        total += (
+            strokes.log_prob(features.expand(-1, len(points), -1), points.unsqueeze(0)).exp().sum().item() * 0.04**2
+        )
     assert total == pytest.approx(1, abs=1e-4)
 
 
@@ -148,3 +151,19 @@ def test_samples_from_the_least_and_the_largest_uniform_number_are_finite(edge: 
     x = StrokeMixture(3, 5).sample(torch.randn(7, 1, 5), lambda *shape: torch.full(shape, edge))
     assert torch.isfinite(x).all()
     assert x[..., :2].abs().max() < 50
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("temperature", [1.0, 0.5])
+def test_the_pen_has_three_states_where_ends_are_modelled(temperature: float) -> None:
+    """Frequencies of 50 000 samples within 5 standard errors."""
+    strokes, num = emission(ends=True), 50_000
+    features = torch.randn(1, 1, 5, dtype=torch.float64)
+    logits = strokes.distribution(features).pen[0, 0]
+    probabilities = torch.softmax(logits / temperature, 0)
+    pen = strokes.sample(features.expand(num, -1, -1), seeded_uniform(), temperature)[:, 0, 2]
+    found = torch.stack([(pen == state).double().mean() for state in range(3)])
+    assert ((found - probabilities).abs() < 5 * torch.sqrt(probabilities * (1 - probabilities) / num)).all()
+    states = torch.tensor([[[0.3, 0.1, state] for state in (0.0, 1.0, 2.0)]], dtype=torch.float64)
+    values = strokes.log_prob(features.expand(-1, 3, -1), states)[0]
+    torch.testing.assert_close(values - values[0], torch.log_softmax(logits, 0) - torch.log_softmax(logits, 0)[0])

@@ -176,10 +176,13 @@ class Trap:
         return Path.touch, (self.path,)
 
 
-def stroke_files() -> dict[str, bytes]:
-    buffer = io.BytesIO()
-    np.savez(buffer, **stroke_arrays())  # type: ignore[arg-type]
-    return {"small.npz": buffer.getvalue()}
+def stroke_files(name: str = "small.npz", backwards: bool = False) -> dict[str, bytes]:
+    """Returns a file of drawings, whose steps may be in reverse order."""
+    buffer, arrays = io.BytesIO(), stroke_arrays()
+    if backwards:
+        arrays = {split: as_objects([drawing[::-1] for drawing in part]) for split, part in arrays.items()}
+    np.savez(buffer, **arrays)  # type: ignore[arg-type]
+    return {name: buffer.getvalue()}
 
 
 def song_files(name: str) -> dict[str, bytes]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_modules.networks.text_encoder import TEXT_FEATURES, Condition, Words, condition_of
-from lightning_modules.networks.unet import Attention, UNet, WordAttention
+from lightning_modules.networks.unet import Attention, UNet, WordAttention, pixel_frequencies
 from lightning_modules.networks.velocity_networks import velocity_network
 
 SHAPES = [("mlp", (2,)), ("mlp", (1, 4, 4)), ("unet", (1, 8, 8)), ("unet", (1, 28, 28)), ("unet", (3, 32, 32))]
@@ -21,9 +21,11 @@ CONDITIONS: dict[str, tuple[Condition, Tensor]] = {
 }
 
 
-def network(architecture: str, shape: tuple[int, ...], condition: Condition = None, **settings: bool) -> nn.Module:
+def network(
+    architecture: str, shape: tuple[int, ...], condition: Condition = None, **settings: bool | int
+) -> nn.Module:
     """A small network whose zeros have been replaced, as training does."""
-    given = {"droppable": True, "fourier_features": False, **settings}
+    given = {"droppable": True, "fourier_features": 0, **settings}
     built = velocity_network(architecture, shape, 4, 2, condition, **given)
     for parameter in built.parameters():
         if not parameter.any():
@@ -126,7 +128,7 @@ def test_fourier_features_tell_half_a_grey_value() -> None:
     x = torch.zeros(1, 1, 28, 28)
     near = x + 1 / 256
 
-    def change(fourier_features: bool) -> float:
+    def change(fourier_features: bool | int) -> float:
         torch.manual_seed(0)
         built = network("unet", (1, 28, 28), fourier_features=fourier_features)
         assert isinstance(built, UNet)
@@ -140,8 +142,17 @@ def test_fourier_features_tell_half_a_grey_value() -> None:
 
         return (inputs(near) - inputs(x)).abs().max().item()
 
-    assert change(False) == pytest.approx(1 / 256)
-    assert change(True) == pytest.approx(2, abs=0.01), f"cos(256 pi x) goes from {math.cos(0)} to {math.cos(math.pi)}"
+    assert change(False) == change(0) == pytest.approx(1 / 256)
+    assert change(1) == change(True) == pytest.approx(2, abs=0.01), (
+        f"cos(256 pi x) goes from {math.cos(0)} to {math.cos(math.pi)}"
+    )
+
+
+def test_periods_of_fourier_features_double_from_one_grey_value() -> None:
+    periods = [2 * math.pi / frequency for frequency in pixel_frequencies(9)]
+    assert periods == pytest.approx([2**octave / 128 for octave in range(8, -1, -1)])
+    assert pixel_frequencies(True) == pixel_frequencies(2) == pixel_frequencies(9)[-2:]
+    assert pixel_frequencies(False) == ()
 
 
 @pytest.mark.parametrize(
@@ -151,6 +162,8 @@ def test_fourier_features_tell_half_a_grey_value() -> None:
         (("unet", (2,), 4, 1, None, True, False), "architecture='unet' needs images.*[2].*'mlp'"),
         (("unet", (1, 30, 30), 4, 1, None, True, False), "shape=[1, 30, 30]"),
         (("mlp", (2,), 4, 1, None, True, True), "fourier_features=True needs architecture='unet'"),
+        (("unet", (1, 28, 28), 4, 1, None, True, 10), "fourier_features=10 must lie in 0 to 9"),
+        (("unet", (1, 28, 28), 4, 1, None, True, -1), "fourier_features=-1 must lie in 0 to 9"),
         (("unet", (1, 28, 28), 0, 1, None, True, False), "width=0"),
         (("unet", (1, 28, 28), 4, 0, None, True, False), "depth=0"),
     ],

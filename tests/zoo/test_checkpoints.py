@@ -272,6 +272,7 @@ NOT_YET_TRAINED = {
     "flow_matching.fashion_mnist.conditional",
     "ladder_vae.fashion_mnist",
     "ladder_vae.fashion_mnist_binary",
+    "mixture_density_rnn.strokes",
     "progressive_gan.emoji",
     "progressive_gan.fashion_mnist",
     "r3gan.emoji.conditional",

@@ -11,6 +11,7 @@ from scipy import stats
 
 from datamodules import DamagedDataError, Strokes
 from datamodules.sequences.sequence_sources import SequenceSource, length_mask
+from datamodules.sequences.strokes import BOTH
 from datamodules.sources.formats import read_strokes
 from datamodules.sources.public_files import PublicDataset
 from tests.datamodules.loaders import held_out
@@ -145,6 +146,52 @@ def test_the_real_drawings(
     assert set(train.values[:, 2].unique().tolist()) == {0, 1}
     x, lengths = next(iter(data.train_dataloader()))
     assert 0.5 < x[length_mask(lengths, x.shape[1])][:, :2].square().mean().sqrt() < 2
+
+
+@pytest.fixture
+def both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A folder with small files that pass for the drawings of both sets; sheep are the symbols backwards."""
+    files, sheep = stroke_files(), stroke_files("sheep.npz", backwards=True)
+    monkeypatch.setitem(Strokes.datasets, "omniglot", (described("Small", files), LONGEST_DRAWING, 52.0))
+    monkeypatch.setitem(Strokes.datasets, "aaron_sheep", (described("Sheep", sheep), LONGEST_DRAWING, 52.0))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return str(written(tmp_path / "data", files | sheep))
+
+
+def test_the_sets_are_classes_of_their_union(both: str) -> None:
+    data = Strokes(BOTH, data_dir=both, batch_size=7, dequantize=False, scale=1.0)
+    data.prepare_data()
+    assert (data.spec.num_classes, data.spec.class_names) == (2, ("omniglot", "aaron_sheep"))
+    assert data.spec.class_counts == (30_000, 7400)
+    known = random_drawings(DRAWINGS["train"])
+    expected = [known, [drawing[::-1] for drawing in known]]
+    found: list[list[bytes]] = [[], []]
+    for x, labels, lengths in data.train_dataloader():
+        for drawing, label, length in zip(x, labels, lengths, strict=True):
+            found[int(label)].append(drawing[:length].numpy().astype(np.int16).tobytes())
+    for ours, theirs in zip(found, expected, strict=True):
+        assert set(ours) <= {drawing.tobytes() for drawing in theirs}
+        assert len(ours) > 0.8 * len(theirs)  # the rest of a last batch is left for another epoch
+    assert Strokes("omniglot", data_dir=both).spec.num_classes is None
+
+
+def test_the_last_step_of_a_drawing_can_be_marked(both: str) -> None:
+    for dataset in ("omniglot", BOTH):
+        marked, plain = (
+            Strokes(dataset, data_dir=both, batch_size=7, dequantize=False, mark_ends=ends) for ends in (True, False)
+        )
+        assert marked.spec.marks_ends
+        assert not plain.spec.marks_ends
+        x, lengths = marked.sequences("val")
+        y, _ = plain.sequences("val")
+        last = torch.zeros_like(x[..., 2]).bool()
+        last[torch.arange(len(x)), lengths - 1] = True
+        assert (x[..., 2] == 2).equal(last)
+        x[..., 2][last] = y[..., 2][last]
+        assert torch.equal(x, y)
+    noisy = Strokes("omniglot", data_dir=both, mark_ends=True).spec
+    assert noisy.marks_ends
+    assert noisy.is_dequantized
 
 
 @pytest.mark.parametrize(
