@@ -59,6 +59,8 @@ def problem_with(value: Any, hint: Any) -> str | None:
     parts = set(get_args(hint)) if get_origin(hint) in (Union, types.UnionType) else {hint}
     optional = type(None) in parts
     parts -= {type(None)}
+    if parts == {bool, int} and not (optional and value is None):
+        return None if isinstance(value, (bool, np.bool_)) or is_whole(value) else "true, false or a whole number"
     if len(parts) != 1 or (optional and value is None):
         return None
     (part,) = parts

@@ -76,9 +76,11 @@ def sampled(
         raise ZooError("--caption describes samples; it has no effect with --prefix or --prime.")
     if not hasattr(module, "continue_sequence"):
         raise ZooError(f"{card.name} is a {card.method}, which does not continue sequences.")
-    if labels is not None:
-        raise ZooError(f"{card.name} is a {card.method}, which continues sequences without labels.")
+    if labels is not None and getattr(module, "num_classes", None) is None:
+        raise ZooError(f"{card.name} is a {card.method} without classes: leave out --labels.")
     _check_arguments(card, module.continue_sequence, settings)
+    if labels is not None:
+        settings = {**settings, "labels": list(labels)}
     if prefix:
         _check_text(card, module)
         tokens = encode(prefix, module.data_spec.vocabulary)

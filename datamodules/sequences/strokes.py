@@ -55,14 +55,18 @@ class Offsets:
 class ClassedDrawings(SequenceSource):
     """Drawings with their classes, int64 (N,), which are the field ``labels`` of batches.
 
+    The classes alternate, by their share, so that the first examples of a split have all of them.
+
     Args:
         drawings: The drawings of each class, in the order of the classes.
     """
 
     def __init__(self, drawings: Sequence[Sequence[Tensor]]) -> None:
         joined = SequenceSource.of([drawing for part in drawings for drawing in part])
-        super().__init__(joined.values, joined.starts, joined.lengths, PADDING)
-        self.classes = torch.arange(len(drawings)).repeat_interleave(torch.tensor([len(part) for part in drawings]))
+        order = torch.cat([(torch.arange(len(part)) + 0.5) / len(part) for part in drawings]).argsort(stable=True)
+        super().__init__(joined.values, joined.starts[order], joined.lengths[order], PADDING)
+        classes = torch.arange(len(drawings)).repeat_interleave(torch.tensor([len(part) for part in drawings]))
+        self.classes = classes[order]
 
     def further_targets(self, indices: Tensor) -> dict[str, Tensor]:
         """Returns the classes."""

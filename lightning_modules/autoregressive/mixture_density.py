@@ -34,7 +34,8 @@ class MixtureDensityRNN(SequenceModule):
     A density depends on the unit of length. If the data spec has ``scale``, the pixels per unit, all values, also those
     of training, are for pixels, nats + 2 log(scale) per step: ``val/nats_per_step-exact_pixels``. Otherwise the name
     ends in ``_own_units``. Offsets that are whole numbers have no density (the likelihood is unbounded): for data that
-    were not dequantised the name ends in ``_not_dequantized``, and values cannot be compared.
+    were not dequantised the name ends in ``_not_dequantized``, and values cannot be compared. Values of a
+    class-conditional model are given the class, and with ``ends`` they include that of the end.
 
     Args:
         length: Default number of steps of ``sample``.
@@ -104,6 +105,12 @@ class MixtureDensityRNN(SequenceModule):
         emission = self.network.emission
         assert isinstance(emission, StrokeMixture)
         return emission.padded(x)
+
+    def lengths_in(self, x: Tensor) -> Tensor | None:
+        """Returns the steps of each drawing up to its end, where the model has ends."""
+        emission = self.network.emission
+        assert isinstance(emission, StrokeMixture)
+        return emission.lengths(x) if self.hparams["ends"] else None
 
     def units(self) -> tuple[str, float]:
         """Returns pixels if the data spec has a scale, else the data's own units, and marks undequantised data."""

@@ -65,6 +65,9 @@ class SequenceModule(SamplesSequences):
             self.batch_fields = ("x", "labels", "lengths")
         if length < 1:
             raise ValueError(f"length={length} must be at least 1.")
+        of_network = None if network.classes is None else network.classes.num_embeddings
+        if of_network != num_classes:
+            raise ValueError(f"num_classes={num_classes} is not that of the network, {of_network}: build both alike.")
         self.network, self.length, self.build_optimizer = network, length, optimizer
         start = network.emission.start(1, torch.device("cpu"))
         # () for tokens, (88,) for frames of a piano roll, (3,) for strokes, (C, H, W) for video
@@ -156,7 +159,7 @@ class SequenceModule(SamplesSequences):
 
         Args:
             x: Shape (N, T, ...), as the datamodule yields them; any type that holds the values.
-            lengths: Integers (N,); by default all T steps count.
+            lengths: Integers (N,); by default all T steps count. Steps after an end that is marked never do.
             labels: Classes, int64 (N,), of a class-conditional model: the result is log p(x | class).
 
         Raises:
@@ -165,6 +168,8 @@ class SequenceModule(SamplesSequences):
         """
         lengths = None if lengths is None else torch.as_tensor(lengths)
         x = self.sequences(x, lengths)
+        if (until_end := self.lengths_in(x)) is not None:
+            lengths = until_end if lengths is None else torch.minimum(lengths.to(x.device), until_end)
         labels = self.labels_for(len(x), labels)
         with measuring(self):
             values, _ = self.step_log_prob(x, self.beginning(labels))

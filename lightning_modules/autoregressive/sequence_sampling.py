@@ -43,6 +43,10 @@ class SamplesSequences(GenerativeModule):
         """Hook: returns sampled sequences (N, T, ...) as a caller gets them."""
         return x
 
+    def lengths_in(self, x: Tensor) -> Tensor | None:
+        """Hook: returns the lengths of sequences (N, T, ...) that mark their ends, int64 (N,), or ``None``."""
+        return None
+
     def sample(
         self,
         num_samples: int,
@@ -150,9 +154,15 @@ class SamplesSequences(GenerativeModule):
         """
         if self.class_probabilities is None:
             raise ValueError(f"This {type(self).__name__} has no classes; build it with num_classes to have them.")
-        classes = range(len(self.class_probabilities))
-        each = [self.log_prob(x, lengths, labels=torch.full((len(x),), label)) for label in classes]
-        return torch.softmax(self.class_probabilities.log() + torch.stack(each, 1), 1)
+        x = self.sequences(x, lengths)
+        lengths = self.lengths_in(x) if lengths is None else torch.as_tensor(lengths)
+        lengths = torch.full((len(x),), x.shape[1]) if lengths is None else lengths
+        parts = []
+        for some, steps in zip(x.split(CHUNK), lengths.split(CHUNK), strict=True):
+            classes = [torch.full((len(some),), label) for label in range(len(self.class_probabilities))]
+            log_joint = [self.log_prob(some, steps, labels=labels) for labels in classes]
+            parts.append(torch.softmax(self.class_probabilities.log() + torch.stack(log_joint, 1), 1))
+        return torch.cat(parts)
 
     def classes_given(self, prefix: Tensor, generator: Generator) -> Tensor:
         """Draws the class of each prefix (N, t, ...) from p(class | prefix), int64 (N,); t may be 0."""

@@ -151,12 +151,17 @@ class StrokeMixture(nn.Module):
             state = pen < torch.sigmoid(distribution.pen)
         return torch.stack([dx, dy, state.to(dx)], 1).unsqueeze(1)
 
+    def lengths(self, x: Tensor) -> Tensor:
+        """Returns the steps of each drawing (N, T, 3) up to its end, int64 (N,); T where there is none."""
+        ends = x[..., 2] == END
+        return torch.where(ends.any(1), ends.long().argmax(1) + 1, x.shape[1])
+
     def padded(self, x: Tensor) -> Tensor:
         """Returns strokes (N, T, 3) with zeros after the end of each drawing, as datamodules pad them."""
-        if self.num_pen == 1:
+        if self.num_pen == 1 or not x.shape[1]:
             return x
-        ended = (x[..., 2] == END).cumsum(1) - (x[..., 2] == END).long()
-        return x.masked_fill(ended.unsqueeze(2) > 0, 0.0)
+        after = torch.arange(x.shape[1], device=x.device) >= self.lengths(x)[:, None]
+        return x.masked_fill(after.unsqueeze(2), 0.0)
 
     def problem_with(self, x: Tensor) -> str | None:
         """Names a value that is not valid in a stroke, if there is one."""
@@ -170,6 +175,8 @@ class StrokeMixture(nn.Module):
                 f"the third number of a stroke says whether the pen is lifted, {known}, but a batch holds "
                 f"{wrong_pen[0].item():.4g}; give strokes as (dx, dy, pen)."
             )
+        if not torch.equal(self.padded(x), x):
+            return "a drawing has strokes after its end, the step whose third number is 2: pad it with zeros."
         return None
 
 

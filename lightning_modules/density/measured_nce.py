@@ -5,7 +5,7 @@ from abc import abstractmethod
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from datamodules.spec import Batch
@@ -20,6 +20,7 @@ from lightning_modules.parts.schedules import Schedule
 from lightning_modules.runtime.held_out import Weighted
 
 ESS_SAMPLES = {"val": 1000, "test": 10_000}
+CHAINS = 250
 NOISE_BLOCK = 256
 """Number of noise samples that are drawn together for held-out data; a change would change the measured values."""
 
@@ -32,7 +33,8 @@ class MeasuredNCE(LikelihoodModule):
     ``log_integral-grid``, the logarithm of the integral of p (0 for the right c), and ``kl-grid`` where the
     distribution of the data is known. Further values are the loss in nats, the ``accuracy`` of the classifier between
     data and noise at equal priors (0.5: noise like the data; 1: saturated), and ``ess-1k``, the effective sample size
-    of 1000 noise samples with importance weights p / q (10 000 in tests).
+    of 1000 noise samples with importance weights p / q (10 000 in tests). Tests also log the share of proposals that
+    250 chains of ``sample(..., method="mcmc")`` accept: ``langevin_acceptance-250`` and ``noise_acceptance-250``.
     """
 
     log_normalizer: nn.Parameter
@@ -86,6 +88,12 @@ class MeasuredNCE(LikelihoodModule):
     def draw_noise(self, noise: Noise, num: int) -> Tensor:
         """Samples noise from q, shape (num, *shape)."""
 
+    @abstractmethod
+    def sample_with_report(
+        self, num_samples: int, *, generator: Generator | None = None, method: str = "importance"
+    ) -> tuple[Tensor, dict[str, float]]:
+        """Samples examples by importance resampling or by chains, and reports how reliable they are."""
+
     def num_noise(self, num: int) -> int:
         """Returns nu * num, at least 1."""
         return max(1, round(self.hparams["noise_ratio"] * num))
@@ -132,6 +140,9 @@ class MeasuredNCE(LikelihoodModule):
         """Returns the effective sample size, and in tests the values that are computed on a grid in the plane."""
         count = "1k" if stage == "val" else "10k"
         values = {f"ess-{count}": self.importance_ess(ESS_SAMPLES[stage])}
+        if stage == "test":
+            _, report = self.sample_with_report(CHAINS, generator=torch.Generator().manual_seed(0), method="mcmc")
+            values |= {f"{name}-{CHAINS}": report[name] for name in ("langevin_acceptance", "noise_acceptance")}
         if stage == "val" or self.grid is None:
             return values
         divergence = self.grid.divergence_from(self.data_spec if self.has_data_spec else None)

@@ -41,6 +41,13 @@ from lightning_modules.parts.sampling import CHUNK, check_num_samples, evaluatin
 from lightning_modules.parts.schedules import linear_decay
 
 PROPOSALS_EVERY = 5
+PILOT_CHAINS, PILOT_STEPS, FAR_RATE = 50, 60, 8.0
+TARGET_ACCEPTANCE = 0.57
+"""Share of proposals that Metropolis-adjusted Langevin dynamics accepts where it mixes fastest in high dimensions.
+
+Optimal scaling of discrete approximations to Langevin diffusions (Roberts and Rosenthal, 1998),
+https://doi.org/10.1111/1467-9868.00123
+"""
 
 
 class NCE(MeasuredNCE):
@@ -62,7 +69,7 @@ class NCE(MeasuredNCE):
         decay_steps: Batches after which the learning rate has fallen linearly to zero, or ``None``.
         oversampling: Noise samples per sample of importance resampling.
         steps: Steps of a chain in ``sample(..., method="mcmc")``.
-        step_size: Step size of those chains.
+        step_size: Step size at which the tuning of those chains begins, see ``tuned_step_size``.
 
     Raises:
         ValueError: If a number is out of range, or the noise density cannot be built or lacks a method.
@@ -200,11 +207,11 @@ class NCE(MeasuredNCE):
             generator: Source of all random numbers; ``None`` takes a fresh seed from the system.
             method: ``"importance"``: ``oversampling`` noise samples per sample, resampled with weights p / q and with
                 replacement; a small effective sample size means many copies of few noise samples. ``"mcmc"``: chains
-                that start from noise, of Metropolis-adjusted Langevin steps and, before every fifth of them, a
-                Metropolis-Hastings proposal of a new noise sample; both leave p invariant.
+                that start from noise, of Metropolis-adjusted Langevin steps of a tuned size and, before every fifth of
+                them, a Metropolis-Hastings proposal of a new noise sample; both leave p invariant.
 
         Returns:
-            The examples, and {"ess", "proposals"} or {"langevin_acceptance", "noise_acceptance"}.
+            The examples, and {"ess", "proposals"} or {"langevin_acceptance", "noise_acceptance", "step_size"}.
 
         Raises:
             ValueError: If an argument is out of range.
@@ -237,7 +244,7 @@ class NCE(MeasuredNCE):
 
     def run_chains(self, num: int, generator: Generator) -> tuple[Tensor, dict[str, float]]:
         """Samples by Markov chains that start from noise, all in parallel."""
-        noise = Noise(generator)
+        noise, step_size = Noise(generator), self.tuned_step_size(generator)
         x = self.draw_noise(noise, num)
         moved: dict[str, list[float]] = {"langevin_acceptance": [], "noise_acceptance": []}
         for step in range(self.hparams["steps"]):
@@ -248,6 +255,22 @@ class NCE(MeasuredNCE):
                 accepted = noise.uniform(num, device=x.device).log() < gain
                 x = torch.where(accepted.view(-1, *[1] * (x.ndim - 1)), proposal, x)
                 moved["noise_acceptance"].append(accepted.float().mean().item())
-            x, accepted = mala_step(self.unchecked_energy, x, self.hparams["step_size"], generator)
+            x, accepted = mala_step(self.unchecked_energy, x, step_size, generator)
             moved["langevin_acceptance"].append(accepted.float().mean().item())
-        return x, {name: sum(shares) / len(shares) for name, shares in moved.items()}
+        return x, {name: sum(shares) / len(shares) for name, shares in moved.items()} | {"step_size": step_size}
+
+    def tuned_step_size(self, generator: Generator) -> float:
+        """Returns a step size at which about 57 % of Langevin proposals are accepted, about the best share.
+
+        It is found by chains of their own, which are then discarded: a step size that depends on a chain's history
+        would change what the chain samples from.
+        """
+        size, found = float(self.hparams["step_size"]), []
+        x = self.draw_noise(Noise(generator), PILOT_CHAINS)
+        for _ in range(PILOT_STEPS):
+            x, accepted = mala_step(self.unchecked_energy, x, size, generator)
+            share = accepted.float().mean().item()
+            far = share > 0.95 or share < 0.05
+            size *= math.exp((FAR_RATE if far else 1.0) * (share - TARGET_ACCEPTANCE))
+            found.append(math.log(size))
+        return math.exp(sum(found[PILOT_STEPS // 2 :]) / (PILOT_STEPS - PILOT_STEPS // 2))

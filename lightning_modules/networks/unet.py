@@ -41,7 +41,8 @@ def pixel_frequencies(number: bool | int) -> tuple[float, ...]:
     Raises:
         ValueError: If the number is negative or above ``MOST_FREQUENCIES``.
     """
-    number = 2 if number is True else number  # as in checkpoints of the first version of flows
+    if isinstance(number, bool):  # as in checkpoints of the first version of flows
+        number = 2 * number
     if not 0 <= number <= MOST_FREQUENCIES:
         raise ValueError(
             f"fourier_features={number} must lie in 0 to {MOST_FREQUENCIES}: the number of frequencies, of which the "
@@ -156,7 +157,7 @@ class UNet(nn.Module):
         droppable: As in ``TimeAndCondition``.
         fourier_features: Number of frequencies, at most 9, of sines and cosines of the pixels that the network also
             sees: with periods of 1, 2, 4, ... of 256 grey values. A likelihood depends on details that fine, and where
-            all pixels of a region have one value, on all sizes between these details and that range. ``True`` is 2.
+            all pixels of a region have one value, on details of all sizes above. ``True`` is 2.
     """
 
     def __init__(

@@ -1,5 +1,6 @@
 """Renders samples of a module, and its continuations of given prefixes."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -65,7 +66,8 @@ def render_samples(
     if captions:
         settings["captions"] = list(captions)
     elif labels is None and (classes := drawable_classes(module, getattr(module, "num_classes", None))) is not None:
-        columns = columns or min(len(classes), MAX_CLASS_COLUMNS)
+        each = max(1, round(math.sqrt(num_samples) / len(classes)))  # of few classes several columns
+        columns = columns or min(each * len(classes), MAX_CLASS_COLUMNS)
         labels = classes[torch.arange(num_samples) % len(classes)]
     if spec is not None and "length" not in settings and (length := renderer.length(spec)) is not None:
         settings["length"] = length
@@ -75,7 +77,7 @@ def render_samples(
 
 
 def render_continuations(
-    module: Any, prefix: Tensor, num_samples: int, generator: Generator, **settings: float
+    module: Any, prefix: Tensor, num_samples: int, generator: Generator, **settings: Any
 ) -> Rendering:
     """Continues one prefix several times, and renders the results.
 
@@ -84,14 +86,15 @@ def render_continuations(
         prefix: (t, ...), t >= 1.
         num_samples: Number of continuations.
         generator: Source of all random numbers.
-        settings: Further arguments of the method's ``continue_sequence``; ``length`` steps are sampled.
+        settings: Further arguments of the method's ``continue_sequence``; ``length`` steps are sampled, and ``labels``
+            are a list of classes, used in turn.
     """
     repeated = prefix.expand(num_samples, *prefix.shape)
     return _render_continued(module, repeated, (), generator, settings)
 
 
 def render_held_out_continuations(
-    module: Any, truth: Sequence[Tensor], given: int, generator: Generator, **settings: float
+    module: Any, truth: Sequence[Tensor], given: int, generator: Generator, **settings: Any
 ) -> Rendering:
     """Continues the first steps of held-out examples; images, drawings and clips are shown with the true ones.
 
@@ -107,9 +110,11 @@ def render_held_out_continuations(
 
 
 def _render_continued(
-    module: Any, prefixes: Tensor, truth: tuple[Tensor, ...], generator: Generator, settings: dict[str, float]
+    module: Any, prefixes: Tensor, truth: tuple[Tensor, ...], generator: Generator, settings: dict[str, Any]
 ) -> Rendering:
     renderer, spec, given = rendered_as(module), module.data_spec, prefixes.shape[1]
     length = settings.pop("length", None) or max((renderer.length(spec) or spec.shape[0]) - given, 1)
+    if labels := settings.get("labels"):
+        settings["labels"] = torch.tensor([labels[i % len(labels)] for i in range(len(prefixes))])
     values = module.continue_sequence(prefixes, length, generator=generator, **settings).cpu()
     return renderer.render(Samples(values, spec, given=given, truth=truth))

@@ -15,7 +15,7 @@ from lightning_modules.rendering.image_rows import captioned_rows
 from lightning_modules.rendering.images import image_grid
 from lightning_modules.rendering.piano_roll import midi, roll_image
 from lightning_modules.rendering.points import scatter
-from lightning_modules.rendering.stroke_drawings import Sheet, until_end
+from lightning_modules.rendering.stroke_drawings import Sheet
 from lightning_modules.rendering.text_images import text_image
 from lightning_modules.rendering.video import animation, strips
 
@@ -24,7 +24,7 @@ SEQUENCES = ("tokens", "piano_roll", "strokes", "video")
 BETWEEN_TEXTS = "\n\n" + "-" * 60 + "\n\n"
 STEPS_PER_QUARTER = {"jsb_chorales": 1, "nottingham": 2}
 """Steps per quarter note; 1 for other music. Nottingham does not state it; its bars have 6 and 8 steps, so eighths."""
-TYPICAL_STEPS = {"omniglot_strokes": 31, "aaron_sheep_strokes": 125}
+TYPICAL_STEPS = {"omniglot_strokes": 31, "aaron_sheep_strokes": 125, "omniglot_and_aaron_sheep_strokes": 50}
 """Mean number of steps of a training drawing, for models that do not predict the end of a drawing."""
 
 
@@ -151,7 +151,7 @@ def render_music(samples: Samples) -> Rendering:
 
 def render_strokes(samples: Samples) -> Rendering:
     """Renders drawings as SVG and as an image, each until its end; with truth, each row begins with it."""
-    drawings, columns, real = [until_end(drawing) for drawing in samples.values], samples.columns, range(0)
+    drawings, columns, real = list(samples.values), samples.columns, range(0)
     if samples.truth:
         columns = 1 + len(drawings) // len(samples.truth)
         drawings = [drawing for true, made in samples.rows(drawings) for drawing in (true, *made)]

@@ -40,7 +40,7 @@ def lines(drawing: Tensor, first: int = 0, last: int | None = None) -> list[Tens
     if drawing.ndim != 2 or drawing.shape[1] != 3:
         raise ValueError(f"A drawing must be steps (T, 3), not {tuple(drawing.shape)}.")
     check_finite_samples(drawing, "steps")
-    drawing = drawing.cpu()  # not every device has float64
+    drawing = until_end(drawing).cpu()  # not every device has float64
     points, lifted = drawing[:, :2].double().cumsum(0), drawing[:, 2] > 0.5
     steps = range(len(drawing))[first:last]
     found: list[Tensor] = []

@@ -13,7 +13,7 @@ from torch import Tensor
 from datamodules import DataSpec
 from datamodules.spec import Batch
 from lightning_modules import MixtureDensityRNN
-from lightning_modules.autoregressive.sequence_module import step_mask
+from lightning_modules.autoregressive.sequence_module import SequenceModule, step_mask
 from lightning_modules.autoregressive.strokes_emission import StrokeDistribution
 from tests.autoregressive.test_strokes_emission import covariances, seeded_uniform
 from tests.training import TinyData
@@ -227,6 +227,23 @@ def test_samples_are_zeros_after_their_end() -> None:
     assert drawings[~ended][:, :2].all()
 
 
+@torch.no_grad()
+def test_drawings_are_measured_up_to_their_end() -> None:
+    module = of_classes(length=30)
+    labels = torch.arange(50) % 3
+    drawings = module.sample(50, labels=labels, generator=torch.Generator().manual_seed(0))
+    ends = drawings[..., 2] == 2
+    lengths = torch.where(ends.any(1), ends.long().argmax(1) + 1, 30)
+    assert lengths.unique().numel() > 3
+    expected = module.log_prob(drawings, lengths, labels=labels)
+    torch.testing.assert_close(module.log_prob(drawings, labels=labels), expected)
+    torch.testing.assert_close(module.class_posterior(drawings), module.class_posterior(drawings, lengths))
+    again = drawings.clone()
+    again[ends.any(1), -1] = torch.tensor([1.0, 0.0, 0.0])
+    with pytest.raises(ValueError, match="strokes after its end"):
+        module.log_prob(again, labels=labels)
+
+
 def test_what_is_given_to_classes_is_checked() -> None:
     module, plain = of_classes(), build()
     x = sampled(plain)
@@ -238,6 +255,11 @@ def test_what_is_given_to_classes_is_checked() -> None:
         plain.continue_sequence(x, 1, labels=[0, 0, 0])
     with pytest.raises(ValueError, match="has no classes"):
         plain.class_posterior(x)
+    for wrong in (None, torch.tensor(1.0)):
+        with pytest.raises(ValueError, match="MixtureDensityRNN"):
+            module.class_posterior(wrong)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"num_classes=2 is not that of the network, 3"):
+        SequenceModule.__init__(plain, module.network, 8, plain.build_optimizer, num_classes=2)
     with pytest.raises(ValueError, match="num_classes=0"):
         MixtureDensityRNN(num_classes=0)
 

@@ -154,8 +154,24 @@ def test_samples_have_the_density_of_the_model(method: str) -> None:
         expected = report["proposals"] * math.sqrt(0.5 * (2 * 4 - 0.5)) / 4
         assert report["ess"] == pytest.approx(expected, rel=0.05)
     else:
-        assert 0.5 < report["langevin_acceptance"] < 1
+        assert 0.4 < report["langevin_acceptance"] < 0.8
         assert 0.05 < report["noise_acceptance"] < 0.9
+
+
+@pytest.mark.parametrize("begun_with", [1e-12, 1e-5, 1e3])
+def test_the_step_size_of_chains_is_found_from_afar(begun_with: float) -> None:
+    """Where f = 0 the model is N(0, 4), so the best step is about four times that of N(0, 1)."""
+    sizes = []
+    for deviation in (2.0, 1.0):
+        module = one_dimensional(1.0).float()
+        module.network, noise = Constant(), module.noise_density
+        noise.components.log_scale.fill_(math.log(deviation))  # type: ignore[union-attr,operator]
+        module.hparams.update(steps=20, step_size=begun_with)
+        _, report = module.sample_with_report(500, generator=torch.Generator().manual_seed(0), method="mcmc")
+        assert 0.4 < report["langevin_acceptance"] < 0.75
+        assert report["noise_acceptance"] == 1
+        sizes.append(report["step_size"])
+    assert sizes[0] / sizes[1] == pytest.approx(4, rel=0.4)
 
 
 def test_arguments_that_do_not_fit_are_refused() -> None:

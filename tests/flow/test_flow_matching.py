@@ -130,3 +130,10 @@ def test_two_moons_are_learnt_with_a_density_that_integrates_to_one() -> None:
     assert measured["test/nll-exact"] < independent - 0.3, "better than a Gaussian of the same moments"
     assert measured["test/nll-exact"] == pytest.approx(measured["test/nll-exact_half_steps"], abs=0.02)
     assert measured["test/nll_standard_error-exact"] > 0
+
+
+@pytest.mark.parametrize("architecture", ["unet", "mlp"])
+@pytest.mark.parametrize("wrong", [2.5, "false", None])
+def test_octaves_that_are_no_number_are_refused(architecture: str, wrong: Any) -> None:
+    with pytest.raises(ValueError, match=r"fourier_features=.*(true, false or a whole number|must be)"):
+        FlowMatching(architecture=architecture, width=4, fourier_features=wrong)

@@ -38,6 +38,8 @@ TOLERANCES: dict[str, tuple[float, float]] = {
     "class_accuracy": (0, 5e-3),
     "kl": (0, 2e-3),
     "ess": (0.01, 0),
+    "langevin_acceptance": (0, 0.05),
+    "noise_acceptance": (0, 0.05),
     "hidden_frechet": (0.1, 0),
 }
 """How far metrics of equal seeds may lie apart on two machines, relatively and absolutely, by their name."""

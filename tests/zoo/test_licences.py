@@ -16,7 +16,7 @@ from zoo.licences import ARTISTS, licence_of
 from zoo.model_card import readme
 
 SPEC = {"name": "emoji", "kind": "image", "shape": [3, 16, 16]}
-NOTO, TWEMOJI = (text for _, text in ARTISTS.values())
+SHEEP, NOTO, TWEMOJI = (text for _, text in ARTISTS.values())
 ROOT = Path(__file__).parents[2]
 
 
@@ -46,6 +46,15 @@ def test_cards_of_emoji_name_the_artists(record: dict[str, Any] | None, licence:
 def test_a_card_without_a_record_of_its_data_has_the_styles_of_their_form(form: str, named: list[str]) -> None:
     card = Card("some", Path("some"), "VAE", {}, "", SPEC | {"preprocessing": form})
     assert licence_of(card)[1] == tuple(named)
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+@pytest.mark.parametrize("dataset", ["omniglot", "aaron_sheep", "omniglot_and_aaron_sheep"])
+def test_models_of_sheep_are_not_for_commercial_use(dataset: str, recorded: bool) -> None:
+    spec = {"name": f"{dataset}_strokes", "kind": "strokes", "shape": [250, 3]}
+    record = {"class": "Strokes", "arguments": {"dataset": dataset}, "digest": None} if recorded else None
+    card = Card("some", Path("some"), "MixtureDensityRNN", {}, "", spec, datamodule=record)
+    assert licence_of(card) == (("cc-by-nc-4.0", (SHEEP,)) if "sheep" in dataset else ("apache-2.0", ()))
 
 
 def test_a_folder_of_the_users_own_has_no_artists() -> None:
