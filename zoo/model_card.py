@@ -148,6 +148,10 @@ def _use(card: Card) -> str:
             f"continued = module.continue_sequence(samples[:, :{given}], {length - given})\n"
         )
         options = f"--prime {given}"
+        if spec.class_names and card.hyperparameters.get("num_classes") is not None:
+            last = len(spec.class_names) - 1
+            sampling = f"samples = module.sample(4, labels=[{last}] * 4)  # {spec.class_names[last]}\n"
+            options = f"--labels {last}"
     elif spec is not None and spec.captions and card.hyperparameters.get("num_words") is not None:
         sampling, options = _captioned(card, spec)
     raw = 'module = zoo.load("NAME", weights="raw")  # the last step instead of the average\n'

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from tqdm.auto import tqdm
 
 from datamodules.spec import DataSpec
@@ -49,13 +50,21 @@ def continued(
         choice: Keyword arguments of the emission's ``sample``.
         progress: Whether to show a progress bar.
         state: State before the first step, or ``None``.
+
+    Where an emission has ends, no more is sampled once all rows have ended.
     """
     start = network.emission.start(len(prefix), prefix.device)
     features, state = network(torch.cat([start.to(prefix.dtype), prefix], 1), state)
+    ends_with = getattr(network.emission, "ends_with", None)
+    has_ended = torch.zeros(len(prefix), dtype=torch.bool, device=prefix.device)
     steps = [prefix]
     for t in tqdm(range(length), disable=not progress, leave=False, unit="step"):
         step = network.emission.sample(features[:, -1:], uniform, **choice)
         steps.append(step)
+        if ends_with is not None:
+            has_ended |= ends_with(step)
+            if has_ended.all():  # what follows is padding
+                return F.pad(torch.cat(steps, 1), (0, 0, 0, length - t - 1))
         if t + 1 < length:
             features, state = network(step, state)
     return torch.cat(steps, 1)

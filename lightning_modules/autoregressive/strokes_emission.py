@@ -151,6 +151,10 @@ class StrokeMixture(nn.Module):
             state = pen < torch.sigmoid(distribution.pen)
         return torch.stack([dx, dy, state.to(dx)], 1).unsqueeze(1)
 
+    def ends_with(self, step: Tensor) -> Tensor:
+        """Returns whether a stroke (N, 1, 3) ends its drawing, bool (N,)."""
+        return (step[:, 0, 2] == END) & (self.num_pen == 3)
+
     def lengths(self, x: Tensor) -> Tensor:
         """Returns the steps of each drawing (N, T, 3) up to its end, int64 (N,); T where there is none."""
         ends = x[..., 2] == END

@@ -14,6 +14,7 @@ from datamodules import DataSpec
 from datamodules.spec import Batch
 from lightning_modules import MixtureDensityRNN
 from lightning_modules.autoregressive.sequence_module import SequenceModule, step_mask
+from lightning_modules.autoregressive.sequence_network import SequenceNetwork
 from lightning_modules.autoregressive.strokes_emission import StrokeDistribution
 from tests.autoregressive.test_strokes_emission import covariances, seeded_uniform
 from tests.training import TinyData
@@ -225,6 +226,18 @@ def test_samples_are_zeros_after_their_end() -> None:
     assert 0.05 < ended.float().mean() < 0.95  # both kinds of steps are there
     assert not drawings[ended].any()
     assert drawings[~ended][:, :2].all()
+
+
+@torch.no_grad()
+def test_no_step_is_sampled_after_the_last_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    module, calls = of_classes(length=1000), []
+    forward = SequenceNetwork.forward
+    monkeypatch.setattr(SequenceNetwork, "forward", lambda *args: (calls.append(1), forward(*args))[1])
+    drawings = module.sample(20, labels=torch.arange(20) % 3, generator=torch.Generator().manual_seed(0))
+    assert drawings.shape == (20, 1000, 3)
+    ends = drawings[..., 2] == 2
+    assert ends.any(1).all()
+    assert len(calls) == ends.long().argmax(1).max() + 1 < 1000
 
 
 @torch.no_grad()

@@ -54,7 +54,7 @@ def condition(module: Any) -> Tensor | None:
     if getattr(module, "num_words", None) is not None:
         given: Tensor = module.caption_condition(module.data_spec.captions[:NUM])
         return given
-    return None if module.num_classes is None else torch.arange(NUM)
+    return None if module.num_classes is None else torch.arange(NUM) % module.num_classes
 
 
 @torch.no_grad()
@@ -79,7 +79,8 @@ def outputs(name: str) -> dict[str, Tensor]:
     elif hasattr(module, "velocity") and len(spec.shape) == 3:
         found["log_prob"] = module.log_prob(x, labels=condition(module), steps=2)
     elif hasattr(module, "log_prob"):
-        found["log_prob"] = module.log_prob(x)
+        given = condition(module)
+        found["log_prob"] = module.log_prob(x) if given is None else module.log_prob(x, labels=given)
     if hasattr(module, "discriminator") and hasattr(module, "decode"):
         if hasattr(module, "encoder"):  # a discriminator of pairs
             given = found["code"] = module.encode(x)
