@@ -17,6 +17,8 @@ LARGEST_COUNT = 2**53
 """Largest size, and largest number of classes or examples, that a spec may be read with: floats hold it exactly."""
 KINDS = ("image", "points", "tokens", "piano_roll", "strokes", "video")
 """Kinds of data, ``DataSpec.kind``."""
+END_OF_DRAWING = 2
+"""Third number of the last stroke of a drawing, where ends are marked."""
 CAPTIONED = ("image", "points")
 """Kinds of data whose examples may have captions."""
 PUNCTUATION = '.,:;!?()[]"\u201c\u201d'

@@ -13,12 +13,10 @@ from datamodules.sources import public_files
 from datamodules.sources.find import find
 from datamodules.sources.formats import read_strokes
 from datamodules.sources.public_files import PublicDataset
-from datamodules.spec import DataSpec
+from datamodules.spec import END_OF_DRAWING, DataSpec
 
 PADDING = -1
 """Value of all three numbers of a stored step after the end of its drawing."""
-END = 2
-"""Third number of the last step of a drawing, where ends are marked."""
 BOTH = "omniglot_and_aaron_sheep"
 """The drawings of both sets, with the set as their class."""
 
@@ -162,5 +160,5 @@ class Strokes(SequenceDataModule):
         drawings = read_strokes(find(public, self.data_dir)[0], public.files[0].sha256)
         if self.mark_ends:
             for drawing in (drawing for part in drawings.values() for drawing in part):
-                drawing[-1, 2] = END
+                drawing[-1, 2] = END_OF_DRAWING
         return drawings

@@ -8,6 +8,7 @@ samples one step. All have the same interface, so that every sequence method wor
     log_prob(features, x)             nats, (N, T)
     sample(features, uniform, ...)    one step (N, 1, ...); ``uniform(*shape)`` returns uniform samples in [0, 1)
     problem_with(x)                   a sentence that names an invalid value, or None
+    ends_with(step)                   optional: whether a step (N, 1, ...) is the last of its sequence, bool (N,)
     steps(x)                          valid steps of any type, in the type in which the emission samples
 """
 

@@ -23,6 +23,7 @@ from lightning_modules.autoregressive.sequence_module import SequenceModule
 from lightning_modules.autoregressive.sequence_network import SequenceNetwork
 from lightning_modules.autoregressive.strokes_emission import StrokeMixture
 from lightning_modules.networks.sequence_cores import Recurrent
+from lightning_modules.networks.text_encoder import condition_of
 from lightning_modules.parts.optimizers import adamw
 
 ARCHITECTURES = ("lstm", "gru")
@@ -83,8 +84,7 @@ class MixtureDensityRNN(SequenceModule):
                 f"width={width}, num_layers={num_layers} and num_components={num_components} must be at least 1, and "
                 f"dropout={dropout} in [0, 1)."
             )
-        if num_classes is not None and num_classes < 1:
-            raise ValueError(f"num_classes={num_classes} must be at least 1, or null for a model without classes.")
+        condition_of(num_classes, None)  # refuses a number that is too small
         emission = StrokeMixture(num_components, width, ends)
         core = Recurrent(architecture, emission.in_features, width, num_layers, dropout)
         super().__init__(
@@ -100,17 +100,20 @@ class MixtureDensityRNN(SequenceModule):
         """Returns the number of steps of the longest drawing, and whether ends are marked."""
         return {"length": spec.shape[0], "ends": spec.marks_ends}
 
-    def completed(self, x: Tensor) -> Tensor:
-        """Returns drawings with zeros after their end."""
+    @property
+    def strokes(self) -> StrokeMixture:
+        """The distribution of the next stroke."""
         emission = self.network.emission
         assert isinstance(emission, StrokeMixture)
-        return emission.padded(x)
+        return emission
+
+    def completed(self, x: Tensor) -> Tensor:
+        """Returns drawings with zeros after their end."""
+        return self.strokes.padded(x)
 
     def lengths_in(self, x: Tensor) -> Tensor | None:
         """Returns the steps of each drawing up to its end, where the model has ends."""
-        emission = self.network.emission
-        assert isinstance(emission, StrokeMixture)
-        return emission.lengths(x) if self.hparams["ends"] else None
+        return self.strokes.lengths(x) if self.hparams["ends"] else None
 
     def units(self) -> tuple[str, float]:
         """Returns pixels if the data spec has a scale, else the data's own units, and marks undequantised data."""

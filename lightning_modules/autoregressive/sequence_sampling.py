@@ -14,7 +14,6 @@ from lightning_modules.autoregressive.sequence_steps import choice_of, continued
 from lightning_modules.base import GenerativeModule
 from lightning_modules.parts.checks import as_count
 from lightning_modules.parts.noise import new_generator
-from lightning_modules.parts.precision import in_finest
 from lightning_modules.parts.sampling import CHUNK, check_num_samples, choose_labels, evaluating
 
 
@@ -155,8 +154,7 @@ class SamplesSequences(GenerativeModule):
         if self.class_probabilities is None:
             raise ValueError(f"This {type(self).__name__} has no classes; build it with num_classes to have them.")
         x = self.sequences(x, lengths)
-        lengths = self.lengths_in(x) if lengths is None else torch.as_tensor(lengths)
-        lengths = torch.full((len(x),), x.shape[1]) if lengths is None else lengths
+        lengths = torch.full((len(x),), x.shape[1]) if lengths is None else torch.as_tensor(lengths)
         parts = []
         for some, steps in zip(x.split(CHUNK), lengths.split(CHUNK), strict=True):
             classes = [torch.full((len(some),), label) for label in range(len(self.class_probabilities))]
@@ -171,10 +169,8 @@ class SamplesSequences(GenerativeModule):
         if prefix.shape[1]:
             with torch.no_grad():
                 probabilities = self.class_posterior(prefix)
-        cumulative = in_finest(probabilities).cumsum(1)
-        ranks = torch.rand(len(prefix), 1, generator=generator, device=generator.device).to(cumulative)
-        drawn = torch.searchsorted(cumulative, ranks * cumulative[:, -1:], right=True)
-        return drawn.squeeze(1).clamp(max=probabilities.shape[1] - 1)
+        drawn = torch.multinomial(probabilities.to(generator.device), 1, generator=generator)
+        return drawn.squeeze(1).to(self.device)
 
     def prefixes(self, prefix: Tensor) -> Tensor:
         """Returns prefixes of a caller (N, t, ...), t >= 0, as ``sequences`` returns them.

@@ -15,12 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from datamodules.spec import END_OF_DRAWING
 from lightning_modules.parts.precision import in_finest, in_single
 
 MIN_LOG_SIGMA = math.log(1e-3)
 """Logarithm of the smallest standard deviation, in units of the data; it keeps the likelihood bounded."""
-END = 2
-"""State of the pen at the last stroke of a drawing, where ends are modelled."""
 MAX_SLANT = 8.0
 """Bound of artanh(rho): rho stays below 1 - 2.2e-7, which float32 distinguishes from 1."""
 
@@ -153,11 +152,11 @@ class StrokeMixture(nn.Module):
 
     def ends_with(self, step: Tensor) -> Tensor:
         """Returns whether a stroke (N, 1, 3) ends its drawing, bool (N,)."""
-        return (step[:, 0, 2] == END) & (self.num_pen == 3)
+        return (step[:, 0, 2] == END_OF_DRAWING) & (self.num_pen == 3)
 
     def lengths(self, x: Tensor) -> Tensor:
         """Returns the steps of each drawing (N, T, 3) up to its end, int64 (N,); T where there is none."""
-        ends = x[..., 2] == END
+        ends = x[..., 2] == END_OF_DRAWING
         return torch.where(ends.any(1), ends.long().argmax(1) + 1, x.shape[1])
 
     def padded(self, x: Tensor) -> Tensor:
@@ -173,7 +172,7 @@ class StrokeMixture(nn.Module):
             wrong = f"{x.dtype}" if not x.is_floating_point() else f"{x[~torch.isfinite(x)][0].item()}"
             return f"strokes are finite floats, but a batch holds {wrong}; divide whole offsets by a scale."
         pen, known = x[..., 2], "0, 1 or 2" if self.num_pen == 3 else "0 or 1"
-        is_known = (pen == 0) | (pen == 1) | ((pen == END) if self.num_pen == 3 else False)
+        is_known = (pen == 0) | (pen == 1) | ((pen == END_OF_DRAWING) if self.num_pen == 3 else False)
         if (wrong_pen := pen[~is_known]).numel():
             return (
                 f"the third number of a stroke says whether the pen is lifted, {known}, but a batch holds "

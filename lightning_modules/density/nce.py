@@ -33,7 +33,7 @@ from lightning_modules.density.measured_nce import MeasuredNCE
 from lightning_modules.density.noise_density import BuildMethod, frozen_density
 from lightning_modules.networks.potential import build_potential
 from lightning_modules.parts.checks import check_no_labels
-from lightning_modules.parts.mcmc import effective_sample_size, mala_step
+from lightning_modules.parts.mcmc import BEST_ACCEPTANCE, effective_sample_size, mala_step
 from lightning_modules.parts.noise import Noise, new_generator
 from lightning_modules.parts.optimizers import adam_with
 from lightning_modules.parts.precision import in_finest
@@ -42,12 +42,6 @@ from lightning_modules.parts.schedules import linear_decay
 
 PROPOSALS_EVERY = 5
 PILOT_CHAINS, PILOT_STEPS, FAR_RATE = 50, 60, 8.0
-TARGET_ACCEPTANCE = 0.57
-"""Share of proposals that Metropolis-adjusted Langevin dynamics accepts where it mixes fastest in high dimensions.
-
-Optimal scaling of discrete approximations to Langevin diffusions (Roberts and Rosenthal, 1998),
-https://doi.org/10.1111/1467-9868.00123
-"""
 
 
 class NCE(MeasuredNCE):
@@ -271,6 +265,6 @@ class NCE(MeasuredNCE):
             x, accepted = mala_step(self.unchecked_energy, x, size, generator)
             share = accepted.float().mean().item()
             far = share > 0.95 or share < 0.05
-            size *= math.exp((FAR_RATE if far else 1.0) * (share - TARGET_ACCEPTANCE))
+            size *= math.exp((FAR_RATE if far else 1.0) * (share - BEST_ACCEPTANCE["mala"]))
             found.append(math.log(size))
         return math.exp(sum(found[PILOT_STEPS // 2 :]) / (PILOT_STEPS - PILOT_STEPS // 2))

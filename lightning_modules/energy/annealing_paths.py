@@ -11,13 +11,12 @@ from torch import Generator, Tensor
 from torch.nn import functional as F
 
 from lightning_modules.parts.checks import as_count
-from lightning_modules.parts.mcmc import Energy, hmc_step, mala_step
+from lightning_modules.parts.mcmc import BEST_ACCEPTANCE, Energy, hmc_step, mala_step
 from lightning_modules.parts.noise import new_generator
 from lightning_modules.parts.precision import in_finest, in_float64
 
 SALAKHUTDINOV = "salakhutdinov"
 KERNELS = ("hmc", "mala")
-TARGETS = {"hmc": 0.65, "mala": 0.57}  # acceptance rates at which these kernels mix fastest in high dimensions
 PILOT_STEPS, PILOT_RATE = 50, 0.2
 
 State = TypeVar("State")
@@ -282,11 +281,11 @@ class EnergyPath:
             state = pilot.start(num_chains, generator)
             for _ in range(PILOT_STEPS):
                 state, accepted = pilot.step(state, 0.0, generator)
-                size *= math.exp(accepted.item() - TARGETS[self.kernel])
+                size *= math.exp(accepted.item() - BEST_ACCEPTANCE[self.kernel])
             for beta in betas:
                 state, accepted = pilot.step(state, beta, generator)
                 found.append(size)
-                size *= math.exp(PILOT_RATE * (accepted.item() - TARGETS[self.kernel]))
+                size *= math.exp(PILOT_RATE * (accepted.item() - BEST_ACCEPTANCE[self.kernel]))
         pilot.step_size = lambda beta: found[min(bisect_left(betas, beta), len(found) - 1)]
         return pilot
 

@@ -11,6 +11,7 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from datamodules.spec import END_OF_DRAWING
 from lightning_modules.parts.checks import check_finite_samples
 from lightning_modules.rendering.images import FAKE_COLOUR, GIVEN_COLOUR, INK
 
@@ -22,7 +23,7 @@ SMALLEST = 0.25  # of the largest drawing's extent: a smaller drawing is enlarge
 
 def until_end(drawing: Tensor) -> Tensor:
     """Returns the steps of a drawing (T, 3) up to the first whose pen is 2, or all of them."""
-    ends = (drawing[:, 2] == 2).nonzero().flatten()
+    ends = (drawing[:, 2] == END_OF_DRAWING).nonzero().flatten()
     return drawing[: int(ends[0]) + 1] if len(ends) else drawing
 
 
