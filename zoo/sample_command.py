@@ -68,8 +68,7 @@ def sampled(
             num = num or max(renderer.num, len(captions), len(labels or ()))
         if labels is not None:
             num = num or max(renderer.num, len(labels))
-            if len(labels) > num:
-                raise ZooError(f"--labels has {len(labels)} classes, more than --num {num}: ask for as many samples.")
+            _check_enough(labels, num)
             chosen = torch.tensor([labels[i % len(labels)] for i in range(num)])
         return render_samples(module, num, generator, chosen, captions=captions, **settings)
     if captions:
@@ -79,14 +78,16 @@ def sampled(
     if labels is not None and getattr(module, "num_classes", None) is None:
         raise ZooError(f"{card.name} is a {card.method} without classes: leave out --labels.")
     _check_arguments(card, module.continue_sequence, settings)
+    num = num or max(renderer.num if prefix else renderer.num_continued, len(labels or ()))
     if labels is not None:
+        _check_enough(labels, num)
         settings = {**settings, "labels": list(labels)}
     if prefix:
         _check_text(card, module)
         tokens = encode(prefix, module.data_spec.vocabulary)
-        return render_continuations(module, tokens, num or renderer.num, generator, **settings)
+        return render_continuations(module, tokens, num, generator, **settings)
     assert prime is not None
-    truth = held_out_sequences(card, num or renderer.num_continued, prime, data_dir)
+    truth = held_out_sequences(card, num, prime, data_dir)
     return render_held_out_continuations(module, truth, prime, generator, **settings)
 
 
@@ -121,6 +122,11 @@ def write(rendering: Rendering, path: Path) -> None:
 def _check_text(card: Card, module: Any) -> None:
     if not module.has_data_spec or not module.data_spec.is_text:
         raise ZooError(f"{card.name} is a {card.method} of {card.data}, which is not text: --prefix is for text.")
+
+
+def _check_enough(labels: Sequence[int], num: int) -> None:
+    if len(labels) > num:
+        raise ZooError(f"--labels has {len(labels)} classes, more than --num {num}: ask for as many samples.")
 
 
 def _check_arguments(card: Card, call: Any, settings: Mapping[str, float]) -> None:

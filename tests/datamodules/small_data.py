@@ -185,6 +185,14 @@ def stroke_files(name: str = "small.npz", backwards: bool = False) -> dict[str, 
     return {name: buffer.getvalue()}
 
 
+def symbols_and_sheep(folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Writes small files that pass for both sets of drawings, and returns their folder; sheep are symbols backwards."""
+    files, sheep = stroke_files(), stroke_files("sheep.npz", backwards=True)
+    monkeypatch.setitem(Strokes.datasets, "omniglot", (described("Small", files), LONGEST_DRAWING, 52.0))
+    monkeypatch.setitem(Strokes.datasets, "aaron_sheep", (described("Sheep", sheep), LONGEST_DRAWING, 52.0))
+    return str(written(folder, files | sheep))
+
+
 def song_files(name: str) -> dict[str, bytes]:
     if name == "JSBChorales":
         return {"songs.json": json.dumps(chorales(train=[[[60, 64], [62]], [[65]]] * 4)).encode()}

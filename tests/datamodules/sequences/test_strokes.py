@@ -24,6 +24,7 @@ from tests.datamodules.small_data import (
     digest,
     random_drawings,
     stroke_files,
+    symbols_and_sheep,
     written,
 )
 
@@ -150,12 +151,9 @@ def test_the_real_drawings(
 
 @pytest.fixture
 def both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A folder with small files that pass for the drawings of both sets; sheep are the symbols backwards."""
-    files, sheep = stroke_files(), stroke_files("sheep.npz", backwards=True)
-    monkeypatch.setitem(Strokes.datasets, "omniglot", (described("Small", files), LONGEST_DRAWING, 52.0))
-    monkeypatch.setitem(Strokes.datasets, "aaron_sheep", (described("Sheep", sheep), LONGEST_DRAWING, 52.0))
+    """The folder of the drawings of both sets."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return str(written(tmp_path / "data", files | sheep))
+    return symbols_and_sheep(tmp_path / "data", monkeypatch)
 
 
 def test_the_sets_are_classes_of_their_union(both: str) -> None:
