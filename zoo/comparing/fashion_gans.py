@@ -51,7 +51,16 @@ OWN_NETWORKS = (
     Entry(
         "progressive_gan",
         "ProgressiveGAN",
-        {"latent_dim": 64, "width": 16},
+        {
+            "game": "non_saturating",
+            "penalty": "r1",
+            "penalty_weight": 0.2,
+            "lazy_every": 4,
+            "drift_weight": 0.0,
+            "latent_dim": 64,
+            "width": 16,
+            "lr": 0.02,
+        },
         {"growth_steps": 0.5, "decay_steps": 1.0},
     ),
     Entry(
