@@ -272,7 +272,6 @@ NOT_YET_TRAINED = {
     "ladder_vae.fashion_mnist",
     "ladder_vae.fashion_mnist_binary",
     "mixture_density_rnn.strokes",
-    "progressive_gan.emoji",
 }
 """Recipes whose first line says that they have not been trained; a name leaves when its checkpoint is there."""
 
