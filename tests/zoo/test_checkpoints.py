@@ -118,6 +118,17 @@ MEASURED_BY_DEFAULT = {
 """One of each kind that samples in seconds. ``test_outputs_are_those_of_before`` runs the networks of all."""
 
 
+@pytest.mark.filterwarnings("ignore:FID of 250 samples")
+@pytest.mark.parametrize("name", [name for name in IMAGES if zoo.card(name).method == "FlowMatching"])
+def test_a_block_of_flows_measures_as_recorded(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All but the share of right classes, which has 2 000 samples."""
+    monkeypatch.delitem(EVALUATIONS, "classes")
+    card = zoo.card(name)
+    measured = evaluate(card, num_samples=250, samples_only=True)
+    assert {*names_of(card, 250)} <= measured.keys()
+    assert disagreements(card, measured) == {}
+
+
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=() if name in MEASURED_BY_DEFAULT else pytest.mark.slow) for name in IMAGES]
 )
