@@ -37,7 +37,7 @@ def _styles(card: Card) -> list[str]:
         given = card.datamodule["arguments"].get("styles")
         of_emoji = card.datamodule["class"] == "Emoji"  # a folder of the user's own may have the name
         return [style for style in STYLES if of_emoji and (not isinstance(given, list) or style in given)]
-    if card.datamodule is None and str(card.data).endswith("aaron_sheep_strokes"):
+    if str(card.data).endswith("aaron_sheep_strokes"):
         return [SHEEP]
     if card.data != "emoji":
         return []

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Generator
+from torch import Generator, Tensor
 
 from datamodules.sequences.vocabulary import encode
 from lightning_modules.parts.files import replace_file
@@ -68,8 +68,7 @@ def sampled(
             num = num or max(renderer.num, len(captions), len(labels or ()))
         if labels is not None:
             num = num or max(renderer.num, len(labels))
-            _check_enough(labels, num)
-            chosen = torch.tensor([labels[i % len(labels)] for i in range(num)])
+            chosen = _in_turn(labels, num)
         return render_samples(module, num, generator, chosen, captions=captions, **settings)
     if captions:
         raise ZooError("--caption describes samples; it has no effect with --prefix or --prime.")
@@ -78,16 +77,16 @@ def sampled(
     if labels is not None and getattr(module, "num_classes", None) is None:
         raise ZooError(f"{card.name} is a {card.method} without classes: leave out --labels.")
     _check_arguments(card, module.continue_sequence, settings)
-    num = num or max(renderer.num if prefix else renderer.num_continued, len(labels or ()))
-    if labels is not None:
-        _check_enough(labels, num)
-        settings = {**settings, "labels": list(labels)}
     if prefix:
         _check_text(card, module)
-        tokens = encode(prefix, module.data_spec.vocabulary)
+        tokens, num = encode(prefix, module.data_spec.vocabulary), num or renderer.num
+        if labels is not None:
+            settings = {**settings, "labels": _in_turn(labels, num)}
         return render_continuations(module, tokens, num, generator, **settings)
     assert prime is not None
-    truth = held_out_sequences(card, num, prime, data_dir)
+    truth = held_out_sequences(card, num or renderer.num_continued, prime, data_dir)
+    if labels is not None:
+        settings = {**settings, "labels": _in_turn(labels, len(truth), renderer.each)}
     return render_held_out_continuations(module, truth, prime, generator, **settings)
 
 
@@ -124,9 +123,12 @@ def _check_text(card: Card, module: Any) -> None:
         raise ZooError(f"{card.name} is a {card.method} of {card.data}, which is not text: --prefix is for text.")
 
 
-def _check_enough(labels: Sequence[int], num: int) -> None:
-    if len(labels) > num:
-        raise ZooError(f"--labels has {len(labels)} classes, more than --num {num}: ask for as many samples.")
+def _in_turn(labels: Sequence[int], num: int, each: int = 1) -> Tensor:
+    """Returns labels, used in turn, int64 (num * each,); ``each`` is the number of continuations of an example."""
+    if len(labels) > num * each:
+        times = f" times {each} continuations" if each > 1 else ""
+        raise ZooError(f"--labels has {len(labels)} classes, more than --num {num}{times}: ask for as many samples.")
+    return torch.tensor([labels[i % len(labels)] for i in range(num * each)])
 
 
 def _check_arguments(card: Card, call: Any, settings: Mapping[str, float]) -> None:

@@ -87,7 +87,7 @@ def render_continuations(
         num_samples: Number of continuations.
         generator: Source of all random numbers.
         settings: Further arguments of the method's ``continue_sequence``; ``length`` steps are sampled, and ``labels``
-            are a list of classes, used in turn.
+            has a class for each continuation.
     """
     repeated = prefix.expand(num_samples, *prefix.shape)
     return _render_continued(module, repeated, (), generator, settings)
@@ -114,7 +114,5 @@ def _render_continued(
 ) -> Rendering:
     renderer, spec, given = rendered_as(module), module.data_spec, prefixes.shape[1]
     length = settings.pop("length", None) or max((renderer.length(spec) or spec.shape[0]) - given, 1)
-    if labels := settings.get("labels"):
-        settings["labels"] = torch.tensor([labels[i % len(labels)] for i in range(len(prefixes))])
     values = module.continue_sequence(prefixes, length, generator=generator, **settings).cpu()
     return renderer.render(Samples(values, spec, given=given, truth=truth))

@@ -118,15 +118,19 @@ MEASURED_BY_DEFAULT = {
 """One of each kind that samples in seconds. ``test_outputs_are_those_of_before`` runs the networks of all."""
 
 
+def assert_samples_measure_as_recorded(name: str, num_samples: int) -> None:
+    card = zoo.card(name)
+    measured = evaluate(card, num_samples=num_samples, samples_only=True)
+    assert {*names_of(card, num_samples)} <= measured.keys()
+    assert disagreements(card, measured) == {}
+
+
 @pytest.mark.filterwarnings("ignore:FID of 250 samples")
 @pytest.mark.parametrize("name", [name for name in IMAGES if zoo.card(name).method == "FlowMatching"])
 def test_a_block_of_flows_measures_as_recorded(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """All but the share of right classes, which has 2 000 samples."""
     monkeypatch.delitem(EVALUATIONS, "classes")
-    card = zoo.card(name)
-    measured = evaluate(card, num_samples=250, samples_only=True)
-    assert {*names_of(card, 250)} <= measured.keys()
-    assert disagreements(card, measured) == {}
+    assert_samples_measure_as_recorded(name, 250)
 
 
 @pytest.mark.parametrize(
@@ -135,10 +139,7 @@ def test_a_block_of_flows_measures_as_recorded(name: str, monkeypatch: pytest.Mo
 def test_a_thousand_samples_measure_as_recorded(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """All but the Jacobians of generators, whose number does not depend on that of samples: four times their time."""
     monkeypatch.delitem(EVALUATIONS, "conditioning")
-    card = zoo.card(name)
-    measured = evaluate(card, num_samples=1000, samples_only=True)
-    assert {*names_of(card, 1000)} <= measured.keys()
-    assert disagreements(card, measured) == {}
+    assert_samples_measure_as_recorded(name, 1000)
 
 
 @pytest.mark.slow

@@ -3,14 +3,17 @@
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 import zoo
 from datamodules import Strokes
 from datamodules.sequences.strokes import BOTH
 from lightning_modules import MixtureDensityRNN
+from lightning_modules.rendering.renderers import RENDERERS
 from tests.datamodules.small_data import LONGEST_DRAWING, symbols_and_sheep
 from tests.test_resume import differences, states
 from tests.zoo.running import fails
@@ -87,12 +90,33 @@ def test_a_class_is_asked_for_at_the_start_and_after_given_steps(
             written[out] = Path(out).read_text()
     assert len(set(written.values())) == 4
     assert re.findall(r"Wrote (\S+)", capsys.readouterr().out) == list(written)
-    for labels in (["2"], ["0,1,0"]):
-        for prime in ([], ["--prime", "3"]):
-            assert "labels" in fails(["sample", checkpoint, "--num", "2", "--labels", *labels, *prime], capsys)
+    for prime in ([], ["--prime", "3"]):
+        assert "labels" in fails(["sample", checkpoint, "--num", "2", "--labels", "2", *prime], capsys)
 
 
-def test_continuations_are_drawn_with_and_without_a_class(checkpoint: str) -> None:
+def test_classes_of_continuations_are_used_in_turn(
+    checkpoint: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One drawing has seven continuations: what stands for more of them is refused, not left out."""
+    each = RENDERERS["strokes"].each
+    arguments = ["sample", checkpoint, "--prime", "3", "--num", "1", "--labels"]
+    given: list[Tensor] = []
+    continued = MixtureDensityRNN.continue_sequence
+
+    def recorded(self: MixtureDensityRNN, prefix: Tensor, length: int, **settings: Any) -> Tensor:
+        given.append(settings["labels"])
+        return continued(self, prefix, length, **settings)
+
+    monkeypatch.setattr(MixtureDensityRNN, "continue_sequence", recorded)
+    assert main([*arguments, "0,1"]) == 0
+    assert given[0].tolist() == [i % 2 for i in range(each)]
+    assert each > 2
+    capsys.readouterr()
+    error = fails([*arguments, ",".join("0" * (each + 1))], capsys)
+    assert f"{each + 1} classes, more than --num 1 times {each} continuations" in error
+
+
+def test_continuations_are_drawn_beside_the_true_drawings(checkpoint: str) -> None:
     assert main(["draw", checkpoint, "continuation", "--out", "x.png"]) == 0
     assert Path("x.png").read_bytes().startswith(b"\x89PNG")
 
