@@ -124,7 +124,8 @@ def build_parser() -> Parser:
         "continue the newest run of a recipe from its last checkpoint, exactly",
         usage="python -m zoo resume [-h] [--debug] [--save-to FOLDER] NAME [LightningCLI arguments]",
         epilog="The run keeps the arguments that it was started with. Others can follow:\n"
-        "  --trainer.max_steps 20000  train longer",
+        "  --trainer.max_steps 20000  train longer; with decay_steps, where the learning rate falls until the end:\n"
+        "  --model.decay_steps 20000",
     )
     resuming.add_argument("name", metavar="NAME", help="name of the recipe, or folder of the run")
     resuming.add_argument(
@@ -154,7 +155,7 @@ def build_parser() -> Parser:
     sampling.add_argument(
         "--temperature", type=number, help="below 1 for more typical, less varied samples, if the method supports it"
     )
-    sampling.add_argument("--steps", type=positive, help="steps of a Markov chain, or of the solver of a flow")
+    sampling.add_argument("--steps", type=whole, help="steps of a Markov chain, or of the solver of a flow")
     sampling.add_argument(
         "--guidance",
         type=number,
@@ -183,6 +184,12 @@ def build_parser() -> Parser:
     drawing.add_argument("--num", type=positive, help="rows, or images (default: depends on the view)")
     drawing.add_argument("--seed", type=seed, default=0, help="seed of all random numbers (default: 0)")
     drawing.add_argument("--data-dir", "--data", metavar="PATH", help=DATA_HELP)
+    drawing.add_argument(
+        "--extractor",
+        metavar="NAME",
+        help="checkpoint of the classifier by whose features neighbours are found, or efficientnet_lite0 (default: "
+        "that of the recipe)",
+    )
     drawing.add_argument(
         "--out",
         type=expanduser,

@@ -43,7 +43,7 @@ def with_classes(module: GenerativeModule, spec: DataSpec) -> tuple[GenerativeMo
     other.load_state_dict(state)
     new = [name for number, name in enumerate(names) if number not in kept]
     said = f"The model gets the classes of {spec.name}: {', '.join(names)}. "
-    said += f"New embeddings are learned for {', '.join(new)}." if new else "It was trained on all of them before."
+    said += f"New weights are learned for {', '.join(new)}." if new else "It was trained on all of them before."
     return other, said
 
 

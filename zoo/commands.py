@@ -95,7 +95,10 @@ def draw(arguments: Namespace) -> None:
         raise UsageError(f"The view {arguments.view} needs no data: leave out --data-dir.")
     if not view.counted and arguments.num is not None:
         raise UsageError(f"The view {arguments.view} is one image: leave out --num.")
-    request = Request(module, arguments.num or view.num, torch.Generator().manual_seed(arguments.seed))
+    if not view.compares and arguments.extractor is not None:
+        raise UsageError(f"The view {arguments.view} compares no features: leave out --extractor.")
+    source = torch.Generator().manual_seed(arguments.seed)
+    request = Request(module, arguments.num or view.num, source, extractor_name=arguments.extractor)
     if view.gather is not None:
         request = view.gather(request, shown, arguments.data_dir)
     write_view(view, request, out)
@@ -192,6 +195,8 @@ def compare(arguments: Namespace) -> int:
 
     comparison = comparison_of(arguments.name)
     out = Path(arguments.out) if arguments.out else results_file(comparison.name)
+    if not arguments.train and not out.exists():
+        raise ZooError(f"{out} does not exist; with --train the runs are made, and their results written to it.")
     results = Results(out)
     if arguments.train:
         check_out(out)

@@ -1,5 +1,6 @@
 """The data that a checkpoint was trained on, rebuilt from its card."""
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -86,10 +87,15 @@ def as_images(datamodule: Any) -> Any:
 
 
 def held_out_batch(card: Card, num: int, data_dir: str | None = None) -> Batch:
-    """Returns the first test images of a checkpoint's data, in the model's range, (num, C, H, W), and their labels."""
+    """Returns the first test images of a checkpoint's data, in the model's range, (num, C, H, W), and their labels.
+
+    Warns of a model that was trained on all of its images: they are then of these.
+    """
     datamodule = datamodule_of(card, data_dir)
     datamodule.batch_size = num
     batch: Batch = next(iter(datamodule.test_dataloader()))
+    if getattr(datamodule, "tests_on_training", False):
+        warnings.warn(f"{card.name} was trained on all of its images: none of these is held out.", stacklevel=2)
     return batch
 
 

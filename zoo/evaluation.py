@@ -77,8 +77,15 @@ def styles(request: Request) -> dict[str, float]:
 
 
 def conditioning(request: Request) -> dict[str, float]:
-    """Returns the mean log condition number of the generator's Jacobian."""
-    return evaluate_conditioning(request.module, split=SPLIT, seed=request.seed)
+    """Returns the mean log condition number of the generator's Jacobian.
+
+    Raises:
+        LeftOut: If it has none, such as that of a collapsed generator, whose samples are measured all the same.
+    """
+    try:
+        return evaluate_conditioning(request.module, split=SPLIT, seed=request.seed)
+    except ValueError as error:
+        raise LeftOut(f"There is no condition number: {error}") from error
 
 
 def points(request: Request) -> dict[str, float]:

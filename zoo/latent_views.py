@@ -15,6 +15,7 @@ from lightning_modules.rendering.images import image_grid
 from lightning_modules.rendering.spectra import draw_spectrum
 from zoo.cards import Card
 from zoo.data import datamodule_of, held_out_batch
+from zoo.errors import ZooError
 from zoo.evaluation_request import default_extractor
 from zoo.features import load_extractor
 from zoo.view_request import Request
@@ -61,12 +62,17 @@ def jacobian(request: Request) -> Image:
 
 
 def with_neighbours(request: Request, card: Card, data_dir: str | None = None) -> Request:
-    """Returns the request with all training images, the scale's held-out ones, and the extractor of the checkpoint.
+    """Returns the request with all training images, the scale's held-out ones, and an extractor.
 
     Raises:
-        ZooError: If there is no extractor of such images.
+        ZooError: If there is no extractor of such images, or no image was held out.
     """
     datamodule = datamodule_of(card, data_dir)
-    extractor = load_extractor(default_extractor(card, request.module.data_spec))
+    if getattr(datamodule, "tests_on_training", False):
+        raise ZooError(
+            f"{card.name} was trained on all of its images, and there is no scale for distances without held-out ones: "
+            "train it with some held out, or name others with --data-dir."
+        )
+    extractor = load_extractor(request.extractor_name or default_extractor(card, request.module.data_spec))
     real = held_out_batch(card, NUM_HELD_OUT, data_dir).x
     return replace(request, real=real, training=datamodule.images("train")[0], extractor=extractor)

@@ -5,7 +5,17 @@ import re
 
 from zoo.escaping import printable
 
-PLAIN = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text"}
+PLAIN = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "str": "a text",
+    "NoneType": "null",
+    "collections.abc.Sequence": "a list",
+    "collections.abc.Mapping": "a mapping of names to values",
+    "collections.abc.Callable": "a function",
+}
+"""Types in plain words."""
 UNHELPFUL = ("Expected a <class", "Expected a path", "Does not validate", "Expected a typing.Literal")
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -39,14 +49,36 @@ def _unwrapped(message: str) -> str:
     if inner is not None:
         name = inner[1] if inner[1].startswith(name) or not name else f"{name}.{inner[1]}"
         message = inner[2]
-    if expected := re.match(r"Expected a <class '(\w+)'>\. Got value: (.*)", message, re.DOTALL):
-        return f"--{name} must be {PLAIN.get(expected[1], expected[1])}, not {expected[2]!r}."
+    if expected := re.match(r"Expected a <class '([\w.]+)'>\. Got value: (.*)", message, re.DOTALL):
+        return f"--{name} must be {_in_words(expected[1], expected[2])}, not {expected[2]!r}."
     if path := re.match(r"Expected a dot import path string: (.*)", message):
         return f"--{name}: {path[1]!r} is no path of a class, such as package.module.Class."
     if choices := _choices(whole):
         given = re.search(r"Given value: (.*)", whole)
         return f"--{name} must be one of {', '.join(choices)}" + (f", not {given[1]}." if given else ".")
+    if message.startswith("Does not validate") and (sentence := _of_union(name, whole)):
+        return sentence
     return f"--{name}: {message}" if name else message
+
+
+def _of_union(name: str, message: str) -> str | None:
+    """Returns which types the innermost argument of a message may have, and what it was given; ``None`` if unknown."""
+    innermost = message[message.rindex("Subtypes:") :] if "Subtypes:" in message else ""
+    types = re.match(r"Subtypes: \[(.*)\]\n", innermost)
+    given = re.search(r"Given value: (.*)", innermost)
+    if types is None or given is None:
+        return None
+    if part := re.match(r"NestedArg\(key='([\w.]+)', val='?(.*?)'?\)$", given[1]):  # --model.penalties.r1 x
+        wrong = re.search(r"- Expected a <class '([\w.]+)'>\. Got value: ", innermost)
+        return f"--{name}.{part[1]} must be {_in_words(wrong[1], part[2])}, not {part[2]!r}." if wrong else None
+    kinds = re.findall(r"<class '([\w.]+)'>|([\w.]+)\[", types[1])
+    words = [_in_words(kind or generic, given[1]) for kind, generic in kinds]
+    return f"--{name} must be {' or '.join(words)}, not {given[1]!r}."
+
+
+def _in_words(kind: str, given: str) -> str:
+    """Returns a type in plain words; ``given`` is the value in its place."""
+    return PLAIN.get(kind, kind) + (f" such as [{given}]" if kind.endswith(".Sequence") else "")
 
 
 def _choices(message: str) -> list[str]:

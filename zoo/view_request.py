@@ -23,6 +23,7 @@ class Request:
         sequences: Held-out sequences (T, ...), instead of images.
         training: All training images, uint8 (T, C, H, W); empty for views that need none.
         extractor: A feature extractor of such images, or ``None``.
+        extractor_name: Which one, or ``None`` for that of the checkpoint.
         asked: What held-out images show, with the captions to sample for.
     """
 
@@ -34,6 +35,7 @@ class Request:
     sequences: Sequence[Tensor] = ()
     training: Tensor = field(default_factory=lambda: torch.empty(0))
     extractor: nn.Module | None = None
+    extractor_name: str | None = None
     asked: Sequence[Attributes] = ()
 
     @property

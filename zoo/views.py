@@ -1,6 +1,7 @@
 """Views of a checkpoint other than samples, each for modules with the methods that it needs."""
 
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -142,9 +143,18 @@ def with_held_out(request: Request, card: Card, data_dir: str | None = None) -> 
     spec = request.module.data_spec
     if spec.kind not in SEQUENCES:
         batch = held_out_batch(card, request.num, data_dir)
-        return replace(request, real=batch.x, labels=request.module.condition(batch))
+        say_if_fewer(len(batch.x), request.num)
+        return replace(request, real=batch.x, labels=request.module.condition(batch), num=len(batch.x))
     given = rendered_as(request.module).given(spec)
-    return replace(request, sequences=held_out_sequences(card, request.num, given, data_dir))
+    sequences = held_out_sequences(card, request.num, given, data_dir)
+    say_if_fewer(len(sequences), request.num)
+    return replace(request, sequences=sequences)
+
+
+def say_if_fewer(found: int, asked: int) -> None:
+    """Warns if there are fewer test examples than were asked for."""
+    if found < asked:
+        warnings.warn(f"There are {found} test examples, not {asked}: these are shown.", stacklevel=3)
 
 
 def with_compared(request: Request, card: Card, data_dir: str | None = None) -> Request:
@@ -166,6 +176,7 @@ class View:
         num: Default number of rows or images.
         frames: Renders the frames of an animation, or ``None``.
         counted: Whether it has rows or images to count.
+        compares: Whether it compares features of images.
         applies: What else must be true of a module.
     """
 
@@ -176,6 +187,7 @@ class View:
     num: int = 8
     frames: Callable[[Request], list[Image]] | None = None
     counted: bool = True
+    compares: bool = False
     applies: Callable[[Any], bool] = lambda module: True
 
 
@@ -185,7 +197,7 @@ VIEWS = {
     "reconstructions": View(reconstructions, ("encode", "reconstruct"), gather=with_held_out, num=40),
     "interpolation": View(interpolation, ("sample_latent", "decode"), frames=circles),
     "inversion": View(inversion, GENERATOR, gather=with_held_out, num=10),
-    "neighbours": View(neighbours, ("sample",), gather=with_neighbours, num=8),
+    "neighbours": View(neighbours, ("sample",), gather=with_neighbours, num=8, compares=True),
     "jacobian": View(jacobian, GENERATOR, num=NUM_CODES),
     "traversal": View(traversal, ("sample_latent", "traverse")),
     "completion": View(completion, ("complete",), gather=with_held_out),

@@ -20,6 +20,7 @@ from torch import Generator, Tensor, nn
 from torch.nn.utils import parametrize
 
 from datamodules.spec import Batch, DataSpec
+from lightning_modules.adversarial.fit_of_networks import problem_with_joint_players, problem_with_spread
 from lightning_modules.base import GenerativeModule
 from lightning_modules.parts.checks import as_count, check_counts
 from lightning_modules.parts.conditionals import Conditional, DiagonalGaussian, PointMass
@@ -141,19 +142,9 @@ class JointModule(GenerativeModule):
             warn_unreached(self.trainer, self.schedule, self.generator_updates, periods(self.penalties), {})
 
     def batch_problem(self, batch: Batch) -> str | None:
-        """Compares examples with those of a generator, and codes with those of an encoder, of the user's own."""
-        if "shape" in self.hparams:
-            return None
-        with aside(self, self.device):
-            codes = in_type_of(self.generator, torch.zeros(2, self.latent_dim, device=self.device))
-            made, own = list(self(codes).shape[1:]), list(batch.x.shape[1:])
-            if made != own:
-                return f"its generator makes examples of shape={made}, but a batch has {own}."
-            examples = in_type_of(self.encoder, batch.x[:2].to(self.device))
-            code = list(self.posterior.mean(self.encoder(examples)).shape[1:])
-        if code != [self.latent_dim]:
-            return f"its encoder makes codes of shape={code}, but the generator takes latent_dim={self.latent_dim}."
-        return None
+        """Tries networks of the user's own, whose shape is not a hyperparameter; refuses a batch without spread."""
+        own = None if "shape" in self.hparams else problem_with_joint_players(self, batch.x)
+        return own or problem_with_spread(self, batch.x)
 
     def forward(self, z: Tensor) -> Tensor:
         """Maps codes (N, latent_dim) to E[x|z], (N, *shape)."""

@@ -13,10 +13,11 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from datamodules.spec import Batch, DataSpec
+from lightning_modules.adversarial.fit_of_networks import problem_with_generator
 from lightning_modules.adversarial.generator_samples import SamplesByGenerator
 from lightning_modules.adversarial.window import RealBatches, read_window, window_state
 from lightning_modules.parts.augmentation import Augmentation, unchanged
-from lightning_modules.parts.conditions import Conditioned, check_takes_labels, conditioned, given_condition, logits_of
+from lightning_modules.parts.conditions import Conditioned, check_takes_labels, given_condition, logits_of
 from lightning_modules.parts.constraints import unconstrained
 from lightning_modules.parts.critic_schedules import CriticSchedule, EveryNth
 from lightning_modules.parts.double_backward import fast_double_backward
@@ -165,7 +166,7 @@ class AdversarialModule(SamplesByGenerator):
         self.restored_gradients = {}
         if self._trainer is not None:
             of_both = periods(self.penalties), periods(self.generator_penalties)
-            warn_unreached(self.trainer, self.schedule, self.generator_updates, *of_both)
+            warn_unreached(self.trainer, self.schedule, self.generator_updates, *of_both, self.accumulate_batches)
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """Makes one critic step, and a generator step when the schedule has one."""
@@ -222,15 +223,10 @@ class AdversarialModule(SamplesByGenerator):
         return self.schedule.generator_updates(batches // self.accumulate_batches)
 
     def batch_problem(self, batch: Batch) -> str | None:
-        """Compares examples with those of a generator whose shape is not a hyperparameter: one of the user's own."""
+        """Tries a generator of the user's own, whose shape is not a hyperparameter."""
         if "shape" in self.hparams or self.prepare_real is not None or self.stage is not single_stage:
             return None
-        labels, own = self.condition(batch), list(batch.x.shape[1:])
-        with aside(self, self.device):
-            labels = None if labels is None else labels[[0, 0]].to(self.device)
-            codes = torch.zeros(2, self.latent_dim, device=self.device).to(self.dtype)
-            made = list(conditioned(self.generator, labels, codes).shape[1:])
-        return None if made == own else f"its generator makes examples of shape={made}, but a batch has {own}."
+        return problem_with_generator(self, batch.x, self.condition(batch))
 
     def real_examples(self, batch: Batch, step: int) -> tuple[Tensor, Tensor | None]:
         """Returns the real examples in channels_last, and their condition if the game has one."""

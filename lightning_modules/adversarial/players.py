@@ -7,7 +7,7 @@ from torch import nn
 
 from lightning_modules.networks import architecture as architecture_of
 from lightning_modules.networks.text_encoder import condition_of
-from lightning_modules.parts.augmentation import Augmentation, DiffAugment, unchanged
+from lightning_modules.parts.augmentation import LEAST_SIDE, Augmentation, DiffAugment, unchanged
 from lightning_modules.parts.checks import check_has_effect
 from lightning_modules.parts.critic_schedules import Bursts, CriticSchedule, EveryNth
 from lightning_modules.parts.optimizers import BuildOptimizer, adam_with
@@ -130,6 +130,8 @@ def augmentation(
         check_has_effect("augment", policies, {"augment_probability": (probability, 1.0)})
         if not 0 <= probability <= 1:
             raise ValueError(f"augment_probability={probability} must lie in [0, 1].")
+        if policies and probability == 0:
+            raise ValueError(f"augment={list(policies)} has no effect with augment_probability=0; leave it out.")
     if not policies:
         return {"augment": unchanged}
     if len(shape) != 3:
@@ -137,4 +139,11 @@ def augmentation(
             f"augment={list(policies)} transforms images (channels, height, width), not examples of "
             f"shape={list(shape)}; set augment=null."
         )
-    return {"augment": DiffAugment(policies, probability)}
+    augment = DiffAugment(policies, probability)
+    for name in augment.policies:
+        if min(shape[1:]) < LEAST_SIDE[name]:
+            raise ValueError(
+                f"augment={list(policies)}: {name} does not change images of shape={list(shape)}; they must have sides "
+                f"of at least {LEAST_SIDE[name]} pixels."
+            )
+    return {"augment": augment}

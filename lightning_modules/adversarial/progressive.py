@@ -19,7 +19,7 @@ A Style-Based Generator Architecture for Generative Adversarial Networks (Karras
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -79,7 +79,7 @@ class ProgressiveGAN(AdversarialModule):
         num_resolutions: Number of resolutions, each twice the one before; ``None`` begins with a side of 4 to 7.
         growth_steps: Batches until the last resolution is faded in, in equal phases that train one resolution or fade
             in the next. ``None`` takes half of the run, whose length must then be limited; 0 trains all layers from
-            the start, as in fine-tuning.
+            the start, as in fine-tuning. Networks that have grown, such as loaded ones, do not grow again.
         game: Name of the losses of both players.
         penalty: Name of the penalty on gradients of the discriminator.
         penalty_weight: Weight lambda of the gradient penalty.
@@ -146,9 +146,10 @@ class ProgressiveGAN(AdversarialModule):
         check_has_effect("penalty_weight", penalty_weight or None, without)
         condition = condition_of(num_classes, num_words)
         generator = Generator(shape, latent_dim, width, condition, num_resolutions)
+        discriminator = Discriminator(shape, width, condition, num_resolutions)
         super().__init__(
             generator,
-            Discriminator(shape, width, condition, num_resolutions),
+            discriminator,
             GAMES[game]._replace(discriminator=partial(with_drift, game=GAMES[game], weight=drift_weight)),
             latent_dim=latent_dim,
             num_classes=num_classes,
@@ -162,6 +163,11 @@ class ProgressiveGAN(AdversarialModule):
         )
         self.save_hyperparameters()
         self.growth, self.growth_was_planned = Growth(generator.top + 1, growth_steps or 0), growth_steps is None
+        if growth_steps and generator.top == 0:
+            raise ValueError(f"growth_steps={growth_steps} has no effect with a single resolution; leave it out.")
+        if growth_steps != 0:
+            for network in (generator, discriminator):
+                network.set_level(0)  # so that networks that have grown can be told from those that are yet to
 
     @classmethod
     def hyperparameters_for(cls, spec: DataSpec) -> dict[str, Any]:
@@ -170,39 +176,48 @@ class ProgressiveGAN(AdversarialModule):
 
     # The length of growth
 
+    def horizons(self) -> Mapping[str, int | None]:
+        """Returns the number of batches that the networks grow for."""
+        return {"growth_steps": self.growth.steps or None}
+
     def on_fit_start(self) -> None:
         """Refuses a run that ends before the networks have grown."""
-        super().on_fit_start()
         if self.trainer.ckpt_path is None:  # otherwise the Trainer's estimate would read data before their position
-            self.plan_growth(resumed=None)
+            self.plan_growth(resumed=False)
+        super().on_fit_start()
 
     def on_train_start(self) -> None:
         """Does the same for a resumed run, which grows as planned when it began unless it is told otherwise."""
-        super().on_train_start()
         if self.trainer.ckpt_path is not None:
-            self.plan_growth(resumed=self.growth.steps if self.growth_was_planned else None)
+            self.plan_growth(resumed=True)
+        super().on_train_start()
 
-    def plan_growth(self, resumed: int | None) -> None:
+    def plan_growth(self, resumed: bool) -> None:
         """Finds the number of batches that the networks grow for, and compares it with the length of the run.
 
         Args:
-            resumed: The number that a run which is resumed has planned, if its hyperparameters left that open.
+            resumed: Whether the run is resumed, so that the checkpoint has a number already.
 
         Raises:
             ValueError: If the run is too short, or its length is needed and not known.
         """
         # A run without limits stops where the learning rate reaches zero.
         planned, steps = planned_batches(self.trainer), self.hparams["growth_steps"]
-        if planned == 0 or self.growth.num_phases == 0:
+        assert isinstance(self.generator, Grown)
+        begun_grown = self.growth.steps == 0 if resumed else self.generator.has_grown
+        if begun_grown:
+            self.growth.steps = 0
+        if planned == 0 or begun_grown:
             return  # nothing is trained, or nothing grows
         planned = planned or self.lr_schedule.end
-        if steps is None and resumed is None and planned is None:
+        as_before = resumed and self.growth_was_planned
+        if steps is None and planned is None and not as_before:
             raise ValueError(
                 "growth_steps=null takes half of the run, but its length is not limited: set max_steps, max_epochs or "
                 "decay_steps, or growth_steps (--model.growth_steps)."
             )
         if steps is None:
-            steps = (planned or 0) // 2 if resumed is None else resumed
+            steps = self.growth.steps if as_before else (planned or 0) // 2
         tried_out = getattr(self.trainer, "fast_dev_run", 0)  # a few batches of a run that is planned for more
         if planned is not None and steps >= max(planned, 1) and not tried_out:
             raise ValueError(

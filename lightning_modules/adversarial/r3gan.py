@@ -88,6 +88,9 @@ class R3GAN(AdversarialModule):
         optimizers = two_adams(lr, betas, discriminator_lr)
         if not 0 <= beta2_end < 1 or not 0 <= augment_end <= 1:
             raise ValueError(f"beta2_end={beta2_end} must lie in [0, 1) and augment_end={augment_end} in [0, 1].")
+        for name, start, end in (("lr", lr, lr_end), ("gamma", gamma, gamma_end)):
+            if schedule_steps is not None and end > start:
+                raise ValueError(f"{name}_end={end} is above {name}={start}, which falls to it: set {name}_end, too.")
         ends = {"gamma_end": (gamma_end, 0.005), "lr_end": (lr_end, 5e-5), "beta2_end": (beta2_end, 0.99)}
         check_has_effect("schedule_steps", schedule_steps, ends)
         check_has_effect("augment", augment, {"augment_end": (augment_end, 0.55)})

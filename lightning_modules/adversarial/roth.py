@@ -1,13 +1,14 @@
 """Regularised GAN of Roth et al.: the analytic effect of instance noise, without drawing the noise.
 
-Noise N(0, gamma I) on all inputs adds to the cross-entropy, to second order in the noise, a penalty on the gradient of
-the discriminator's logit phi, weighted by how unsure the discriminator is of its own mistake:
+Where the discriminator is optimal, noise N(0, gamma I) on all its inputs adds to the cross-entropy, to second order in
+the noise, a penalty on the gradient of its logit phi, weighted by how unsure it is of its own mistake:
 gamma / 2 times E (1 - D(x))^2 ||grad phi(x)||^2 + E D(G(z))^2 ||grad phi(G(z))||^2. It smooths the discriminator where
 the two distributions do not overlap, with no variance from noise.
 
 NOTE: gamma falls to one hundredth of its first value over ``gamma_steps`` batches, as in the authors' code; ``None``
-keeps it. The expansion holds for the cross-entropy, so the game is the non-saturating one. Its two passes make a
-discriminator step, generated examples included, 2.4 times as long on a CPU.
+keeps it. The expansion is that of the cross-entropy, so the game is the non-saturating one; it leaves out the second
+derivatives of phi, which cancel at the optimum alone. Its two passes make a discriminator step, generated examples
+included, 2.4 times as long on a CPU.
 
 Stabilizing Training of Generative Adversarial Networks through Regularization (Roth et al., 2017),
 https://arxiv.org/abs/1705.09367

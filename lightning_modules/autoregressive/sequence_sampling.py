@@ -152,7 +152,7 @@ class SamplesSequences(GenerativeModule):
             ValueError: If the model has no classes, or ``x`` or ``lengths`` do not fit it.
         """
         if self.class_probabilities is None:
-            raise ValueError(f"This {type(self).__name__} has no classes; build it with num_classes to have them.")
+            raise ValueError(f"This {type(self).__name__} has no classes; only one with num_classes has them.")
         x = self.sequences(x, lengths)
         lengths = torch.full((len(x),), x.shape[1]) if lengths is None else torch.as_tensor(lengths)
         parts = []

@@ -3,7 +3,7 @@
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from lightning_modules.callbacks.ema import averaged_weights
-from lightning_modules.metrics.generator_jacobian import NUM_CODES, evaluate_conditioning
+from lightning_modules.metrics.generator_jacobian import NUM_CODES, evaluate_conditioning, has_grown
 from lightning_modules.metrics.inversion import checked_generator
 from lightning_modules.parts.checks import as_count
 
@@ -13,7 +13,7 @@ class GeneratorConditioning(Callback):
 
     It is the mean over codes of log(lambda_max / lambda_min) of J^T J, with J = dG/dz; see
     ``lightning_modules.metrics.generator_jacobian``. In ``trainer.test`` the key begins with ``test/``. Averaged
-    weights are used if an ``EMA`` callback keeps them.
+    weights are used if an ``EMA`` callback keeps them. A network that grows is measured once it has grown.
 
     Args:
         num_codes: Number of codes. Each costs as much as sampling ``latent_dim`` examples.
@@ -37,7 +37,8 @@ class GeneratorConditioning(Callback):
         Raises:
             ValueError: If examples have fewer dimensions than codes.
         """
-        evaluate_conditioning(pl_module, num_codes=1, seed=self.seed)
+        if has_grown(pl_module):
+            evaluate_conditioning(pl_module, num_codes=1, seed=self.seed)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Logs ``val/...``, except in the sanity check."""
@@ -49,6 +50,8 @@ class GeneratorConditioning(Callback):
         self._measure(trainer, pl_module, "test")
 
     def _measure(self, trainer: Trainer, module: LightningModule, split: str) -> None:
+        if not has_grown(module):
+            return
         with averaged_weights(trainer, module):
             values = evaluate_conditioning(module, num_codes=self.num_codes, split=split, seed=self.seed)
         for name, value in values.items():

@@ -16,6 +16,7 @@ References:
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from numbers import Real
 from typing import Any
 
 import torch
@@ -29,6 +30,11 @@ from lightning_modules.runtime.distributed import broadcast_buffers, broadcast_t
 from lightning_modules.runtime.loaded import AVERAGES_KEY
 
 RUNNING_STATISTICS = (".running_mean", ".running_var")
+
+
+def is_positive(value: Any) -> bool:
+    """Returns whether a value is a number above 0, which NaN is not."""
+    return isinstance(value, Real) and not isinstance(value, bool) and float(value) > 0
 
 
 class EMA(Callback):
@@ -55,9 +61,9 @@ class EMA(Callback):
     """
 
     def __init__(self, half_life_images: float | Callable[[int], float] = 10_000, rampup: float | None = 0.05) -> None:
-        if not callable(half_life_images) and half_life_images <= 0:
+        if not callable(half_life_images) and not is_positive(half_life_images):
             raise ValueError(f"half_life_images={half_life_images} must be a positive number of images.")
-        if rampup is not None and rampup <= 0:
+        if rampup is not None and not is_positive(rampup):
             raise ValueError(f"rampup={rampup} must be a positive fraction of the images seen, or None.")
         self.half_life_images = half_life_images
         self.rampup = rampup
@@ -188,6 +194,8 @@ class EMA(Callback):
 
     def _beta(self, batch_images: int, step: int) -> float:
         half_life = self.half_life_images(step) if callable(self.half_life_images) else self.half_life_images
+        if not half_life >= 0:
+            raise ValueError(f"half_life_images is {half_life} after {step} batches; it must be at least 0.")
         if self.rampup is not None:
             half_life = min(half_life, self.rampup * self.images)
         return 0.5 ** (batch_images / half_life) if half_life > 0 else 0.0

@@ -86,10 +86,15 @@ def jacobian_spectrum(
     Raises:
         TypeError: If the module has no generator.
         ValueError: If ``num_codes`` is not positive, labels do not fit, an example has fewer dimensions than a code, so
-            that some directions of the code cannot change it, a code of one number is normalised, or a derivative is
-            NaN or infinite.
+            that some directions of the code cannot change it, a code of one number is normalised, the generator is yet
+            to grow, or a derivative is NaN or infinite.
     """
     checked_generator(module, "jacobian_spectrum")
+    if not has_grown(module):
+        raise ValueError(
+            f"The generator of {type(module).__name__} has not grown to the resolution of its data yet, so the pixels "
+            "that it repeats would count as dimensions; measure it when it has."
+        )
     num_codes = as_count("num_codes", num_codes)
     labels = module.choose_condition(num_codes, labels, None, generator)
     z = module.sample_latent(num_codes, generator=generator)
@@ -115,10 +120,29 @@ def jacobian_spectrum(
     return torch.linalg.svdvals(rows)
 
 
+def has_grown(module: Any) -> bool:
+    """Returns whether a generator makes examples in their own resolution, as all do that do not grow."""
+    return bool(getattr(module.generator, "has_grown", True))
+
+
 def condition_numbers(spectrum: Tensor) -> Tensor:
     """Returns the logarithm of the condition number of J^T J, in nats, (N,), of ``jacobian_spectrum``'s (N, D)."""
     largest, least = spectrum[:, 0], spectrum[:, -1]
     return 2 * (largest.log() - torch.maximum(least, RESOLUTION * largest).log())
+
+
+def mean_condition_number(spectrum: Tensor) -> float:
+    """Returns the mean of ``condition_numbers`` over codes, in nats.
+
+    Raises:
+        ValueError: If all derivatives at a code are zero.
+    """
+    value = condition_numbers(spectrum).mean().item()
+    if not math.isfinite(value):
+        raise ValueError(
+            "All derivatives of the generator at a code are zero: the model has diverged, or its weights are damaged."
+        )
+    return value
 
 
 def evaluate_conditioning(
@@ -139,13 +163,8 @@ def evaluate_conditioning(
 
     Raises:
         TypeError: If the module has no generator.
-        ValueError: If ``num_codes`` is not positive, examples have fewer dimensions than codes, a derivative is NaN or
-            infinite, or all derivatives at a code are zero.
+        ValueError: If ``num_codes`` is not positive, examples have fewer dimensions than codes, the generator is yet to
+            grow, a derivative is NaN or infinite, or all derivatives at a code are zero.
     """
     spectrum = jacobian_spectrum(module, num_codes, generator=block_generator(seed, 0))
-    value = condition_numbers(spectrum).mean().item()
-    if not math.isfinite(value):
-        raise ValueError(
-            "All derivatives of the generator at a code are zero: the model has diverged, or its weights are damaged."
-        )
-    return same_everywhere({f"{split}/log_condition_number-{num_codes}": value})
+    return same_everywhere({f"{split}/log_condition_number-{num_codes}": mean_condition_number(spectrum)})

@@ -104,6 +104,17 @@ class Grown(nn.Module):
             block.requires_grad_(number <= level)
             image.requires_grad_(number == level or (self.fading and number == level - 1))
 
+    def set_level(self, level: int) -> None:
+        """Uses all layers up to a level that is faded in, of which none is frozen yet."""
+        self.present, self.fading = level, False
+        self.level.fill_(level)
+        self.alpha.fill_(1.0)
+
+    @property
+    def has_grown(self) -> bool:
+        """Whether all layers are used, and none is faded in."""
+        return self.present == self.top and not self.fading
+
     def as_grown(self, x: Tensor) -> Tensor:
         """Returns images (N, C, H, W) in the resolution of the present stage, in their own shape.
 

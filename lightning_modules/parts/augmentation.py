@@ -50,6 +50,8 @@ def cutout(x: Tensor, noise: Noise, ratio: float = 1 / 2) -> Tensor:
     return x * ~hidden[:, None]
 
 
+LEAST_SIDE = {"translation": 5, "cutout": 3}
+"""The least side of images that each policy changes."""
 POLICIES: dict[str, Callable[[Tensor, Noise], Tensor]] = {"translation": translate, "cutout": cutout}
 
 

@@ -157,8 +157,8 @@ def r2(critic: Critic, real: Tensor, fake: Tensor, noise: Noise) -> Tensor:
 class Roth:
     """(E (1 - D(x))^2 ||grad phi(x)||^2 + E D(G(z))^2 ||grad phi(G(z))||^2) / 2 with logits phi and D = sigmoid(phi).
 
-    To second order it is what noise N(0, gamma I) on all inputs adds to the cross-entropy, times gamma (Roth et al.,
-    2017, eq. 21), so it belongs to the games of that loss.
+    Where the discriminator is optimal it is what noise N(0, gamma I) on all inputs adds to the cross-entropy, to second
+    order in the noise and divided by gamma (Roth et al., 2017, eq. 21), so it belongs to the games of that loss.
     """
 
     def __call__(self, critic: Critic, real: Tensor, fake: Tensor, noise: Noise) -> Tensor:

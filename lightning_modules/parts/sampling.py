@@ -140,7 +140,7 @@ def check_labels(labels: Tensor | None, num_samples: int, class_probabilities: T
         ValueError: If they are missing, given to a model without classes, or do not fit it.
     """
     if class_probabilities is None:
-        raise ValueError("labels were given to an unconditional model; build it with num_classes to use them.")
+        raise ValueError("labels were given to an unconditional model; only one with num_classes takes them.")
     if labels is None:
         raise ValueError(f"A class-conditional model needs labels: integers of shape ({num_samples},).")
     labels = as_labels(labels)

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from lightning_modules.metrics.generator_jacobian import condition_numbers
+from lightning_modules.metrics.generator_jacobian import mean_condition_number
 
 SIZE = (4.8, 3.2)  # inches
 DOTS = 100  # per inch
@@ -18,7 +18,11 @@ def draw_spectrum(spectrum: Tensor) -> Image.Image:
 
     Args:
         spectrum: Singular values in descending order, (codes, latent_dim), as ``jacobian_spectrum`` returns them.
+
+    Raises:
+        ValueError: If all of a code are zero.
     """
+    condition = mean_condition_number(spectrum)
     low, middle, high = (torch.quantile(spectrum, q, dim=0).numpy() for q in (BAND[0], 0.5, BAND[1]))
     places = range(1, spectrum.shape[1] + 1)
     figure = Figure(figsize=SIZE, dpi=DOTS, layout="constrained")
@@ -29,7 +33,7 @@ def draw_spectrum(spectrum: Tensor) -> Image.Image:
     axes.set_yscale("log")
     axes.set_xlabel("singular value, the largest first", fontsize="small")
     axes.set_ylabel("of dG/dz: median, 10 % to 90 % of codes", fontsize="small")
-    axes.set_title(f"mean log condition number {condition_numbers(spectrum).mean():.2f} nats", fontsize="small")
+    axes.set_title(f"mean log condition number {condition:.2f} nats", fontsize="small")
     axes.tick_params(labelsize="small")
     canvas.draw()
     return Image.frombytes("RGBA", canvas.get_width_height(), bytes(canvas.buffer_rgba())).convert("RGB")

@@ -200,8 +200,9 @@ def warn_unreached(
     generator_steps: Callable[[int], int],
     penalties: Mapping[str, int],
     generator_penalties: Mapping[str, int],
+    accumulate_batches: int = 1,
 ) -> None:
-    """Warns of a run of two players that is too short for a step of the generator, or for a lazy penalty.
+    """Warns of a run of two players that is too short for a step of one of them, or for a lazy penalty.
 
     Args:
         trainer: The trainer that is about to train; ``fast_dev_run`` only tries a module out.
@@ -209,6 +210,7 @@ def warn_unreached(
         generator_steps: Returns their number in so many batches.
         penalties: Name to period, in batches, of the penalties on the discriminator.
         generator_penalties: Name to period, in its steps, of those on the generator.
+        accumulate_batches: Batches of one step of the discriminator.
     """
     planned = planned_batches(trainer)
     if not planned or getattr(trainer, "fast_dev_run", False):
@@ -217,7 +219,12 @@ def warn_unreached(
     never = {name: every for name, every in penalties.items() if every > planned}
     never |= {name: every for name, every in generator_penalties.items() if every > steps > 0}
     problems = [(f"lazy_every={every}", f"never computes the penalty {name}") for name, every in never.items()]
-    if steps == 0:
+    window = f"accumulate_batches={accumulate_batches}"
+    if planned < accumulate_batches:
+        problems.append((window, "makes no step"))
+    elif planned % accumulate_batches:
+        problems.append((window, f"makes no step with its last {planned % accumulate_batches}"))
+    if steps == 0 and planned >= accumulate_batches:
         setting = "bursts=true" if isinstance(schedule, Bursts) else f"critic_steps={schedule.critic_steps}"
         problems.append((setting, "makes no step of the generator"))
     for setting, what in problems:

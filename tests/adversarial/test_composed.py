@@ -178,6 +178,15 @@ def test_every_term_moves_its_player_and_no_penalty_moves_the_other(
         ({"augment": ["mirror"], "shape": [1, 8, 8]}, "mirror.*translation, cutout"),
         ({"augment": ["cutout"], "augment_probability": 1.5, "shape": [1, 8, 8]}, r"^augment_probability=1\.5"),
         ({"augment_probability": 0.5}, r"augment_probability=0\.5 has no effect without augment"),
+        (
+            {**IMAGES, "augment": ["cutout"], "augment_probability": 0.0},
+            r"augment=\['cutout'\] has no effect with augment_probability=0",
+        ),
+        (
+            {"shape": (1, 4, 4), "augment": ["cutout", "translation"]},
+            r"translation does not change images of shape=\[1, 4, 4\]; they must have sides of at least 5 pixels",
+        ),
+        ({"shape": (1, 2, 2), "augment": ["cutout"]}, r"cutout does not change .*shape=\[1, 2, 2\]; .* at least 3 "),
         ({"lazy_every": 4}, "lazy_every=4 has no effect without penalties"),
         ({"lazy_every": 0, "penalties": {"r1": 1.0}}, "lazy_every=0"),
         ({"instance_noise": 0.0}, r"instance_noise=0\.0"),

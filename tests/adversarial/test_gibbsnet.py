@@ -252,3 +252,10 @@ def test_mixed_precision_keeps_the_gradients_of_what_was_cast_without_them() -> 
         module.game_loss(unclamped, clamped).backward()
     players: list[Any] = [*module.generator.parameters(), *module.encoder.parameters()]
     assert [p.shape for p in players if p.grad is None] == []
+
+
+def test_batches_of_one_example_cannot_be_normalised() -> None:
+    settings: dict[str, Any] = {"shape": [2], "architecture": "mlp", "latent_dim": 3, "width": 2}
+    with pytest.raises(ValueError, match="normalise_codes=true needs batches of at least two examples"):
+        fit(GibbsNet(**settings), torch.randn(2, 1, 2))
+    fit(GibbsNet(**settings, normalise_codes=False), torch.randn(2, 1, 2))

@@ -37,7 +37,7 @@ def test_positive_if_all_lie_outside_on_one_side() -> None:
     assert penalty(linear(4.0, 1.1, 1.2)) == 0
 
 
-@pytest.mark.parametrize("epsilon", [1.0, 1e-2])
+@pytest.mark.parametrize("epsilon", [1.0, 1e-2, 1e-3])
 def test_changes_lie_between_the_singular_values_and_scale_as_the_penalty_says(epsilon: float) -> None:
     """A multiple of an isometry changes by that factor in every direction: (0.25 - 1)^2 and (23 - 20)^2."""
     clamping = JacobianClamping(epsilon=epsilon)
@@ -97,6 +97,9 @@ def test_a_constant_generator_has_a_finite_gradient() -> None:
         ({"lambda_min": -1.0}, r"lambda_min=-1\.0"),
         ({"jacobian_clamping": 0.0}, r"jacobian_clamping=0\.0"),
         ({"clamp_epsilon": 0.0}, r"clamp_epsilon=0\.0"),
+        ({"clamp_epsilon": 1e-6}, "clamp_epsilon=1e-06 must be at least 0.001"),
+        ({"clamp_epsilon": float("nan")}, "clamp_epsilon=nan"),
+        ({"clamp_epsilon": float("inf")}, "clamp_epsilon=inf"),
         ({"clamp_fraction": 0.0}, r"clamp_fraction=0\.0"),
         ({"clamp_fraction": 0.3}, r"clamp_fraction=0\.3"),
         ({"clamp_fraction": 1.5}, r"clamp_fraction=1\.5"),

@@ -22,6 +22,17 @@ class WideEncoder(nn.Module):
         return torch.cat([x, x, x, x], 1)
 
 
+class OfPairs(nn.Module):
+    """Logits of pairs with so many numbers together."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(size, 1)
+
+    def forward(self, x: Tensor, z: Tensor) -> Tensor:
+        return self.linear(torch.cat([x, z], 1))
+
+
 def with_networks(**networks: nn.Module) -> JointModule:
     own: dict[str, Any] = {
         "generator": AffineGaussian(1.0, 0.0),
@@ -38,6 +49,23 @@ def test_networks_that_do_not_fit_are_refused_before_a_step() -> None:
         fit(with_networks(generator=nn.Linear(1, 1), encoder=WideEncoder()), x)
     with pytest.raises(ValueError, match=r"JointModule: .*generator.*shape=\[3\].*batch has \[1\]"):
         fit(with_networks(generator=nn.Linear(1, 3)), x)
+    for networks, said in (
+        ({"generator": nn.Linear(2, 1)}, "generator does not take codes of latent_dim=1"),
+        ({"encoder": nn.Linear(2, 2)}, r"encoder does not take examples of shape=\[1\]"),
+        ({"encoder": nn.Linear(1, 3)}, r"encoder makes codes of shape=\[2\], .*latent_dim=1"),
+        (
+            {"discriminator": OfPairs(3)},
+            r"discriminator does not take examples of shape=\[1\] with codes of ",
+        ),
+    ):
+        with pytest.raises(ValueError, match=f"JointModule: its {said}"):
+            fit(with_networks(**{"generator": nn.Linear(1, 1), **networks}), x)
+    wide = JointModule(
+        nn.Linear(4, 1), nn.Linear(1, 7), OfPairs(5), latent_dim=4, player_optimizer=adam(0.1),
+        discriminator_optimizer=adam(0.1),
+    )  # fmt: skip
+    with pytest.raises(ValueError, match=r"encoder's outputs of shape=\[7\] are not those of codes of latent_dim=4"):
+        fit(wide, x)
     with pytest.raises(ValueError, match=r"Linear takes one argument.*\(x, z\)"):
         with_networks(discriminator=nn.Linear(2, 1))
     module = with_networks(generator=nn.Linear(1, 1))

@@ -7,12 +7,14 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from datamodules import SyntheticImages
 from lightning_modules import WGANGP, ComposedGAN, MinimaxGAN, NonSaturatingGAN
-from lightning_modules.parts.games import Game
+from lightning_modules.adversarial.loop import AdversarialModule
+from lightning_modules.parts.games import GAMES, Game
+from lightning_modules.parts.optimizers import adam_with
 from lightning_modules.runtime.optimization import NonFiniteLoss
 from tests.adversarial.games import POINTS, fit
 
@@ -56,6 +58,11 @@ def test_data_that_do_not_fit_name_both_sides() -> None:
         fit(MinimaxGAN(shape=[3, 32, 32], width=2), 1, data=images)
     with pytest.raises(ValueError, match=r"num_classes=7.*num_classes=None"):
         fit(MinimaxGAN(width=2, num_classes=7), 1, data=images)
+    adam = adam_with(0.1, (0.0, 0.9))
+    parts: dict[str, Any] = {"generator_optimizer": adam, "discriminator_optimizer": adam}
+    own = AdversarialModule(nn.Linear(3, 2), nn.Linear(2, 1), GAMES["minimax"], latent_dim=4, **parts)
+    with pytest.raises(ValueError, match="its generator does not take codes of latent_dim=4"):
+        fit(own, 1, data=DataLoader(TensorDataset(torch.zeros(8, 2)), batch_size=4))
     binary = SyntheticImages(shape=[1, 28, 28], size=64, batch_size=8, binarize=True)
     with pytest.raises(ValueError, match=r"\[-1\.0, 1\.0\].*\[0\.0, 1\.0\].*binarize"):
         fit(MinimaxGAN(width=2), 1, data=binary)

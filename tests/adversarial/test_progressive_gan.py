@@ -16,6 +16,7 @@ from lightning_modules import ProgressiveGAN
 from lightning_modules.adversarial.progressive import with_drift
 from lightning_modules.networks.growing import Grown
 from lightning_modules.parts.games import GAMES, cross_entropy, non_saturating
+from tests.standins import quiet_trainer
 from tests.test_resume import differences, states
 from tests.training import TinyData
 from tests.training import train as train_tiny
@@ -223,3 +224,27 @@ def test_messages_are_one_sentence() -> None:
     with pytest.raises(ValueError, match="growth_steps") as error:
         train(3, growth_steps=5)
     assert len(re.findall(r"\.(\s|$)", str(error.value))) == 1
+
+
+def test_networks_that_have_grown_do_not_grow_again(tmp_path: Path) -> None:
+    _, module = train(6, growth_steps=4)
+    zoo.save(module, tmp_path / "grown", samples=False)
+    loaded, resumed = zoo.load(str(tmp_path / "grown")), ProgressiveGAN(SHAPE, growth_steps=4, **SMALL)
+    for steps, model, begin in ((3, loaded, None), (5, resumed, tmp_path / "again.ckpt")):
+        stages = Stages()
+        trainer = quiet_trainer(max_epochs=-1, max_steps=steps, limit_val_batches=0, callbacks=[stages])
+        trainer.fit(model.train(), TinyData(SHAPE), ckpt_path=begin, weights_only=True)
+        assert set(stages.seen) == {(2, 1.0)}
+        trainer.save_checkpoint(tmp_path / "again.ckpt")
+
+
+def test_a_run_that_time_ends_before_the_networks_have_grown_warns() -> None:
+    module = ProgressiveGAN(SHAPE, growth_steps=10_000, **SMALL)
+    trainer = quiet_trainer(max_epochs=-1, max_steps=-1, max_time={"seconds": 1}, limit_val_batches=0)
+    with pytest.warns(UserWarning, match="growth_steps=10000 batches had not ended when the run did"):
+        trainer.fit(module, TinyData(SHAPE))
+
+
+def test_growth_of_a_single_resolution_is_refused() -> None:
+    with pytest.raises(ValueError, match="growth_steps=100 has no effect with a single resolution"):
+        ProgressiveGAN(SHAPE, num_resolutions=1, growth_steps=100, **SMALL)

@@ -154,6 +154,8 @@ def test_optimizers_follow_the_schedules() -> None:
         ({"gamma_end": 0.1}, r"gamma_end=0\.1 has no effect without schedule_steps"),
         ({"beta2_end": 0.95}, r"beta2_end=0\.95 has no effect without schedule_steps"),
         ({"augment_end": 0.9, "schedule_steps": 10}, r"augment_end=0\.9 has no effect without augment"),
+        ({"lr": 1e-5, "schedule_steps": 10}, r"lr_end=5e-05 is above lr=1e-05"),
+        ({"gamma": 0.001, "schedule_steps": 10}, r"gamma_end=0\.005 is above gamma=0\.001"),
         ({"schedule_steps": 0}, "schedule_steps=0"),
         ({"augment": ["cutout"]}, r"augment=\['cutout'\] has no effect with schedule_steps=None"),
         ({"augment": ["cutout"], "schedule_steps": 10, "shape": [2], "architecture": "mlp"}, r"images.*shape=\[2\]"),

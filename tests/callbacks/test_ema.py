@@ -202,6 +202,14 @@ def test_half_precision_weights_are_averaged_in_full() -> None:
 
 
 def test_errors_say_what_to_do() -> None:
+    for value in (float("nan"), "20000", True):
+        with pytest.raises(ValueError, match=f"half_life_images={value} must be a positive number"):
+            EMA(half_life_images=value)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="rampup=nan"):
+        EMA(rampup=float("nan"))
+    for later in (float("nan"), -1.0):
+        with pytest.raises(ValueError, match=f"half_life_images is {later} after 0 batches"):
+            fitted(EMA(half_life_images=lambda step, value=later: value))  # type: ignore[misc]
     with pytest.raises(ValueError, match="half_life_images=0"):
         EMA(half_life_images=0)
     with pytest.raises(ValueError, match="rampup=-1"):

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
 from lightning_modules import SNGAN, VAE, WGANGP, ProgressiveGAN
@@ -86,7 +87,7 @@ def test_a_direction_that_changes_nothing_counts_as_the_resolution() -> None:
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-@pytest.mark.parametrize("module", [linear_gan, lambda: ProgressiveGAN(shape=(1, 8, 8), width=2, latent_dim=3)])
+@pytest.mark.parametrize("module", [linear_gan, lambda: ProgressiveGAN((1, 8, 8), 3, 2, growth_steps=0)])
 def test_a_generator_that_has_diverged_is_named_so(module: Callable[[], Any], value: float) -> None:
     diverged = module()
     with torch.no_grad():
@@ -124,7 +125,7 @@ def test_the_length_of_a_normalised_code_is_no_direction() -> None:
 @pytest.mark.parametrize("num_classes", [None, 3])
 def test_a_progressive_gan_has_no_direction_that_changes_nothing(num_classes: int | None) -> None:
     torch.manual_seed(0)
-    module = ProgressiveGAN(shape=(1, 8, 8), width=4, latent_dim=6, num_classes=num_classes)
+    module = ProgressiveGAN(shape=(1, 8, 8), width=4, latent_dim=6, num_classes=num_classes, growth_steps=0)
     spectrum = jacobian_spectrum(module, 4, generator=source())
     assert spectrum.shape == (4, 5 if num_classes is None else 6)
     assert (spectrum[:, -1] > 100 * RESOLUTION * spectrum[:, 0]).all()
@@ -168,6 +169,29 @@ def test_the_callback_logs_the_average_of_a_run_and_changes_nothing(tmp_path: Pa
     assert expected == {"val/log_condition_number-5": pytest.approx(logged, rel=1e-5)}
     for key, value in weights[0].items():
         assert torch.equal(value, weights[1][key]), key
+
+
+class CountedLogs(Callback):
+    """Notes at every validation whether there is a condition number yet."""
+
+    def __init__(self) -> None:
+        self.logged: list[bool] = []
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not trainer.sanity_checking:
+            self.logged.append("val/log_condition_number-2" in trainer.callback_metrics)
+
+
+def test_a_growing_generator_is_measured_once_it_has_grown(tmp_path: Path) -> None:
+    """Before, its repeated pixels would count as dimensions."""
+    module = ProgressiveGAN((1, 8, 8), latent_dim=20, width=2, growth_steps=3)
+    with pytest.raises(ValueError, match="The generator of ProgressiveGAN has not grown to the resolution of its data"):
+        evaluate_conditioning(module, num_codes=2)
+    counted = CountedLogs()
+    callbacks = [GeneratorConditioning(num_codes=2), counted]
+    trainer = quiet_trainer(callbacks, default_root_dir=tmp_path, max_epochs=-1, max_steps=5, val_check_interval=1)
+    trainer.fit(module, TinyData((1, 8, 8)))
+    assert counted.logged == [False, False, False, True, True]
 
 
 def test_the_callback_refuses_before_training() -> None:

@@ -15,13 +15,13 @@ MODULE = "lightning_modules.adversarial.f_gan"
 
 
 @pytest.fixture
-def blocks(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
+def blocks() -> list[dict[str, object]]:
     """The names that each python block of CONTRIBUTING defines; the first one is imported by the second."""
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     codes = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     module = ModuleType(MODULE)
     exec(compile(codes[0], "CONTRIBUTING.md, the method", "exec"), module.__dict__)
-    monkeypatch.setitem(sys.modules, MODULE, module)
+    sys.modules[MODULE] = module  # it stays: later tests of the command line import the modules of all subclasses
     namespace: dict[str, object] = {}
     exec(compile(codes[1], "CONTRIBUTING.md, the test", "exec"), namespace)
     return [module.__dict__, namespace]

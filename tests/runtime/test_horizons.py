@@ -76,6 +76,9 @@ def test_one_resolution_does_not_grow() -> None:
         ("R3GAN", {"lazy_every": 4}, [f"lazy_every=4 .* never computes the penalty {name}" for name in ("r1", "r2")]),
         ("GibbsNet", {"lazy_every": 5}, ["lazy_every=5 .* never computes the penalty r1", "penalty r2"]),
         ("R3GAN", {"lazy_every": 3, "critic_steps": 3}, []),
+        ("SNGAN", {"accumulate_batches": 4}, ["accumulate_batches=4 the run, .* for 3 batches, makes no step: "]),
+        ("SNGAN", {"accumulate_batches": 2}, ["accumulate_batches=2 the run, .* makes no step with its last 1: "]),
+        ("SNGAN", {"accumulate_batches": 3}, []),
         ("WGAN", {"critic_steps": 1, "bursts": True}, ["bursts=true .* makes no step of the generator"]),
     ],
 )

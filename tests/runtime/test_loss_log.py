@@ -113,6 +113,7 @@ def loss_of(method: str) -> str:
     return next(key for key in trainer.callback_metrics if key.startswith("train/"))
 
 
+@pytest.mark.filterwarnings("ignore:The schedule of growth_steps")  # which early stopping ends before
 @pytest.mark.parametrize("method", METHODS)
 def test_losses_can_be_monitored_in_epochs_shorter_than_the_logging_interval(method: str, tmp_path: Path) -> None:
     name = loss_of(method)

@@ -255,6 +255,32 @@ def test_negative_counts_and_huge_seeds_of_a_training(
     assert not Path("runs").exists()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--model.noise_steps", "1.5"], "--model.noise_steps must be a whole number or null, not '1.5'."),
+        (["--model.noise_steps", "nan"], "--model.noise_steps must be a whole number or null, not 'nan'."),
+        (["--model.clip_norm", "x"], "--model.clip_norm must be a number or null, not 'x'."),
+        (["--model.lr", "x"], "--model.lr must be a number, not 'x'."),
+        (["--model.betas", "0.5"], "--model.betas must be a list such as [0.5], not '0.5'."),
+        (["--model.augment", "cutout"], "--model.augment must be a list such as [cutout] or null, not 'cutout'."),
+        (["--model.penalties.r1", "x"], "--model.penalties.r1 must be a number, not 'x'."),
+        (["--model.penalties", "5"], "--model.penalties must be a mapping of names to values or null, not '5'."),
+        (["--model.spectral_norm", "5"], "--model.spectral_norm must be true or false, not '5'."),
+        (
+            ["--trainer.callbacks", "EMA", "--trainer.callbacks.half_life_images", "many"],
+            "--trainer.callbacks.half_life_images must be a number or a function, not 'many'.",
+        ),
+    ],
+)
+def test_values_of_a_training_of_another_type(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["train", "tiny.yaml", "--model", "ComposedGAN", *arguments])
+    assert capsys.readouterr().err.splitlines()[-1] == f"error: {said}"
+
+
 def test_an_argument_without_effect_is_refused(saved: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ring, text = str(saved / "ring"), str(saved / "text")
     for arguments, option in (

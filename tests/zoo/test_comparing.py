@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from lightning_modules import METHODS
 from lightning_modules.base import GenerativeModule
@@ -130,7 +131,7 @@ def test_the_table_has_the_mean_and_the_range(tmp_path: Path) -> None:
     text = report(comparison, results)
     assert "0.375 (0.250 to 0.500)" in text
     assert f"{second} (1 of 2 seeds)" in text
-    assert "2 runs are missing: python -m zoo compare small --train makes them." in text
+    assert f"2 runs are missing: python -m zoo compare small --train --out {results.path} makes them." in text
     assert "Measured on 2026-01-01" in text
     assert f"| {first} | 8 |  | 0.375 (0.250 to 0.500) |  | 1e6 |  |" in markdown(block, results)
 
@@ -283,11 +284,35 @@ WHOLE = {"block": "grid25", "entry": "ali", "seed": 0, "values": {"modes-2500": 
     ],
 )
 def test_damaged_results_are_refused(runs: Any, tmp_path: Path) -> None:
-    (tmp_path / "small.json").write_text(json.dumps({"runs": [WHOLE]}))
+    (tmp_path / "small.json").write_text(json.dumps({"format": 1, "runs": [WHOLE]}))
     assert len(Results(tmp_path / "small.json").runs) == 1
-    (tmp_path / "small.json").write_text(json.dumps({"runs": runs}))
+    (tmp_path / "small.json").write_text(json.dumps({"format": 1, "runs": runs}))
     with pytest.raises(ZooError, match="is damaged, or no results of a comparison"):
         Results(tmp_path / "small.json")
+
+
+def test_results_of_another_version_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "later.json").write_text(json.dumps({"format": 99, "runs": [WHOLE]}))
+    with pytest.raises(ZooError, match="has format 99, this version reads 1"):
+        Results(tmp_path / "later.json")
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.name)
+def test_runs_of_two_seeds_see_other_batches(block: Block) -> None:
+    first, same, other = (next(iter(block.datamodule(seed=seed).train_dataloader())).x for seed in (0, 0, 1))
+    assert torch.equal(first, same)
+    assert not torch.equal(first, other)
+
+
+def test_a_file_of_ones_own_is_named_by_what_makes_its_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "own.json"
+    assert main(["compare", "modes", "--out", str(out)]) == 1
+    assert f"{out} does not exist; with --train the runs are made" in capsys.readouterr().err
+    out.write_text(json.dumps({"format": 1, "runs": [WHOLE]}))
+    assert main(["compare", "modes", "--out", str(out)]) == 0
+    assert f"python -m zoo compare modes --train --out {out} makes them" in capsys.readouterr().out
+    assert main(["compare", "modes", "--out", str(tmp_path)]) == 1
+    assert f"{tmp_path} is damaged, or no results of a comparison" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", COMPARISONS)

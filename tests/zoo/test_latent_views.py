@@ -23,7 +23,7 @@ from tests.metrics.linear_generator import LATENT, linear_gan
 from tests.standins import StandInExtractor
 from tests.zoo.running import fails
 from zoo.__main__ import main
-from zoo.evaluation import EVALUATIONS
+from zoo.evaluation import EVALUATIONS, evaluate
 from zoo.latent_views import HELD_OUT_ROWS, inversion, neighbours, with_neighbours
 from zoo.view_request import Request
 from zoo.views import views_of
@@ -100,6 +100,24 @@ def test_a_spectrum_is_plotted_downwards() -> None:
     rows = [np.mean(line[0][line[1] == column]) for column in sorted(set(line[1].tolist()))]
     assert len(rows) > 300
     assert all(np.diff(rows) >= 0), "the values fall, and rows are counted from the top"
+
+
+def test_a_collapsed_generator_has_metrics_but_no_condition_number(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its FID is what one wants to know then."""
+    module = zoo.load("wgan_gp.fashion_mnist")
+    with torch.no_grad():
+        module.generator.output[0].weight.zero_()
+    zoo.save(module, tmp_path / "collapsed", samples=False)
+    with pytest.warns(UserWarning, match="There is no condition number: All derivatives of the generator at a code"):
+        values = evaluate(zoo.card(str(tmp_path / "collapsed")), num_samples=500, samples_only=True)
+    assert values["test/fid-fashion_mnist-500"] > 10
+    assert "test/log_condition_number-64" not in values
+    capsys.readouterr()
+    error = fails(["draw", str(tmp_path / "collapsed"), "jacobian", "--out", str(tmp_path / "x.png")], capsys)
+    assert "All derivatives of the generator at a code are zero" in error
+    assert not (tmp_path / "x.png").exists()
 
 
 GANS = [name for name in zoo.names("*.fashion_mnist*") if issubclass(METHODS[zoo.card(name).method], AdversarialModule)]

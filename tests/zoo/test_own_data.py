@@ -11,9 +11,10 @@ import torch
 import zoo
 import zoo.data_record
 from datamodules import DATAMODULES, ImageFolder, TextFile
-from lightning_modules import VAE, Classifier, TeacherForcing
+from lightning_modules import SNGAN, VAE, Classifier, TeacherForcing
 from tests.datamodules.small_data import POEM, image_folder
 from tests.datamodules.small_emoji import captioned_folder
+from tests.standins import quiet_trainer
 from tests.zoo.damage import edit_config
 from tests.zoo.running import fails
 from zoo.__main__ import main
@@ -243,6 +244,46 @@ def test_samples_are_compared_with_few_images_of_ones_own(trained: Path, capsys:
     measured = capsys.readouterr().out
     assert "test/fid-pets_binarized-20" in measured
     assert "precision" not in measured
+
+
+# Views
+
+
+@pytest.fixture
+def gan(trained: Path) -> Path:
+    """A GAN that was trained on all images of a folder, and a classifier of them."""
+    data = ImageFolder("pets", image_size=8, batch_size=8, val_size=0, test_size=0)
+    torch.manual_seed(0)
+    zoo.save(Classifier.for_data(data.spec, width=2), "classifier")
+    module, trainer = SNGAN.for_data(data.spec, width=2, latent_dim=2), quiet_trainer(limit_val_batches=0)
+    trainer.fit(module, data)
+    zoo.save(module, "gan", trainer=trainer, samples=False)
+    return trained
+
+
+def test_images_of_training_are_not_shown_as_held_out(gan: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.warns(UserWarning, match="gan was trained on all of its images: none of these is held out"):
+        assert main(["draw", "./gan", "inversion", "--num", "2"]) == 0
+    refused = fails(["draw", "./gan", "neighbours", "--extractor", "./classifier"], capsys)
+    assert "gan was trained on all of its images" in refused
+
+
+def test_neighbours_of_images_of_ones_own_are_found_by_an_extractor_that_is_named(
+    trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.manual_seed(0)
+    zoo.save(Classifier.for_data(ImageFolder("pets", image_size=8, binarize=False).spec, width=2), "classifier")
+    assert "--extractor" in fails(["draw", IMAGES, "neighbours"], capsys)
+    assert main(["draw", IMAGES, "neighbours", "--num", "2", "--extractor", "./classifier"]) == 0
+    with pytest.raises(SystemExit, match="2"):
+        main(["draw", IMAGES, "reconstructions", "--extractor", "./classifier"])
+    assert "compares no features: leave out --extractor" in capsys.readouterr().err
+
+
+def test_fewer_test_images_than_were_asked_for_are_said(trained: Path) -> None:
+    found = len(datamodule_of(zoo.card(IMAGES)).images("test")[0])
+    with pytest.warns(UserWarning, match=f"There are {found} test examples, not 1000: these are shown"):
+        assert main(["draw", IMAGES, "reconstructions", "--num", "1000"]) == 0
 
 
 # Cards of strangers

@@ -13,7 +13,7 @@ from torch import Tensor
 import zoo
 from datamodules import Ring, decode
 from datamodules.sequences.vocabulary import encode
-from lightning_modules import FlowMatching, TeacherForcing
+from lightning_modules import FlowMatching, GibbsNet, TeacherForcing
 from lightning_modules.rendering.renderers import BETWEEN_TEXTS
 from tests.zoo.running import fails
 from tests.zoo.sequence_checkpoints import LETTERS, SPECS
@@ -235,3 +235,12 @@ def test_drawings_continue_beside_the_true_ones(saved: Path, held_out: dict[str,
     colours = [set(re.findall(r'stroke="(rgb[^"]+)"', group)) for group in groups]
     assert colours[0] == colours[8] == {"rgb(25, 25, 25)"}
     assert all("rgb(200, 60, 30)" in colour for index, colour in enumerate(colours) if index % 8)
+
+
+def test_a_chain_of_no_steps_is_ancestral_sampling(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    zoo.save(GibbsNet(shape=(1, 8, 8), architecture="mlp", width=2, latent_dim=2), tmp_path / "chain", samples=False)
+    assert (
+        main(["sample", str(tmp_path / "chain"), "--steps", "0", "--num", "2", "--out", str(tmp_path / "x.png")]) == 0
+    )
+    assert (tmp_path / "x.png").is_file()
+    assert "steps=-1" in fails(["sample", str(tmp_path / "chain"), "--steps=-1"], capsys)

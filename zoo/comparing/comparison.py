@@ -62,7 +62,7 @@ class Block:
     Attributes:
         name: Name in the results.
         title: Heading of the table.
-        datamodule: Builds the data.
+        datamodule: Builds the data, by ``seed``.
         shared: Hyperparameters of all entries.
         entries: The methods.
         seeds: Seeds of the runs of each.
@@ -76,7 +76,7 @@ class Block:
 
     name: str
     title: str
-    datamodule: Callable[[], ZooDataModule]
+    datamodule: Callable[..., ZooDataModule]
     shared: Mapping[str, Any]
     entries: tuple[Entry, ...]
     seeds: tuple[int, ...]

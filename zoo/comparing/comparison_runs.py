@@ -124,14 +124,14 @@ def train(block: Block, name: str, seed: int, folder: Path) -> dict[str, Any]:
     Args:
         block: The block.
         name: Name of the entry.
-        seed: Seed of weights, order and noise.
+        seed: Seed of weights, noise, and the data's order and split; of the points, where they are drawn.
         folder: Folder of the run; each of its settings has one in it, so that none continues what others began.
 
     Returns:
         What the results keep of the run.
     """
     seed_everything(seed, verbose=False)
-    data = block.datamodule()
+    data = block.datamodule(seed=seed)
     module, batches, settings = block.build(block.entry(name), data)
     folder = folder / digest(settings)
     folder.mkdir(parents=True, exist_ok=True)

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from statistics import fmean
 
 from zoo.comparing.comparison import COSTS, Block, Column, Comparison
-from zoo.comparing.results import REAL, Results
+from zoo.comparing.results import REAL, Results, results_file
 from zoo.listing import columns
+from zoo.paths import command
 
 
 def report(comparison: Comparison, results: Results) -> str:
@@ -19,7 +20,9 @@ def report(comparison: Comparison, results: Results) -> str:
         when = f"on {age[0]}" if age[0] == age[1] else f"from {age[0]} to {age[1]}"
         parts.append(f"Measured {when}; {results.path}")
     if missing:
-        parts.append(f"{missing} runs are missing: python -m zoo compare {comparison.name} --train makes them.")
+        elsewhere = () if results.path == results_file(comparison.name) else ("--out", results.path)
+        again = command("compare", comparison.name, "--train", *elsewhere)
+        parts.append(f"{missing} runs are missing: {again} makes them.")
     return "\n\n".join(parts)
 
 

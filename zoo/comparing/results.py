@@ -13,6 +13,8 @@ from zoo.comparing.comparison import Block, Comparison
 from zoo.errors import ZooError
 from zoo.paths import PACKAGE
 
+FORMAT = 1
+"""Version of the file."""
 REAL = "real data"
 """Name of the row of real data."""
 
@@ -46,15 +48,19 @@ class Results:
 
     def read(self) -> dict[Key, dict[str, Any]]:
         """Returns the runs of the file, or none if it does not exist; raises ``ZooError`` for a damaged one."""
-        if not self.path.is_file():
+        if not self.path.exists():
             return {}
         try:
-            runs = json.loads(self.path.read_text(encoding="utf-8"))["runs"]
-            return {checked_key(run): run for run in runs}
-        except (ValueError, TypeError, KeyError) as error:
+            found = json.loads(self.path.read_text(encoding="utf-8"))
+            runs = {checked_key(run): run for run in found["runs"]}
+            made_by = found["format"]
+        except (OSError, ValueError, TypeError, KeyError) as error:
             raise ZooError(
                 f"{self.path} is damaged, or no results of a comparison. Remove it to begin anew."
             ) from error
+        if made_by != FORMAT:
+            raise ZooError(f"{self.path} has format {made_by}, this version reads {FORMAT}: use another version.")
+        return runs
 
     def add(self, run: dict[str, Any]) -> None:
         """Adds a run, in place of an earlier one, and writes the file, with what others have added to it since."""
@@ -63,7 +69,7 @@ class Results:
             self.runs |= self.read()
             self.runs[Key(run["block"], run["entry"], run["seed"])] = json.loads(json.dumps(run))  # no tuples
             rows = [self.runs[key] for key in sorted(self.runs)]
-            replace_file(self.path, (json.dumps({"format": 1, "runs": rows}, indent=1) + "\n").encode())
+            replace_file(self.path, (json.dumps({"format": FORMAT, "runs": rows}, indent=1) + "\n").encode())
 
     def of(self, block: Block, entry: str) -> list[dict[str, Any]]:
         """Returns the runs of an entry, in the order of their seeds, if they were made with its present settings."""
