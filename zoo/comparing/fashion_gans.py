@@ -1,7 +1,9 @@
 """``compare gans``: every GAN on Fashion-MNIST with the same generator, discriminator trunk and number of steps.
 
-Rates are those of the recipes, and learning rates fall linearly to zero over the run. ALI and GibbsNet add an encoder.
-R3GAN and growing networks are made of networks of their own, in a second table.
+The learning rate of each method is that of 0.0004, 0.001 and 0.002 with which its FID on the validation split was best
+after 1 500 steps of the generator, and falls linearly to zero over the run. The clipped critic of the WGAN has batch
+normalisation, as its paper has. ALI and GibbsNet add an encoder. R3GAN and growing networks are made of networks of
+their own, in a second table, and have rates of their own.
 
 Metrics are those of the checkpoints' cards: 10 000 samples of averaged weights against the test split, under the zoo's
 classifier of garments. The row of real data has as many training images in place of samples.
@@ -32,15 +34,15 @@ COLUMNS = (
     Column("precision", "precision", ".2f"),
     Column("recall", "recall", ".2f"),
 )
-ADAM = {"lr": 4e-4, "betas": (0.0, 0.99)}
+ADAM = {"lr": 2e-3, "betas": (0.0, 0.99)}
 ENTRIES = (
     Entry("minimax_gan", "MinimaxGAN", ADAM),
     Entry("non_saturating_gan", "NonSaturatingGAN", ADAM),
     Entry("lsgan", "LSGAN", ADAM),
     Entry("instance_noise_gan", "InstanceNoiseGAN", {**ADAM, "instance_noise": 0.3}, {"noise_steps": 0.75}),
     Entry("roth_gan", "RothGAN", {**ADAM, "gamma": 2.0}, {"gamma_steps": 1.0}),
-    Entry("wgan", "WGAN", {"lr": 2e-4, "weight_clip": 0.03, "critic_steps": 2}),
-    Entry("wgan_gp", "WGANGP", {"lr": 5e-4, "betas": (0.0, 0.9), "critic_steps": 2}),
+    Entry("wgan", "WGAN", {"lr": 4e-4, "weight_clip": 0.03, "critic_steps": 2, "batch_norm": True}),
+    Entry("wgan_gp", "WGANGP", {**ADAM, "critic_steps": 1}),
     Entry("sngan", "SNGAN", ADAM),
     Entry("jacobian_clamping_gan", "JacobianClampingGAN", {**ADAM, "clamp_fraction": 0.5}),
     Entry("ali", "ALI", ADAM),
