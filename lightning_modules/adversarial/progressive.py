@@ -147,6 +147,8 @@ class ProgressiveGAN(AdversarialModule):
         condition = condition_of(num_classes, num_words)
         generator = Generator(shape, latent_dim, width, condition, num_resolutions)
         discriminator = Discriminator(shape, width, condition, num_resolutions)
+        if growth_steps and generator.top == 0:
+            raise ValueError(f"growth_steps={growth_steps} has no effect with a single resolution; leave it out.")
         super().__init__(
             generator,
             discriminator,
@@ -163,8 +165,6 @@ class ProgressiveGAN(AdversarialModule):
         )
         self.save_hyperparameters()
         self.growth, self.growth_was_planned = Growth(generator.top + 1, growth_steps or 0), growth_steps is None
-        if growth_steps and generator.top == 0:
-            raise ValueError(f"growth_steps={growth_steps} has no effect with a single resolution; leave it out.")
         if growth_steps != 0:
             for network in (generator, discriminator):
                 network.set_level(0)  # so that networks that have grown can be told from those that are yet to

@@ -297,6 +297,7 @@ def test_results_of_another_version_are_refused(tmp_path: Path) -> None:
         Results(tmp_path / "later.json")
 
 
+@pytest.mark.usefixtures("fashion_mnist")
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.name)
 def test_runs_of_two_seeds_see_other_batches(block: Block) -> None:
     first, same, other = (next(iter(block.datamodule(seed=seed).train_dataloader())).x for seed in (0, 0, 1))
