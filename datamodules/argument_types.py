@@ -1,4 +1,4 @@
-"""Numbers, truth values, lists and mappings among the arguments of a constructor, told from what only resembles them.
+"""Numbers, truth values, texts, lists and mappings as arguments of a constructor, told from what only resembles them.
 
 Python would take 1.5 critic steps for a number to compare with, ``"false"`` for true, and a text for a list of letters.
 NaN passes most comparisons, and a checkpoint could not hold it: its hyperparameters are JSON values.
@@ -61,6 +61,8 @@ def problem_with(value: Any, hint: Any) -> str | None:
     parts -= {type(None)}
     if parts == {bool, int} and not (optional and value is None):
         return None if isinstance(value, (bool, np.bool_)) or is_whole(value) else "true, false or a whole number"
+    if parts == {str, int} and not (optional and value is None):
+        return None if isinstance(value, str) or is_whole(value) else "a name or a whole number"
     if len(parts) != 1 or (optional and value is None):
         return None
     (part,) = parts
@@ -70,6 +72,8 @@ def problem_with(value: Any, hint: Any) -> str | None:
         return f"a whole number{ending}"
     if part is float and not is_finite(value):
         return f"a finite number{ending}"
+    if part is str and not isinstance(value, (str, PurePath)):
+        return f"a text{ending}"
     if part is bool and not isinstance(value, (bool, np.bool_)):
         return f"true or false{ending}"
     if origin is Sequence and isinstance(value, (str, PurePath)):

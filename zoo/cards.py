@@ -4,7 +4,6 @@ Nothing here imports torch, so that listing the zoo is fast. A config is not tru
 nesting are checked, and no path or code named in it is opened or imported.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
@@ -15,7 +14,7 @@ from typing import Any
 from zoo.bounds import check_arguments, check_counts
 from zoo.errors import ZooError
 from zoo.hub import find
-from zoo.json_values import not_plain, shortened
+from zoo.json_values import not_plain, parsed, shortened
 from zoo.paths import checkpoint_names
 
 FORMAT_VERSION = 2
@@ -29,7 +28,6 @@ WEIGHTS_FILE, CONFIG_FILE, README_FILE, SAMPLES_FILE = (
 SAMPLE_FILES = (SAMPLES_FILE, "samples.txt", "samples.mid", "samples.svg", "samples.gif")
 STATISTICS_FOLDER = "statistics"
 MAX_CONFIG_BYTES = 1 << 20
-MAX_DIGITS = 400  # a float has at most 309 before the point
 
 EMPTY: Mapping[str, Any] = MappingProxyType({})
 
@@ -99,6 +97,11 @@ class Card:
     def parameters(self) -> int:
         """Number of parameters of all networks."""
         return sum(self.networks.values())
+
+    @property
+    def average_alone(self) -> bool:
+        """Whether there are only averaged weights of all networks."""
+        return bool(self.networks) and set(self.networks) <= set(self.averaged_only)
 
     def to_json(self) -> dict[str, Any]:
         """Returns the content of ``config.json``."""
@@ -197,7 +200,7 @@ def read_card(folder: Path, name: str | None = None) -> Card:
     """
     path = checked_file(folder, CONFIG_FILE, MAX_CONFIG_BYTES)
     try:
-        values = json.loads(path.read_bytes().decode("utf-8"), parse_constant=_refuse_constant, parse_int=_whole_number)
+        values = parsed(path.read_bytes())
     except RecursionError:
         raise ZooError(f"{path} is nested too deeply for the config of a checkpoint.") from None
     except ValueError as error:
@@ -338,12 +341,3 @@ def check_inside(folder: Path, path: Path) -> None:
     allowed = [home, home.parents[1] / "blobs"] if home.parent.name == "snapshots" else [home]
     if not any(path.resolve().is_relative_to(root) for root in allowed):
         raise ZooError(f"{path} is a link that leads out of the checkpoint's folder.")
-
-
-def _refuse_constant(constant: str) -> None:
-    raise ValueError(f"{constant} is not a JSON number")
-
-
-def _whole_number(digits: str) -> int | float:
-    # The float of a number of so many digits is infinite, which is refused by its name.
-    return int(digits) if len(digits) < MAX_DIGITS else float(digits)

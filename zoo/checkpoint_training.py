@@ -131,6 +131,8 @@ def reported(make: Callable[[str, Path], None], name: str, target: Path) -> Repo
         return Report(name, FAILED, (time.monotonic() - start) / 60, f"{error} (the whole output: {log_of(name)})")
     except (ZooError, OSError) as error:  # such as a run.json that is damaged, or a disk that is full
         return Report(name, FAILED, (time.monotonic() - start) / 60, str(error))
+    except Exception as error:  # the others go on, and what was unforeseen stands in the summary
+        return Report(name, FAILED, (time.monotonic() - start) / 60, f"{type(error).__name__}: {error}")
     return Report(name, TRAINED, (time.monotonic() - start) / 60)
 
 
@@ -172,7 +174,9 @@ class Maker:
                 log.write(f"$ python -m {' '.join(words)}\n")
                 log.flush()
                 if self._run([sys.executable, "-m", *words], log):
-                    raise CommandFailed(log_of(name).read_text(encoding="utf-8").rstrip().rpartition("\n")[2])
+                    # A library may print names of files in another encoding.
+                    printed = log_of(name).read_text(encoding="utf-8", errors="replace")
+                    raise CommandFailed(printed.rstrip().rpartition("\n")[2])
 
     def stop(self, signum: int) -> None:
         """Passes a signal on to the commands that run, and starts no further one."""

@@ -1,11 +1,23 @@
 """Plain JSON values: what a config may hold, and how one is quoted in a message."""
 
+import json
 import math
 import sys
 from collections.abc import Mapping
 from typing import Any
 
 MAX_DEPTH = 16
+MAX_DIGITS = 400  # a float has at most 309 before the point
+
+
+def parsed(content: bytes) -> Any:
+    """Returns the value that a UTF-8 JSON file holds.
+
+    Raises:
+        ValueError: If it is not UTF-8 or not JSON, or holds NaN or an infinity.
+        RecursionError: If it is nested too deeply for the parser.
+    """
+    return json.loads(content.decode("utf-8"), parse_constant=_refuse_constant, parse_int=_whole_number)
 
 
 def not_plain(value: Any, where: str = "", depth: int = 0) -> str | None:
@@ -42,3 +54,12 @@ def shortened(value: Any) -> str:
 
 def _is_broken(text: str) -> bool:
     return not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
+def _refuse_constant(constant: str) -> None:
+    raise ValueError(f"{constant} is not a JSON number")
+
+
+def _whole_number(digits: str) -> int | float:
+    # The float of a number of so many digits is infinite, which is refused by its name.
+    return int(digits) if len(digits) < MAX_DIGITS else float(digits)

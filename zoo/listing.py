@@ -59,6 +59,8 @@ def show(arguments: Namespace) -> None:
 
 
 def _weights(shown: Card) -> str:
+    if shown.average_alone:
+        return "average"
     if shown.averaged_only:
         return f"average; last step of all networks but {', '.join(shown.averaged_only)}"
     return "last step, average (default)" if shown.averaged else "last step"

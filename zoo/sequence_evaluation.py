@@ -31,7 +31,7 @@ EXPOSURE: dict[str, dict[str, Any]] = {
 """The protocol of exposure bias by kind of data: half of the chorales end before 60 frames."""
 WINDOW = 256  # nanoGPT's
 NUM_CLIPS = 250
-LIKELIEST = 1e-3
+OF_CENTRES = 1e-3
 """Temperature at which a pixel is the centre of its distribution, or of the likeliest component of a mixture."""
 NUM_TEXTS, TEXT_LENGTH, COPIED = 100, 512, 10
 MELODY_COPIED = 8
@@ -190,8 +190,8 @@ def nats_by_share_seen(module: Any, datamodule: Any, split: str) -> dict[str, fl
 def forecasts(module: Any, datamodule: Any, split: str, num_samples: int | None, seed: int) -> dict[str, float]:
     """Returns the errors of frames by horizon; see ``frame_errors``. Clips that are not of full length are left out.
 
-    Frames are forecast in three ways: sampled; with the likeliest value of each pixel, given such frames before it
-    (``_of_likeliest``); and by repeating the last given frame (``_of_last_frame``).
+    Frames are forecast in three ways: sampled; with the centre of each pixel's logistic, or of the likeliest one of a
+    mixture, given such frames before it (``_of_centres``); and by repeating the last given frame (``_of_last_frame``).
 
     Raises:
         ValueError: If no clip has two frames or more.
@@ -207,7 +207,7 @@ def forecasts(module: Any, datamodule: Any, split: str, num_samples: int | None,
     given, truth = clips[:, :num_given], clips[:, num_given:]
     protocol = f"{num_given}to{truth.shape[1]}-{len(clips)}"
     values: dict[str, float] = {}
-    for name, temperature in (("", 1.0), ("_of_likeliest", LIKELIEST)):
+    for name, temperature in (("", 1.0), ("_of_centres", OF_CENTRES)):
         with undisturbed(module):
             generator = block_generator(seed, 0)
             forecast = module.continue_sequence(given, truth.shape[1], generator=generator, temperature=temperature)

@@ -32,13 +32,13 @@ class TruthProbability:
     Args:
         kind: ``"linear"``: max(floor, start - slope i); ``"exponential"``: k^i; ``"inverse_sigmoid"``:
             k / (k + exp(i / k)); ``"constant"``: start.
-        start: epsilon_0 of ``"linear"``, and the value of ``"constant"``.
-        slope: c of ``"linear"``, per step.
+        start: epsilon_0 of ``"linear"``, and the value of ``"constant"``; at 1 that is teacher forcing.
+        slope: c of ``"linear"``, per step, above 0.
         k: k of the others: below 1 for ``"exponential"``, at least 1 for ``"inverse_sigmoid"``.
         floor: Lower bound of the value, for every kind.
 
     Raises:
-        ValueError: If the schedule would leave [0, 1].
+        ValueError: If the schedule would leave [0, 1], or a setting has no effect on it.
 
     Scheduled Sampling (Bengio et al., 2015), https://arxiv.org/abs/1506.03099
     """
@@ -57,10 +57,21 @@ class TruthProbability:
                 f"start={self.start} and floor={self.floor} must lie in [0, 1], and slope={self.slope} must not be "
                 "negative."
             )
+        self._check_settings_of_the_kind()
         if self.kind == "exponential" and not 0 < self.k < 1:
             raise ValueError(f"k={self.k}: k^i lies in [0, 1] and decreases only for 0 < k < 1.")
         if self.kind == "inverse_sigmoid" and not self.k >= 1:
             raise ValueError(f"k={self.k}: k / (k + exp(i / k)) needs k >= 1.")
+
+    def _check_settings_of_the_kind(self) -> None:
+        used = {"linear": ("start", "slope"), "constant": ("start",)}.get(self.kind, ("k",))
+        for name, default in (("start", 1.0), ("slope", 0.0), ("k", 1000.0)):
+            if name not in used and getattr(self, name) != default:
+                raise ValueError(f"{name}={getattr(self, name)} has no effect with decay={self.kind!r}; leave it out.")
+        if self.kind == "linear" and self.slope == 0:
+            raise ValueError(f"slope={self.slope} leaves epsilon at start={self.start}: give slope, or decay=constant.")
+        if "start" in used and self.floor > self.start:
+            raise ValueError(f"floor={self.floor} is above start={self.start}, which so has no effect.")
 
     def __call__(self, step: int) -> float:
         """Returns epsilon after ``step`` batches."""
@@ -91,8 +102,8 @@ class ScheduledSampling(SequenceModule):
         context: Number of steps that a transformer attends to.
         embedding: Size of the embedding of a token or frame; ``None`` for the width, at most 256.
         decay: Schedule of epsilon: ``"linear"``, ``"exponential"``, ``"inverse_sigmoid"`` or ``"constant"``.
-        start: epsilon_0 of ``"linear"`` and the value of ``"constant"``.
-        slope: Decrease of ``"linear"`` per batch.
+        start: epsilon_0 of ``"linear"`` and the value of ``"constant"``; at 1 that is teacher forcing.
+        slope: Decrease of ``"linear"`` per batch, above 0.
         k: Constant of the other schedules; see ``TruthProbability``.
         floor: Lower bound of epsilon.
         lr: AdamW's learning rate.
@@ -102,7 +113,8 @@ class ScheduledSampling(SequenceModule):
         decay_steps: Batches after which it has fallen to zero along a cosine, or ``None``.
 
     Raises:
-        ValueError: If architecture, output and data do not fit together, or epsilon would leave [0, 1].
+        ValueError: If architecture, output and data do not fit together, epsilon would leave [0, 1], or a setting has
+            no effect.
     """
 
     def __init__(

@@ -108,18 +108,19 @@ def sequence_network(
         raise ValueError(f"output={output!r} is not one of {', '.join(OUTPUTS[kind])}, those of {kind}.")
     if video and embedding is not None:
         raise ValueError(f"embedding={embedding} is for tokens and frames of notes; video is not embedded.")
+    if video and dropout:
+        raise ValueError(f"dropout={dropout} has no effect with architecture='conv_lstm'; leave it out.")
+    if context != 256 and architecture != "transformer":
+        raise ValueError(f"context={context} has no effect with architecture={architecture!r}; leave it out.")
+    check_steps(step_shape, vocabulary_size)
     if video:
         channels, height, length = step_shape
-        if height % 2 or length % 2:
-            raise ValueError(f"step_shape={list(step_shape)}: frames are halved in size, so both sides must be even.")
         core = ConvLSTM(channels, width, num_layers)
         frames = MixtureFrames if output == "mixture" else GreyFrames
         return SequenceNetwork(core, frames(channels, height, length, core.out_features))
     embedding = min(width, 256) if embedding is None else embedding
     if embedding < 1:
         raise ValueError(f"embedding={embedding} must be at least 1.")
-    if vocabulary_size is not None and vocabulary_size < 1:
-        raise ValueError(f"vocabulary_size={vocabulary_size} must be at least 1, or null for frames.")
     emission: Emission
     if vocabulary_size is not None:
         emission = Categorical(vocabulary_size, embedding, width)
@@ -131,3 +132,19 @@ def sequence_network(
         heads = max((head for head in (1, 2, 4, 6) if width % (2 * head) == 0), default=1)
         return SequenceNetwork(CausalTransformer(embedding, width, num_layers, heads, context, dropout), emission)
     return SequenceNetwork(Recurrent(architecture, embedding, width, num_layers, dropout), emission)
+
+
+def check_steps(step_shape: Sequence[int], vocabulary_size: int | None) -> None:
+    """Raises ValueError unless steps are tokens, frames of notes (D,), or video (C, H, W) of even sides."""
+    shape = list(step_shape)
+    if vocabulary_size is not None and vocabulary_size < 1:
+        raise ValueError(f"vocabulary_size={vocabulary_size} must be at least 1, or null for frames.")
+    if (not shape and vocabulary_size is None) or (len(shape) == 1 and vocabulary_size is not None):
+        raise ValueError(
+            f"step_shape={shape} and vocabulary_size={vocabulary_size}: tokens have step_shape=[] and the number of "
+            "their symbols, frames have a shape and no vocabulary_size."
+        )
+    if len(shape) not in (0, 1, 3) or min(shape, default=1) < 1:
+        raise ValueError(f"step_shape={shape} must be [] for tokens, [notes] for frames, or [C, H, W] for video.")
+    if len(shape) == 3 and (shape[1] % 2 or shape[2] % 2):
+        raise ValueError(f"step_shape={shape}: frames are halved in size, so both sides must be even.")

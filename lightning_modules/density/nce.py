@@ -11,8 +11,9 @@ neither samples of the model nor an integral.
 NOTE: The energy is defined relative to the noise, E = f - log q with a network f, so that q cancels in the classifier,
 and where f = 0 the model is the noise. Any energy can be written so.
 
-NOTE: It works only as far as the noise resembles the data. For images hardly any noise does: the classifier saturates,
-a few noise samples have almost all importance weight, and the effective sample size, which is logged, falls to near 1.
+NOTE: It works only as far as the noise resembles the data. Where the classifier tells nearly all examples apart, its
+gradient vanishes, and a few noise samples have almost all importance weight. The accuracy and the effective sample size
+are logged: for images the latter may be a hundredth of the number of samples, and it changes much with the seed.
 
 Noise-Contrastive Estimation: A New Estimation Principle for Unnormalized Models (Gutmann and Hyvarinen, 2010),
 https://proceedings.mlr.press/v9/gutmann10a.html

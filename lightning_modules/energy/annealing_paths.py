@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from lightning_modules.parts.checks import as_count
 from lightning_modules.parts.mcmc import BEST_ACCEPTANCE, Energy, hmc_step, mala_step
 from lightning_modules.parts.noise import new_generator
-from lightning_modules.parts.precision import in_finest, in_float64
+from lightning_modules.parts.precision import in_finest, in_float64, without_autocast
 
 SALAKHUTDINOV = "salakhutdinov"
 KERNELS = ("hmc", "mala")
@@ -43,14 +43,15 @@ def temperatures(schedule: str | int | Sequence[float]) -> list[float]:
     """Returns inverse temperatures: a number of them in equal steps, those of ``"salakhutdinov"``, or a given list.
 
     Raises:
-        ValueError: If a list does not rise from 0 to 1, or the name is unknown.
+        ValueError: If a list does not rise from 0 to 1, the name is unknown, or it is none of these.
     """
     if isinstance(schedule, int) or getattr(schedule, "ndim", None) == 0:  # a number, also of numpy or torch
+        as_count("schedule", schedule, 2, ": the number of temperatures, with both ends 0 and 1")
         return linear(schedule)  # type: ignore[arg-type]
-    if isinstance(schedule, str):
-        if schedule != SALAKHUTDINOV:
-            raise ValueError(f"schedule={schedule!r} must be {SALAKHUTDINOV!r}, a number of temperatures or a list.")
+    if isinstance(schedule, str) and schedule == SALAKHUTDINOV:
         return salakhutdinov()
+    if isinstance(schedule, str) or not hasattr(schedule, "__iter__"):
+        raise ValueError(f"schedule={schedule!r} must be {SALAKHUTDINOV!r}, a number of temperatures or a list.")
     betas = [float(beta) for beta in schedule]
     rises = all(before <= after for before, after in pairwise(betas))
     if len(betas) < 2 or betas[0] != 0 or betas[-1] != 1 or not rises:
@@ -120,10 +121,16 @@ class RBMPath:
         base = F.softplus(in_float64(self.base_bias)).sum()
         self.base_log_partition = base.item() + weight.shape[1] * math.log(2)
 
+    @property
+    def device(self) -> torch.device:
+        """The device of the RBM's parameters."""
+        return self.weight.device
+
     def start(self, num_chains: int, generator: Generator) -> GibbsState:
         """Samples each visible unit with its base rate."""
         return self.observe(bernoulli(self.base_bias.expand(num_chains, -1), generator))
 
+    @without_autocast
     def observe(self, x: Tensor) -> GibbsState:
         """Sets chains to examples (N, ...) in {0, 1}, flattened."""
         visible = x.flatten(1).to(self.weight)
@@ -133,11 +140,13 @@ class RBMPath:
         """Returns the visible units, (N, D)."""
         return state.visible
 
+    @without_autocast
     def log_density(self, state: GibbsState, beta: float) -> Tensor:
         """Returns log f_beta of the visible units, shape (N,)."""
         visible = state.visible @ ((1 - beta) * self.base_bias + beta * self.visible_bias)
         return visible + F.softplus(beta * state.hidden_input).sum(1)
 
+    @without_autocast
     def log_ratio(self, state: GibbsState, before: float, after: float) -> Tensor:
         """Returns log f_after - log f_before, shape (N,).
 
@@ -151,6 +160,7 @@ class RBMPath:
         linear_part = state.visible @ (self.visible_bias - self.base_bias) + x.relu().sum(1)
         return difference * linear_part + bounded.sum(1)
 
+    @without_autocast
     def step(self, state: GibbsState, beta: float, generator: Generator) -> tuple[GibbsState, float]:
         """Samples hidden units given visible ones, then visible given hidden: reversible on the visible units."""
         hidden = bernoulli(beta * state.hidden_input, generator)

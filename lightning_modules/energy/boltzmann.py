@@ -11,6 +11,7 @@ from lightning_modules.energy.annealing_paths import RBMPath, bernoulli
 from lightning_modules.energy.partition import progress
 from lightning_modules.energy.unnormalized import UnnormalizedModel
 from lightning_modules.parts.likelihoods import not_binary
+from lightning_modules.parts.precision import without_autocast
 from lightning_modules.parts.schedules import Schedule
 from lightning_modules.parts.support import checked, problem_with_form
 
@@ -44,14 +45,17 @@ class BoltzmannMachine(UnnormalizedModel):
         self.visible_bias.copy_(rates.logit())
         self.is_initialized.fill_(1)
 
+    @without_autocast
     def hidden_input(self, x: Tensor) -> Tensor:
         """Returns v W + c, the logits of p(h | v), shape (N, num_hidden)."""
         return torch.addmm(self.hidden_bias, x.flatten(1).to(self.weight.dtype), self.weight)
 
+    @without_autocast
     def visible_input(self, hidden: Tensor) -> Tensor:
         """Returns h W' + a, the logits of p(v | h), shape (N, D)."""
         return torch.addmm(self.visible_bias, hidden, self.weight.T)
 
+    @without_autocast
     def unchecked_energy(self, x: Tensor) -> Tensor:
         """Returns the free energy F(x) = -log sum_h exp(-E(x, h)) in nats, (N,), of any values (N, ...)."""
         x = x.to(self.weight.dtype)
@@ -65,6 +69,7 @@ class BoltzmannMachine(UnnormalizedModel):
         """Returns the free energy of x, shape (N,), as ``energy``."""
         return self.energy(x)
 
+    @without_autocast
     def joint_energy(self, x: Tensor, hidden: Tensor) -> Tensor:
         """Returns E(v, h) in nats, shape (N,).
 
@@ -84,6 +89,7 @@ class BoltzmannMachine(UnnormalizedModel):
         """
         return self.unchecked_hidden_energy(self.hidden_states(hidden))
 
+    @without_autocast
     def unchecked_hidden_energy(self, hidden: Tensor) -> Tensor:
         """Returns what ``hidden_free_energy`` does, of any values."""
         return -(hidden @ self.hidden_bias) - F.softplus(self.visible_input(hidden)).sum(1)
@@ -125,6 +131,7 @@ class BoltzmannMachine(UnnormalizedModel):
         """Samples ``num`` states (num, D) whose units are independent, at the data's rates."""
         return bernoulli(self.base_rates.logit().expand(num, -1), generator)
 
+    @without_autocast
     def gibbs_chain(
         self, visible: Tensor, steps: int, generator: Generator, *, temperature: float, annealed: bool, mean: bool
     ) -> Tensor:

@@ -190,10 +190,12 @@ class EBM(MeasuredEBM):
 
     def negative_samples(self, num: int) -> Tensor:
         """Continues one chain for each position of the batch, stores it in the buffer and returns it."""
-        shape, slots = self.hparams["shape"], self.slots(num)
-        if self.replay is None or self.replay.visits.shape != (num, slots):
-            chains = self.sampler.start(self.noise.uniform(num, slots, *shape, device=self.device))
-            self.replay = ReplayBuffer(chains, torch.zeros(num, slots, dtype=torch.int64, device=self.device))
+        shape = self.hparams["shape"]
+        kept, slots = (0, self.slots(num)) if self.replay is None else self.replay.visits.shape
+        if num > kept:
+            chains = self.sampler.start(self.noise.uniform(num - kept, slots, *shape, device=self.device))
+            self.replay = ReplayBuffer.started(chains) if self.replay is None else self.replay.extended(chains)
+        assert self.replay is not None
         fresh = self.sampler.start(self.noise.uniform(num, *shape, device=self.device))
         chains = self.replay.take(fresh, self.hparams["fresh_share"], self.noise)
         chains = self.sampler.run(chains, self.hparams["steps"], self.noise)

@@ -15,7 +15,7 @@ from lightning_modules.parts.mcmc import chain_effective_sample_size
 from lightning_modules.parts.noise import Noise, fixed_uniform
 from lightning_modules.parts.normalizers import LogPartition
 from lightning_modules.parts.plane import GridDensity, checked_log_integral
-from lightning_modules.parts.precision import device_and_type, in_finest, single_precision
+from lightning_modules.parts.precision import device_and_type, in_finest, single_precision, without_autocast
 from lightning_modules.parts.sampling import evaluating, measuring
 from lightning_modules.parts.schedules import Schedule
 from lightning_modules.runtime.held_out import Weighted
@@ -54,6 +54,7 @@ class MeasuredEBM(UnnormalizedModel):
         with measuring(self):
             return self.unchecked_potential(self.examples(x))
 
+    @without_autocast
     def unchecked_energy(self, x: Tensor) -> Tensor:
         """Returns E(x) = f(x) / T in nats, shape (N,), of any finite values: the sampler targets exp(-E)."""
         return self.unchecked_potential(x) / self.hparams["temperature"]

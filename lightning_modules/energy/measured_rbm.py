@@ -1,5 +1,6 @@
 """Held-out metrics of a restricted Boltzmann machine: free energies, pseudo-likelihood, estimates of log Z."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -21,10 +22,10 @@ from lightning_modules.metrics.names import short_count
 from lightning_modules.parts.likelihoods import bernoulli_log_prob, bits_per_dim
 from lightning_modules.parts.noise import fixed_uniform
 from lightning_modules.parts.normalizers import LogPartition
-from lightning_modules.parts.precision import home_of_float64, in_finest
+from lightning_modules.parts.precision import home_of_float64, in_finest, in_float64
 from lightning_modules.parts.schedules import Schedule
 from lightning_modules.runtime.distributed import gather_objects, rank, sum_over_processes, world_size
-from lightning_modules.runtime.held_out import Weighted, mean_of
+from lightning_modules.runtime.held_out import Mean, Weighted, mean_of
 
 PSEUDO_PIXELS = 16
 MAX_EXACT = 20
@@ -41,8 +42,9 @@ class MeasuredRBM(BoltzmannMachine):
     mean F of held-out minus that of training images: Z cancels in it, and a growing gap indicates overfitting. Tests
     estimate the likelihood. ``test/nll-ais`` is for all images, with log Z by annealed importance sampling; it is low
     in expectation. ``test/nll-raise-1k`` is by reverse annealing from the first ``num_reversed`` images; it is high in
-    expectation for p_ann, the distribution of the annealed chains. ``test/ais_*`` are log Z, its standard error and
-    its effective sample size.
+    expectation for p_ann, the distribution of the annealed chains. ``test/nll-ais-1k`` is that of the former for the
+    same images, and ``test/raise_minus_ais-1k`` the distance of the two bounds, with a standard error of its mean over
+    these images and of log Z. ``test/ais_*`` are log Z, its standard error and its effective sample size.
     """
 
     def __init__(self, shape: Sequence[int], num_hidden: int, lr_schedule: Schedule, num_reversed: int) -> None:
@@ -196,7 +198,7 @@ class MeasuredRBM(BoltzmannMachine):
         if stage == "val" or estimate is None:
             return {}
         return {
-            **self.reversed_measures(),
+            **self.reversed_measures(estimate),
             "ais_log_partition": estimate.log_partition,
             "ais_standard_error": estimate.standard_error,
             "ais_ess": estimate.effective_sample_size,
@@ -204,8 +206,10 @@ class MeasuredRBM(BoltzmannMachine):
             "ais_temperatures": float(estimate.num_temperatures),
         }
 
-    def reversed_measures(self) -> dict[str, float]:
-        """Returns ``nll-raise-<count>`` over blocks of examples; block b runs on process b modulo their number.
+    def reversed_measures(self, partition: PartitionEstimate) -> dict[str, float]:
+        """Returns the two bounds for the same images, and their distance; see the class.
+
+        Reverse annealing goes over blocks of examples; block b runs on process b modulo their number.
 
         Each block has its own seed, so that the result depends neither on the batch size nor on the processes.
         """
@@ -214,19 +218,31 @@ class MeasuredRBM(BoltzmannMachine):
             return {}
         indices, x = (torch.cat(parts) for parts in zip(*kept, strict=True))
         x = x[indices.argsort()]
-        values = [torch.zeros(0, dtype=torch.float64)]
+        raised, annealed = [torch.zeros(0, dtype=torch.float64)], [torch.zeros(0, dtype=torch.float64)]
         for number, block in enumerate(x.split(RAISE_BLOCK)):
             if number % world_size() == rank():
                 generator = self.fixed_generator(number + 1)
-                values.append(-self.reverse_log_likelihood(block, generator=generator).log_likelihood)
-        nll = torch.cat(values)
-        sums = torch.stack([torch.ones_like(nll).sum(), nll.sum(), nll.square().sum()])
-        mean, kind = mean_of(sum_over_processes(sums.to(home_of_float64(self.device)))), f"raise-{short_count(len(x))}"
-        return {
-            f"nll-{kind}": mean.mean,
-            f"bits_per_dim-{kind}": float(bits_per_dim(mean.mean, self.num_dimensions)),
-            f"nll_standard_error-{kind}": mean.standard_error,
-        }
+                raised.append(-self.reverse_log_likelihood(block, generator=generator).log_likelihood)
+                energy = in_float64(self.unchecked_energy(block.to(self.weight))).cpu()
+                annealed.append(energy + partition.log_partition)
+        high, low = torch.cat(raised), torch.cat(annealed)
+        count = short_count(len(x))
+        values = {}
+        for kind, nll in ((f"raise-{count}", high), (f"ais-{count}", low)):
+            mean = self.mean_over_processes(nll)
+            values[f"nll-{kind}"] = mean.mean
+            values[f"bits_per_dim-{kind}"] = float(bits_per_dim(mean.mean, self.num_dimensions))
+            values[f"nll_standard_error-{kind}"] = mean.standard_error
+        distance = self.mean_over_processes(high - low)
+        values[f"raise_minus_ais-{count}"] = distance.mean
+        of_both = math.hypot(distance.standard_error, partition.standard_error)
+        values[f"raise_minus_ais_standard_error-{count}"] = of_both
+        return values
+
+    def mean_over_processes(self, values: Tensor) -> Mean:
+        """Returns the mean of the values of all processes, float64 (N,), and its standard error."""
+        sums = torch.stack([torch.ones_like(values).sum(), values.sum(), values.square().sum()])
+        return mean_of(sum_over_processes(sums.to(home_of_float64(self.device))))
 
     def fixed_generator(self, seed: int) -> Generator:
         """Returns a generator on the model's device, so that random numbers need not be moved."""

@@ -29,6 +29,7 @@ from lightning_modules.parts.checks import as_count, as_temperature, check_count
 from lightning_modules.parts.likelihoods import not_binary
 from lightning_modules.parts.noise import new_generator
 from lightning_modules.parts.optimizers import fused_if_possible
+from lightning_modules.parts.precision import without_autocast
 from lightning_modules.parts.sampling import CHUNK, check_num_samples, evaluating
 from lightning_modules.parts.schedules import linear_decay
 from lightning_modules.runtime.distributed import gather_objects, world_size
@@ -147,6 +148,7 @@ class RBM(MeasuredRBM):
         return self.objective({"contrast": positive.mean() - negative.mean()})
 
     @torch.no_grad()
+    @without_autocast
     def negative_samples(self, x: Tensor) -> Tensor:
         """Returns states (N, D) after ``cd_steps`` of Gibbs sampling, one chain for each position of the batch."""
         chains, rest = x, x[:0]

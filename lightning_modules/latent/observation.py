@@ -17,12 +17,12 @@ from lightning_modules.networks.text_encoder import condition_of
 from lightning_modules.parts.checks import as_count
 from lightning_modules.parts.likelihoods import (
     discretized_logistic_mixture_log_prob,
+    discretized_logistic_mixture_mean,
     gaussian_log_prob,
     not_binary,
     not_on_256_bins,
     num_logistic_parameters,
     sample_discretized_logistic_mixture,
-    split_logistic_parameters,
 )
 from lightning_modules.parts.noise import draw_normal
 from lightning_modules.parts.precision import in_single
@@ -96,7 +96,9 @@ class Bernoulli(Observation):
         logits, x = parameters.flatten(2), x.flatten(1).to(parameters.dtype)
         if logits.requires_grad and logits.shape[1] == 1:
             return (x.unsqueeze(1) * logits - F.softplus(logits)).sum(2)
-        return (logits @ x.unsqueeze(2)).squeeze(2) - F.softplus(logits).sum(2)
+        with torch.autocast(logits.device.type, enabled=False):  # a product of rounded logits is off by half a nat
+            products = (logits @ x.unsqueeze(2)).squeeze(2)
+        return products - F.softplus(logits).sum(2)
 
     def mean(self, parameters: Tensor) -> Tensor:
         """Returns the probabilities of a one."""
@@ -175,15 +177,8 @@ class DiscretizedLogisticMixture(Observation):
         return discretized_logistic_mixture_log_prob(parameters.flatten(0, 1), x).unflatten(0, (num, particles))
 
     def mean(self, parameters: Tensor) -> Tensor:
-        """Returns the mixture's mean clipped to [-1, 1], not rounded; tails beyond the last bins are left out."""
-        logits, means, _, couplings = split_logistic_parameters(in_single(parameters), self.shape[0])
-        mean = (means.clamp(-1, 1) * F.softmax(logits, 1).unsqueeze(1)).sum(2)
-        if couplings is not None:
-            c = (couplings * F.softmax(logits, 1).unsqueeze(1)).sum(2)
-            red = mean[:, 0].clamp(-1, 1)
-            green = (mean[:, 1] + c[:, 0] * red).clamp(-1, 1)
-            mean = torch.stack([red, green, mean[:, 2] + c[:, 1] * red + c[:, 2] * green], 1)
-        return mean.clamp(-1, 1)
+        """Returns the mean of the mixture over the range of the grey values, not rounded to these."""
+        return discretized_logistic_mixture_mean(in_single(parameters), self.shape[0])
 
     def draw(self, parameters: Tensor, generator: Generator, temperature: float) -> Tensor:
         """Samples grey values v / 127.5 - 1."""

@@ -156,6 +156,8 @@ class CodeDecoder(nn.Module):
 
 
 PRIORS = ("standard", "mixture")
+NUM_COMPONENTS = 20
+"""Gaussians of a mixture, unless another number is asked for."""
 
 
 def prior_of(name: str, latent_dim: int, num_components: int) -> LatentPrior:
@@ -167,9 +169,11 @@ def prior_of(name: str, latent_dim: int, num_components: int) -> LatentPrior:
         num_components: Gaussians of a mixture, at least 1; checked for every prior.
 
     Raises:
-        ValueError: If there is none of that name, or no component.
+        ValueError: If there is none of that name, no component, or a number of components of a single Gaussian.
     """
     as_count("prior_components", num_components)
+    if name == "standard" and num_components != NUM_COMPONENTS:
+        raise ValueError(f"prior_components={num_components} has no effect without latent_prior=mixture.")
     if name not in PRIORS:
         raise ValueError(f"latent_prior={name!r} is not one of {', '.join(PRIORS)}.")
     return MixturePrior(latent_dim, num_components) if name == "mixture" else StandardNormal(latent_dim)

@@ -67,7 +67,7 @@ def at_horizons(errors: dict[str, Tensor], protocol: str, of: str = "") -> dict[
     Args:
         errors: As ``frame_errors`` returns them.
         protocol: What the names end in.
-        of: What was forecast with, ``"_of_likeliest"``, or "" for samples.
+        of: What was forecast with, ``"_of_centres"``, or "" for samples.
     """
     values = {}
     for name, curve in errors.items():

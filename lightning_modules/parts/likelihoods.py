@@ -18,6 +18,8 @@ MIN_LOG_SCALE = -7.0
 BIN = 1 / 255
 """Half the distance between two of the 256 grey values on [-1, 1]."""
 TOLERANCE = 1e-3
+QUANTILES = 16
+"""Quantiles of a colour over which the mean of the next is averaged."""
 
 
 def sum_over_event(values: Tensor) -> Tensor:
@@ -176,6 +178,40 @@ def sample_discretized_logistic_mixture(
     green = to_256_bins(x[:, 1] + c[:, 0] * red)
     blue = to_256_bins(x[:, 2] + c[:, 1] * red + c[:, 2] * green)
     return torch.stack([red, green, blue], 1)
+
+
+def discretized_logistic_mixture_mean(parameters: Tensor, channels: int) -> Tensor:
+    """Returns the mean of each pixel, shape (N, C, ...), on [-1, 1], before values are rounded to the 256 grey values.
+
+    Values beyond the ends of the range count as these, as in the masses. In colour, green and blue are averaged over
+    quantiles of the colours before them.
+
+    Args:
+        parameters: Shape (N, P, ...), as in ``discretized_logistic_mixture_log_prob``.
+        channels: C, 1 or 3.
+    """
+    logits, means, log_scales, couplings = split_logistic_parameters(parameters, channels)
+    weights, scales = F.softmax(logits, 1), torch.exp(log_scales.clamp(min=MIN_LOG_SCALE))
+    if couplings is None:
+        return (clipped_logistic_mean(means, scales) * weights.unsqueeze(1)).sum(2)
+    share = (torch.arange(QUANTILES, device=means.device, dtype=means.dtype) + 0.5) / QUANTILES
+    deviations = share.logit().view(-1, *[1] * means[:, 0].ndim)
+    green_means, blue_means = [], []
+    for deviation in deviations:
+        red = (means[:, 0] + scales[:, 0] * deviation).clamp(-1, 1)
+        green_centre = means[:, 1] + couplings[:, 0] * red
+        green = (green_centre + scales[:, 1] * deviations).clamp(-1, 1)
+        blue_centre = means[:, 2] + couplings[:, 1] * red + couplings[:, 2] * green
+        green_means.append(clipped_logistic_mean(green_centre, scales[:, 1]))
+        blue_means.append(clipped_logistic_mean(blue_centre, scales[:, 2]).mean(0))
+    red_mean = clipped_logistic_mean(means[:, 0], scales[:, 0])
+    by_component = torch.stack([red_mean, torch.stack(green_means).mean(0), torch.stack(blue_means).mean(0)], 1)
+    return (by_component * weights.unsqueeze(1)).sum(2)
+
+
+def clipped_logistic_mean(mean: Tensor, scale: Tensor) -> Tensor:
+    """Returns E[clip(x, -1, 1)] of logistic variables x, elementwise: -1 plus the integral of P(x > t) over [-1, 1]."""
+    return scale * (F.softplus((mean + 1) / scale) - F.softplus((mean - 1) / scale)) - 1
 
 
 def to_256_bins(x: Tensor) -> Tensor:

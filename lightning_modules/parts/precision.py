@@ -1,7 +1,9 @@
 """Floating-point types: float64 where the device has it, and arithmetic that needs more digits than half precision."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
+from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +12,37 @@ HALF = (torch.float16, torch.bfloat16)
 """Types of half precision."""
 WITHOUT_FLOAT64 = ("mps",)
 """Types of devices that have no float64: Apple's GPU."""
+
+
+class OnDevice(Protocol):
+    """An object that computes on one device."""
+
+    @property
+    def device(self) -> torch.device:
+        """The device."""
+        ...
+
+
+Model = TypeVar("Model", bound=OnDevice)
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+
+def without_autocast(
+    method: Callable[Concatenate[Model, Arguments], Result],
+) -> Callable[Concatenate[Model, Arguments], Result]:
+    """Decorates a method that computes nats: its products have the digits of their operands under autocast too.
+
+    Autocast rounds both operands of every product to half precision. A sum of 784 terms then has an error of about a
+    nat, and the exponential of such a sum an error that does not average out.
+    """
+
+    @wraps(method)
+    def exact(self: Model, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        with torch.autocast(self.device.type, enabled=False):
+            return method(self, *args, **kwargs)
+
+    return exact
 
 
 def has_float64(device: torch.device) -> bool:

@@ -17,6 +17,8 @@ from lightning_modules.parts.noise import Noise
 class ReplayBuffer:
     """Chains (N, slots, *shape) of the N positions of this process's batch, and how often each was continued.
 
+    A batch may be shorter, as the last one of an epoch is: it continues chains of the first positions.
+
     Args:
         chains: Shape (N, slots, *shape).
         visits: int64 (N, slots): runs of the sampler since the chain was started; 0 for a slot that was never used.
@@ -28,15 +30,14 @@ class ReplayBuffer:
         self.taken_visits: Tensor | None = None
 
     def take(self, fresh: Tensor, fresh_share: float, noise: Noise) -> Tensor:
-        """Chooses a slot for each position and returns the state from which its chain continues, shape (N, *shape).
+        """Chooses a slot for each position and returns the state from which its chain continues, (num, *shape).
 
         Args:
-            fresh: Starts of new chains, shape (N, *shape).
+            fresh: Starts of new chains, shape (num, *shape) for a batch of num <= N positions.
             fresh_share: Probability that a position starts a new chain instead.
             noise: Source of random numbers.
         """
-        num, slots = self.visits.shape
-        device = self.chains.device
+        num, slots, device = len(fresh), self.visits.shape[1], self.chains.device
         rows, slot = torch.arange(num, device=device), noise.integers(slots, num, device)
         anew = noise.uniform(num, device=device) < fresh_share
         self.taken = slot
@@ -50,6 +51,16 @@ class ReplayBuffer:
         rows = torch.arange(len(chains), device=chains.device)
         self.chains[rows, self.taken] = chains
         self.visits[rows, self.taken] = self.taken_visits + 1
+
+    @classmethod
+    def started(cls, chains: Tensor) -> "ReplayBuffer":
+        """Returns a buffer of chains (N, slots, *shape) that were not continued yet."""
+        return cls(chains, torch.zeros(chains.shape[:2], dtype=torch.int64, device=chains.device))
+
+    def extended(self, chains: Tensor) -> "ReplayBuffer":
+        """Returns a buffer with further positions, for a longer batch, whose chains were not continued yet."""
+        new = ReplayBuffer.started(chains)
+        return ReplayBuffer(torch.cat([self.chains, new.chains]), torch.cat([self.visits, new.visits]))
 
     def state(self) -> dict[str, Tensor]:
         """Returns the contents of the buffer, for a checkpoint."""

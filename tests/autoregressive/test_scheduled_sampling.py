@@ -154,8 +154,14 @@ def test_exposure_bias_on_a_counter_whose_labels_are_noisy() -> None:
         ({"decay": "exponential", "k": 1.5}, r"k=1\.5"),
         ({"decay": "inverse_sigmoid", "k": 0.5}, r"k=0\.5"),
         ({"decay": "cosine"}, "decay='cosine'"),
+        ({"decay": "linear"}, r"slope=0\.0 leaves epsilon at start=1\.0"),
+        ({"decay": "linear", "slope": 0.1, "k": 5.0}, r"k=5\.0.*decay='linear'"),
+        ({"decay": "constant", "slope": 0.1}, r"slope=0\.1.*decay='constant'"),
+        ({"start": 0.3}, r"start=0\.3.*decay='inverse_sigmoid'"),
+        ({"decay": "exponential", "k": 0.9, "slope": 0.1}, r"slope=0\.1.*decay='exponential'"),
+        ({"decay": "constant", "start": 0.3, "floor": 0.9}, r"floor=0\.9 is above start=0\.3"),
     ],
 )
-def test_schedules_that_leave_the_unit_interval_are_refused(settings: dict[str, Any], message: str) -> None:
+def test_schedules_out_of_range_and_settings_without_effect_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ScheduledSampling(**{**SETTINGS, **settings})

@@ -27,10 +27,13 @@ def test_schedules_that_do_not_lead_from_base_to_model_are_refused() -> None:
         with pytest.raises(ValueError, match="schedule.*0.*1"):
             temperatures(bad)
     for few in (1, 0, -3):
-        with pytest.raises(ValueError, match=rf"num_temperatures={few}\b"):
+        with pytest.raises(ValueError, match=rf"schedule={few}\b"):
             temperatures(few)
     with pytest.raises(ValueError, match="'cosine'.*'salakhutdinov'"):
         temperatures("cosine")
+    for neither in (1.5, float("nan"), None):
+        with pytest.raises(ValueError, match=f"schedule={neither}.*'salakhutdinov'"):
+            temperatures(neither)  # type: ignore[arg-type]
 
 
 # The path of an RBM

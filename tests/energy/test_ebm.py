@@ -7,6 +7,7 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 from torch import Tensor
+from torch.utils.data import DataLoader, TensorDataset
 
 from datamodules import Ring
 from lightning_modules import EBM
@@ -84,6 +85,30 @@ def test_training_keeps_settled_chains_as_particles() -> None:
     kept = module.particles_at(torch.arange(len(settled)))
     assert (kept - settled).abs().max() <= 1 / 255 + 1e-6
     assert (settled.abs() <= 1).all()
+
+
+def test_energies_in_nats_are_not_rounded_under_autocast() -> None:
+    module = points(temperature=1e-3)
+    x = torch.linspace(-2, 2, 40).view(20, 2)
+    expected = module.energy(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(module.energy(x), expected)
+
+
+def test_chains_go_on_in_batches_of_other_sizes() -> None:
+    """A loader of one's own gives 16, 16 and 8 examples: no chain is lost in 12 batches; a longer one adds chains."""
+    x = torch.rand(40, 2)
+    module = points(steps=2, buffer_size=32, fresh_share=0.0, burn_in=0)
+    quiet(max_epochs=4).fit(module, *[DataLoader(TensorDataset(x), batch_size=16)] * 2)
+    assert module.replay is not None
+    assert module.replay.visits.shape == (16, 2)
+    assert module.replay.visits.sum() == 4 * 40
+    assert module.replay.visits[:8].sum() == 8 * 12
+    before = module.replay.visits
+    quiet(max_steps=1).fit(module, *[DataLoader(TensorDataset(x), batch_size=20)] * 2)
+    assert module.replay.visits.shape == (20, 2)
+    assert (module.replay.visits[:16] >= before).all()
+    assert module.replay.visits.sum() == 4 * 40 + 20
 
 
 def test_a_run_away_energy_stops_the_run_with_step_and_energies() -> None:

@@ -82,6 +82,13 @@ def test_held_out_likelihood_exact_annealed_and_in_reverse() -> None:
     assert first["test/nll_standard_error-raise-260"] > 0
     bits = first["test/nll-raise-260"] / 64 / math.log(2)
     assert first["test/bits_per_dim-raise-260"] == pytest.approx(bits, rel=1e-6)
+    annealed = (nll[:260].mean() + first["test/ais_log_partition"] - module.exact_log_partition()).item()
+    assert first["test/nll-ais-260"] == pytest.approx(annealed, rel=1e-6)
+    distance = first["test/raise_minus_ais-260"]
+    assert distance == pytest.approx(first["test/nll-raise-260"] - annealed, abs=1e-6)
+    spread = first["test/raise_minus_ais_standard_error-260"]
+    assert error < spread < first["test/nll_standard_error-raise-260"]
+    assert -5 * spread < distance < 0.5
 
     second = measured(module, batch_size=50)
     for name, value in first.items():

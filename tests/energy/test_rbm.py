@@ -27,6 +27,30 @@ from tests.energy.small_rbms import states
 # Energies
 
 
+def test_energies_chains_and_estimates_are_not_rounded_under_autocast() -> None:
+    module = tiny(seed=3).float()
+    v, h = states(6).float(), states(4).float()
+    images = v.view(-1, *SHAPE)
+
+    def measured() -> list[torch.Tensor]:
+        seeds = [torch.Generator().manual_seed(seed) for seed in range(3)]
+        return [
+            module.free_energy(images),
+            module.hidden_free_energy(h),
+            module.joint_energy(images[:16], h),
+            module.encode(images),
+            module.pseudo_nll(images, torch.zeros(64, 1, dtype=torch.int64)),
+            module.sample(64, generator=seeds[0], steps=20),
+            torch.tensor(module.log_partition(20, num_chains=50, generator=seeds[1]).log_partition),
+            module.reverse_log_likelihood(images, 20, generator=seeds[2]).log_likelihood,
+            torch.tensor(module.exact_log_partition()),
+        ]
+
+    expected = measured()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert all(torch.equal(*pair) for pair in zip(measured(), expected, strict=True))
+
+
 def test_free_energies_are_sums_over_the_other_layer() -> None:
     module, v, h = tiny(), states(6), states(4)
     joint = torch.stack([module.joint_energy(v.view(-1, *SHAPE), row.expand(64, -1)) for row in h], 1)

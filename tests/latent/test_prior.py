@@ -23,8 +23,8 @@ def small_mixture() -> MixturePrior:
 
 def vae_of_one_code(latent_prior: str = "mixture") -> VAE:
     torch.manual_seed(3)
-    settings = {"shape": [1, 2, 2], "latent_dim": 1, "hidden": 4, "depth": 1}
-    return VAE(**settings, latent_prior=latent_prior, prior_components=3).double()
+    components = {"prior_components": 3} if latent_prior == "mixture" else {}
+    return VAE(shape=[1, 2, 2], latent_dim=1, hidden=4, depth=1, latent_prior=latent_prior, **components).double()
 
 
 def test_the_density_is_that_computed_by_hand() -> None:
@@ -113,6 +113,7 @@ def test_the_standard_prior_has_no_weights() -> None:
         ({"latent_prior": "vamp"}, "latent_prior='vamp'.*standard, mixture"),
         ({"latent_prior": "mixture", "prior_components": 0}, "prior_components=0"),
         ({"latent_prior": "standard", "prior_components": 0}, "prior_components=0"),
+        ({"prior_components": 50}, "prior_components=50.*latent_prior"),
     ],
 )
 def test_priors_that_cannot_be_are_named(settings: dict[str, object], message: str) -> None:

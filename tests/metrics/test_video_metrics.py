@@ -56,11 +56,11 @@ def test_the_simplest_forecast_repeats_the_last_frame() -> None:
 
 def test_names_tell_horizon_and_protocol() -> None:
     curve = torch.tensor([1.0, 2, 3, 4, 5, 6, 7, 8, 9, 10])
-    assert at_horizons({"frame_mse": curve}, "10to10-250", "_of_likeliest") == {
-        "frame_mse_of_likeliest-10to10-250": 5.5,
-        "frame_mse_at_1_of_likeliest-10to10-250": 1,
-        "frame_mse_at_5_of_likeliest-10to10-250": 5,
-        "frame_mse_at_10_of_likeliest-10to10-250": 10,
+    assert at_horizons({"frame_mse": curve}, "10to10-250", "_of_centres") == {
+        "frame_mse_of_centres-10to10-250": 5.5,
+        "frame_mse_at_1_of_centres-10to10-250": 1,
+        "frame_mse_at_5_of_centres-10to10-250": 5,
+        "frame_mse_at_10_of_centres-10to10-250": 10,
     }
     assert list(at_horizons({"x": curve[:1]}, "1to1-2")) == ["x-1to1-2", "x_at_1-1to1-2"]
 

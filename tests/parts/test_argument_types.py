@@ -1,4 +1,4 @@
-"""Every method refuses what is no number, truth value, list or mapping, and names it; what is one stays allowed."""
+"""Every method refuses what is no number, truth value, text, list or mapping, and names it; what is one is allowed."""
 
 import copy
 import math
@@ -24,6 +24,7 @@ def test_every_number_and_truth_value_of_every_method_is_checked(name: str) -> N
     hints = hints_of(METHODS[name].__init__)
     assert hints, "its constructor is annotated"
     kinds: dict[Any, tuple[Any, ...]] = {int: NO_COUNT, int | None: NO_COUNT, bool: NO_TRUTH_VALUE}
+    kinds |= {str: ([], 1, None), str | None: ([], 1), str | int: ([], 1.5, None)}
     kinds |= {float: (*NO_NUMBER, None), float | None: NO_NUMBER, Sequence[float]: ([0.5, math.nan], [0.5, "x"], 0.5)}
     checked = {key: kinds[hint] for key, hint in hints.items() if hint in kinds}
     assert checked

@@ -12,6 +12,7 @@ from lightning_modules.parts.likelihoods import (
     bits_per_dim,
     discretized_logistic_log_prob,
     discretized_logistic_mixture_log_prob,
+    discretized_logistic_mixture_mean,
     gaussian_kl,
     gaussian_log_prob,
     log_mean_exp,
@@ -149,6 +150,33 @@ def test_samples_follow_the_mixture(channels: int) -> None:
     mean_shift = torch.corrcoef(torch.stack([first, x[:, 1].flatten()]))[0, 1]
     coupling = torch.tanh(parameters[0, 3 * 7 : 3 * 8]).mean()
     assert torch.sign(mean_shift) == torch.sign(coupling)
+
+
+def test_the_mean_of_a_grey_mixture_is_the_sum_over_its_256_masses() -> None:
+    """Also where much of the mass is in the first or the last bin; half a grey level is lost by rounding."""
+    means, scales = torch.cartesian_prod(torch.linspace(-2, 2, 17), torch.tensor([-7.0, -3.0, -1.0, 1.0])).T
+    parameters = torch.stack([torch.ones(68), -torch.ones(68), means, means.flip(0), scales, scales.flip(0)], 1)
+    ours = discretized_logistic_mixture_mean(parameters.view(68, 6, 1, 1), 1).flatten()
+    grid = BINS.repeat_interleave(68).view(-1, 1, 1, 1)
+    masses = discretized_logistic_mixture_log_prob(parameters.repeat(256, 1).view(-1, 6, 1, 1), grid).exp()
+    by_sum = (masses.view(256, 68) * BINS.unsqueeze(1)).sum(0)
+    assert (ours - by_sum).abs().max() <= 0.5 / 127.5
+    wide = (scales > -7) & (scales.flip(0) > -7)
+    assert (ours - by_sum)[wide].abs().max() <= 2e-4
+
+
+@pytest.mark.parametrize(("channels", "num_components"), [(1, 1), (1, 4), (3, 1), (3, 4)])
+def test_the_mean_of_a_mixture_is_that_of_its_samples(channels: int, num_components: int) -> None:
+    """Wide components near both ends: half a grey level, and five standard errors of 20 000 samples."""
+    num, pixels = 20_000, 6
+    parameters = normal(1, num_logistic_parameters(channels, num_components), pixels, 1, seed=3)
+    first = num_components * (1 + channels)
+    parameters[:, first : first + channels * num_components] -= 1.5
+    generator = torch.Generator().manual_seed(4)
+    choice, uniform = (torch.rand(num, *size, pixels, 1, generator=generator) for size in ((), (channels,)))
+    x = sample_discretized_logistic_mixture(parameters.expand(num, -1, -1, -1), choice, uniform)
+    error = (discretized_logistic_mixture_mean(parameters, channels)[0] - x.mean(0)).abs()
+    assert (error <= 5 * x.std(0) / num**0.5 + 0.5 / 127.5).all()
 
 
 def test_a_low_temperature_samples_the_mode() -> None:

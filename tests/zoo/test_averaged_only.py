@@ -87,6 +87,16 @@ def test_show_says_which_weights_there_are(smaller: Path, capsys: pytest.Capture
     assert re.search(r"weights +average; last step of all networks but generator", capsys.readouterr().out)
 
 
+def test_a_model_without_other_networks_is_said_to_have_the_average_alone(
+    smaller: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    edit_config(smaller, networks={"generator": 5}, batches=7, planned_batches=9)
+    assert main(["show", str(smaller)]) == 0
+    assert re.search(r"weights +average *\n", capsys.readouterr().out)
+    update_metrics(smaller, {"test/fid-tiny-10k": 3.0})
+    assert "- Weights: those after batch 7 of 9 planned; the average alone\n" in (smaller / "README.md").read_text()
+
+
 def test_a_loaded_module_can_be_saved_again(smaller: Path, tmp_path: Path) -> None:
     module = zoo.load(str(smaller))
     zoo.save(module, tmp_path / "again")

@@ -85,15 +85,22 @@ def test_what_fails_takes_along_only_what_needs_it(capsys: pytest.CaptureFixture
     assert f"{NAMES[2]} failed: it needs {NAMES[1]}" in said
 
 
-@pytest.mark.parametrize("error", [ZooError("run.json is damaged"), OSError(28, "No space left on device")])
-def test_other_recipes_go_on_whatever_fails(error: Exception) -> None:
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ZooError("run.json is damaged"), "run.json is damaged"),
+        (OSError(28, "No space left on device"), "[Errno 28] No space left on device"),
+        (ValueError("nobody thought of this"), "ValueError: nobody thought of this"),
+    ],
+)
+def test_other_recipes_go_on_whatever_fails(error: Exception, said: str) -> None:
     def make(name: str, target: Path) -> None:
         if name == "wgan_gp.ring8":
             raise error
 
     reports = train_checkpoints(["wgan_gp.ring8", "wgan_gp.grid25"], Path("x"), 1, make)
     assert {report.name: (report.state, report.said) for report in reports} == {
-        "wgan_gp.ring8": (FAILED, str(error)),
+        "wgan_gp.ring8": (FAILED, said),
         "wgan_gp.grid25": (TRAINED, ""),
     }
 
@@ -212,6 +219,13 @@ def test_a_failed_command_is_reported_by_its_last_line(here: Path, monkeypatch: 
     monkeypatch.delenv("OMP_NUM_THREADS")
     assert Maker(threads=2).environment["OMP_NUM_THREADS"] == "2"
     assert "$ python -m json.tool none.json\n" in log
+
+
+def test_what_a_failed_command_printed_need_not_be_utf_8(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (here / "latin.py").write_text("import sys; sys.stdout.buffer.write(b'no folder /caf\\xe9'); sys.exit(1)")
+    monkeypatch.setattr(training, "commands", lambda name, target: iter([["latin"]]))
+    with pytest.raises(CommandFailed, match="no folder /caf\N{REPLACEMENT CHARACTER}"):
+        Maker(threads=1)("a", here / "a")
 
 
 def test_progress_is_the_part_of_the_batches_that_were_logged(here: Path) -> None:
