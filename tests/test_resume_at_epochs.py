@@ -14,10 +14,18 @@ from datamodules import SyntheticImages
 from lightning_modules import VAE
 
 PER_EPOCH = 6
-SAVING = {
+SAVING: dict[str, dict[str, Any]] = {
     "in its last batch": {"every_n_train_steps": PER_EPOCH},
     "after its validation": {"every_n_epochs": 1},
     "at its end": {"every_n_epochs": 1, "save_on_train_epoch_end": True},
+}
+
+
+VALIDATION: dict[str, dict[str, Any]] = {
+    "none": {"limit_val_batches": 0},
+    "after every epoch": {"limit_val_batches": 2},
+    "after every other epoch": {"limit_val_batches": 2, "check_val_every_n_epoch": 2},
+    "after four batches": {"limit_val_batches": 2, "check_val_every_n_epoch": None, "val_check_interval": 4},
 }
 
 
@@ -31,19 +39,17 @@ class Seen(Callback):
         self.batches.append(getattr(batch, "x", batch[0]).flatten().tolist())
 
 
-def trained(root: Path, data: str, validation: int, ckpt: Path | None = None, **settings: Any) -> tuple[Any, ...]:
+def trained(root: Path, data: str, saving: str, ckpt: Path | None = None, **settings: Any) -> tuple[Any, ...]:
     """Trains a VAE, whose noise is from torch's generator, as seeds of plain loaders are; returns weights, batches."""
-    saving, limit = settings.pop("saving"), settings
     seed_everything(0, verbose=False)
     module, seen = VAE(shape=[1, 4, 4], latent_dim=3, hidden=6, depth=1), Seen()
     trainer = Trainer(
-        **limit,
+        **settings,
         accelerator="cpu",
         logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        limit_val_batches=validation,
-        callbacks=[ModelCheckpoint(dirpath=root, filename="{step}", save_top_k=-1, **saving), seen],
+        callbacks=[ModelCheckpoint(dirpath=root, filename="{step}", save_top_k=-1, **SAVING[saving]), seen],
     )
     if data == "of the library":
         source = SyntheticImages((1, 4, 4), size=48, val_size=16, test_size=16, batch_size=8, binarize=True)
@@ -57,15 +63,21 @@ def trained(root: Path, data: str, validation: int, ckpt: Path | None = None, **
 
 
 @pytest.mark.filterwarnings("ignore:The dirpath has changed:UserWarning", "ignore:Checkpoint directory:UserWarning")
-@pytest.mark.parametrize("validation", [0, 2])
-@pytest.mark.parametrize("data", ["of the library", "of one's own"])
+@pytest.mark.parametrize(
+    ("data", "validation"),
+    [
+        *(("of the library", validation) for validation in VALIDATION),
+        *(("of one's own", validation) for validation in ("none", "after every epoch")),
+    ],
+)
 @pytest.mark.parametrize("limit", [{"max_steps": 15}, {"max_epochs": 3}], ids=["steps", "epochs"])
 @pytest.mark.parametrize("saving", SAVING)
 def test_nothing_is_repeated_and_nothing_left_out(
-    saving: str, limit: dict[str, int], data: str, validation: int, tmp_path: Path
+    saving: str, limit: dict[str, int], data: str, validation: str, tmp_path: Path
 ) -> None:
-    settings: dict[str, Any] = {"data": data, "validation": validation, "saving": SAVING[saving], **limit}
+    settings: dict[str, Any] = {"data": data, "saving": saving, **limit, **VALIDATION[validation]}
     weights, batches = trained(tmp_path / "whole", **settings)
-    again, rest = trained(tmp_path / "rest", ckpt=tmp_path / f"whole/step={PER_EPOCH}.ckpt", **settings)
-    assert rest == batches[PER_EPOCH:]
+    done = next(step for step in (PER_EPOCH, 2 * PER_EPOCH) if (tmp_path / f"whole/step={step}.ckpt").exists())
+    again, rest = trained(tmp_path / "rest", ckpt=tmp_path / f"whole/step={done}.ckpt", **settings)
+    assert rest == batches[done:]
     assert all(torch.equal(weights[name], again[name]) for name in weights)

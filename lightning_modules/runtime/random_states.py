@@ -20,9 +20,14 @@ from lightning_modules.runtime.distributed import gather_objects, rank, world_si
 class RandomStates(Callback):
     """Saves the states of torch, CUDA, NumPy and Python of every process, and restores them.
 
+    It also lets a run that resumes at the end of an epoch begin the next one, and not draw or train on what it has.
+
     In a new run of several processes it gives each its own random stream, derived from the seed and the process
     index: ``seed_everything`` seeds all processes alike, and they would draw the same noise. Process 0 keeps the
     stream that it would have in a run of one process.
+
+    NOTE: A run with the loaders of this library resumes exactly from any batch. With a plain loader it does so at the
+    end of an epoch, if validation is off or follows every epoch: the place in a shuffled epoch is in no random state.
 
     NOTE: The states are restored when training starts. Numbers that a later callback draws from the global generators
     in its ``on_train_start`` are drawn again on resume.
@@ -70,9 +75,9 @@ class RandomStates(Callback):
 
 def _begin_the_next_epoch(trainer: Trainer) -> None:
     # With max_steps, Lightning 2.6 resumes a checkpoint of the end of an epoch by that epoch's validation, and where
-    # there is none, by a further batch. Without max_steps it begins the next epoch.
+    # none is due, by a further batch. Without max_steps it begins the next epoch.
     loop: Any = trainer.fit_loop
-    if loop.restarted_on_epoch_end and not trainer.enable_validation:
+    if loop.restarted_on_epoch_end and not loop.epoch_loop._should_check_val_fx(loop._data_fetcher):
         _Loop.restarting.fset(loop, False)  # type: ignore[attr-defined]
         loop._restart_stage = RestartStage.RESUMED_ON_EPOCH_END
         loop.epoch_progress.increment_completed()
