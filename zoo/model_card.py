@@ -186,10 +186,11 @@ def _weights(card: Card) -> str:
 
 
 def _averages(card: Card) -> str:
-    only = ", ".join(map(markdown, card.averaged_only))
-    average = f"; of {only} their average alone" if only else ", and their average (loaded by default)"
+    average = ", and their average (loaded by default)"
     if card.average_alone:
         average = "; the average alone"
+    elif card.averaged_only:
+        average = f"; of {', '.join(map(markdown, card.averaged_only))} their average alone"
     wheel = f". A wheel of the zoo lacks `{WEIGHTS_FILE}`, a checkout has it" if card.large else ""
     return (average if card.averaged else "") + wheel
 

@@ -28,7 +28,7 @@ from datamodules.spec import Batch
 from lightning_modules.autoregressive.sequence_module import SequenceModule, lengths_of
 from lightning_modules.autoregressive.sequence_network import sequence_network
 from lightning_modules.networks.behaviour import BehaviourDiscriminator
-from lightning_modules.networks.sequence_cores import State
+from lightning_modules.networks.sequence_cores import CONTEXT, State
 from lightning_modules.parts.games import in_full_precision
 from lightning_modules.parts.optimizers import adam_with, adamw
 
@@ -80,7 +80,7 @@ class ProfessorForcing(SequenceModule):
         num_layers: int = 1,
         dropout: float = 0.0,
         output: str = "independent",
-        context: int = 256,
+        context: int = CONTEXT,
         embedding: int | None = None,
         adversarial_weight: float = 1.0,
         match_teacher: bool = False,

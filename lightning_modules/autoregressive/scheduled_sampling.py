@@ -21,7 +21,7 @@ from torch import Tensor
 from datamodules.spec import Batch
 from lightning_modules.autoregressive.sequence_module import SequenceModule
 from lightning_modules.autoregressive.sequence_network import sequence_network
-from lightning_modules.networks.sequence_cores import State
+from lightning_modules.networks.sequence_cores import CONTEXT, State
 from lightning_modules.parts.optimizers import adamw
 
 
@@ -127,7 +127,7 @@ class ScheduledSampling(SequenceModule):
         num_layers: int = 1,
         dropout: float = 0.0,
         output: str = "independent",
-        context: int = 256,
+        context: int = CONTEXT,
         embedding: int | None = None,
         decay: str = "inverse_sigmoid",
         start: float = 1.0,

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from lightning_modules.autoregressive.emissions import Categorical, IndependentNotes, NADENotes
 from lightning_modules.autoregressive.frames_emission import GreyFrames, MixtureFrames
 from lightning_modules.autoregressive.strokes_emission import StrokeMixture
-from lightning_modules.networks.sequence_cores import CausalTransformer, ConvLSTM, Recurrent, State
+from lightning_modules.networks.sequence_cores import CONTEXT, CausalTransformer, ConvLSTM, Recurrent, State
+from lightning_modules.parts.checks import check_has_effect
 
 ARCHITECTURES = ("lstm", "gru", "transformer", "conv_lstm")
 OUTPUTS = {"tokens": ("independent",), "notes": ("independent", "nade"), "video": ("independent", "mixture")}
@@ -110,8 +111,8 @@ def sequence_network(
         raise ValueError(f"embedding={embedding} is for tokens and frames of notes; video is not embedded.")
     if video and dropout:
         raise ValueError(f"dropout={dropout} has no effect with architecture='conv_lstm'; leave it out.")
-    if context != 256 and architecture != "transformer":
-        raise ValueError(f"context={context} has no effect with architecture={architecture!r}; leave it out.")
+    attends = architecture == "transformer" or None
+    check_has_effect("architecture='transformer'", attends, {"context": (context, CONTEXT)})
     check_steps(step_shape, vocabulary_size)
     if video:
         channels, height, length = step_shape

@@ -17,6 +17,7 @@ from torch import Tensor
 from datamodules.spec import Batch
 from lightning_modules.autoregressive.sequence_module import SequenceModule
 from lightning_modules.autoregressive.sequence_network import sequence_network
+from lightning_modules.networks.sequence_cores import CONTEXT
 from lightning_modules.parts.optimizers import adamw
 
 
@@ -55,7 +56,7 @@ class TeacherForcing(SequenceModule):
         num_layers: int = 1,
         dropout: float = 0.0,
         output: str = "independent",
-        context: int = 256,
+        context: int = CONTEXT,
         embedding: int | None = None,
         lr: float = 2e-3,
         weight_decay: float = 0.01,

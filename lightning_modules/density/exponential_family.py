@@ -33,7 +33,7 @@ from torch.optim import Optimizer
 from datamodules.spec import Batch
 from lightning_modules.density.fitting import batches_of, checked, natural_descent, summed
 from lightning_modules.density.unconditional_samples import UnconditionalSamples
-from lightning_modules.parts.precision import in_float64
+from lightning_modules.parts.precision import in_float64, without_autocast
 from lightning_modules.parts.sampling import CHUNK, measuring
 from lightning_modules.parts.schedules import linear_decay
 
@@ -128,10 +128,10 @@ class ExponentialFamily(UnconditionalSamples):
         with measuring(self):
             return self.unchecked_log_prob(self.examples(x))
 
+    @without_autocast
     def unchecked_log_prob(self, x: Tensor) -> Tensor:
         """Returns what ``log_prob`` does, of values of the support; training calls it."""
-        with torch.autocast(self.device.type, enabled=False):
-            return self.inner_product(x) - self.log_partition(self.eta).sum()
+        return self.inner_product(x) - self.log_partition(self.eta).sum()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Returns the mean of -log q in nats plus ``smoothing`` times that of uniform noise."""

@@ -32,7 +32,7 @@ from lightning_modules.density.fitting import batches_of, checked, natural_desce
 from lightning_modules.density.low_rank import build_components
 from lightning_modules.density.unconditional_samples import UnconditionalSamples
 from lightning_modules.parts.noise import Noise
-from lightning_modules.parts.precision import home_of_float64
+from lightning_modules.parts.precision import home_of_float64, without_autocast
 from lightning_modules.parts.sampling import CHUNK, measuring
 from lightning_modules.parts.schedules import linear_decay
 
@@ -85,11 +85,10 @@ class Gaussian(UnconditionalSamples):
         with measuring(self):
             return self.unchecked_log_prob(self.examples(x))
 
+    @without_autocast
     def unchecked_log_prob(self, x: Tensor) -> Tensor:
         """Returns what ``log_prob`` does, of any finite values; training calls it."""
-        dtype = self.components.mean.dtype
-        with torch.autocast(self.device.type, enabled=False):
-            return self.components.log_prob(x.flatten(1).to(dtype)).squeeze(1)
+        return self.components.log_prob(x.flatten(1).to(self.components.mean.dtype)).squeeze(1)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Returns the mean of -log q in nats plus the term of ``covariance_floor``."""

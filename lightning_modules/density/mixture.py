@@ -43,7 +43,7 @@ from lightning_modules.density.low_rank import build_components
 from lightning_modules.density.unconditional_samples import UnconditionalSamples
 from lightning_modules.parts.clustering import k_means
 from lightning_modules.parts.noise import Noise, draw_categorical
-from lightning_modules.parts.precision import home_of_float64, in_float64
+from lightning_modules.parts.precision import home_of_float64, in_float64, without_autocast
 from lightning_modules.parts.sampling import CHUNK, measuring
 from lightning_modules.parts.schedules import linear_decay
 from lightning_modules.runtime.positions import flat
@@ -125,11 +125,11 @@ class GaussianMixture(UnconditionalSamples):
         """Returns the responsibilities p(k | x) of examples, shape (N, num_components); x as in ``log_prob``."""
         return self.joint_log_prob(x).softmax(1)
 
+    @without_autocast
     def unchecked_joint_log_prob(self, x: Tensor) -> Tensor:
         """Returns what ``joint_log_prob`` does, of any finite values (N, ...)."""
-        dtype = self.components.mean.dtype
-        with torch.autocast(self.device.type, enabled=False):
-            return self.components.log_prob(x.flatten(1).to(dtype)) + F.log_softmax(self.logits, 0)
+        x = x.flatten(1).to(self.components.mean.dtype)
+        return self.components.log_prob(x) + F.log_softmax(self.logits, 0)
 
     def unchecked_log_prob(self, x: Tensor) -> Tensor:
         """Returns what ``log_prob`` does, of any finite values; training calls it."""

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lightning_modules.latent.latent_variable import LatentVariableModule, check_particles
 from lightning_modules.latent.observation import observed_autoencoder
-from lightning_modules.latent.prior import prior_of
+from lightning_modules.latent.prior import NUM_COMPONENTS, prior_of
 from lightning_modules.parts.likelihoods import log_mean_exp
 from lightning_modules.parts.optimizers import adam
 
@@ -91,7 +91,7 @@ class IWAE(LatentVariableModule):
         scale: str = "global",
         num_components: int = 1,
         latent_prior: str = "standard",
-        prior_components: int = 20,
+        prior_components: int = NUM_COMPONENTS,
         lr: float = 1e-3,
         decay_steps: int | None = None,
         val_particles: int = 50,

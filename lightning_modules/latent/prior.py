@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor, nn
 
-from lightning_modules.parts.checks import as_count
+from lightning_modules.parts.checks import as_count, check_has_effect
 from lightning_modules.parts.conditions import given_condition
 from lightning_modules.parts.likelihoods import gaussian_kl
 from lightning_modules.parts.noise import draw_categorical, draw_normal
@@ -172,8 +172,8 @@ def prior_of(name: str, latent_dim: int, num_components: int) -> LatentPrior:
         ValueError: If there is none of that name, no component, or a number of components of a single Gaussian.
     """
     as_count("prior_components", num_components)
-    if name == "standard" and num_components != NUM_COMPONENTS:
-        raise ValueError(f"prior_components={num_components} has no effect without latent_prior=mixture.")
     if name not in PRIORS:
         raise ValueError(f"latent_prior={name!r} is not one of {', '.join(PRIORS)}.")
+    settings = {"prior_components": (num_components, NUM_COMPONENTS)}
+    check_has_effect("latent_prior='mixture'", name == "mixture" or None, settings)
     return MixturePrior(latent_dim, num_components) if name == "mixture" else StandardNormal(latent_dim)

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from lightning_modules.latent.latent_variable import LatentVariableModule
 from lightning_modules.latent.observation import observed_autoencoder
-from lightning_modules.latent.prior import prior_of
+from lightning_modules.latent.prior import NUM_COMPONENTS, prior_of
 from lightning_modules.parts.optimizers import adam
 
 
@@ -107,7 +107,7 @@ class VAE(LatentVariableModule):
         scale: str = "global",
         num_components: int = 1,
         latent_prior: str = "standard",
-        prior_components: int = 20,
+        prior_components: int = NUM_COMPONENTS,
         kl_warmup_steps: int = 0,
         lr: float = 1e-3,
         decay_steps: int | None = None,

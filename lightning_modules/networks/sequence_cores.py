@@ -17,6 +17,10 @@ from lightning_modules.networks.bfloat16 import lacks_bfloat16
 State = tuple[Tensor, ...]
 
 
+CONTEXT = 256
+"""Steps that a transformer attends to, unless another number is asked for."""
+
+
 def detached(state: State) -> State:
     """Returns a state detached from its graph."""
     return tuple(tensor.detach() for tensor in state)
@@ -93,7 +97,7 @@ class CausalTransformer(nn.Module):
         width: int,
         num_layers: int,
         num_heads: int = 4,
-        context: int = 256,
+        context: int = CONTEXT,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()

@@ -33,8 +33,8 @@ def without_autocast(
 ) -> Callable[Concatenate[Model, Arguments], Result]:
     """Decorates a method that computes nats: its products have the digits of their operands under autocast too.
 
-    Autocast rounds both operands of every product to half precision. A sum of 784 terms then has an error of about a
-    nat, and the exponential of such a sum an error that does not average out.
+    Autocast rounds both operands of every product to half precision. The sum over an image's pixels is then off by half
+    a nat or more, and the mean of exponentials of such sums is biased.
     """
 
     @wraps(method)

@@ -10,17 +10,13 @@ from typing import Any
 import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.loops.fit_loop import RestartStage
-from lightning.pytorch.loops.loop import _Loop
-from torch.utils.data import DataLoader
 
 from lightning_modules.runtime.distributed import gather_objects, rank, world_size
+from lightning_modules.runtime.resumed_epochs import begin_the_next_epoch, draw_seeds_of_loaders
 
 
 class RandomStates(Callback):
     """Saves the states of torch, CUDA, NumPy and Python of every process, and restores them.
-
-    It also lets a run that resumes at the end of an epoch begin the next one, and not draw or train on what it has.
 
     In a new run of several processes it gives each its own random stream, derived from the seed and the process
     index: ``seed_everything`` seeds all processes alike, and they would draw the same noise. Process 0 keeps the
@@ -53,9 +49,9 @@ class RandomStates(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Restores the states of the checkpoint, or seeds the processes of a new run differently."""
         if self._loaded is not None:
-            _begin_the_next_epoch(trainer)
+            begin_the_next_epoch(trainer)
             _restore(self._loaded["processes"][rank()])
-            _draw_what_loaders_have_drawn(trainer)
+            draw_seeds_of_loaders(trainer)
             self._loaded = None
         elif rank() > 0:
             _seed(np.random.SeedSequence([torch.initial_seed(), rank()]))
@@ -71,27 +67,6 @@ class RandomStates(Callback):
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Discards states that were loaded for an evaluation, which does not need them."""
         self._loaded = None
-
-
-def _begin_the_next_epoch(trainer: Trainer) -> None:
-    # With max_steps, Lightning 2.6 resumes a checkpoint of the end of an epoch by that epoch's validation, and where
-    # none is due, by a further batch. Without max_steps it begins the next epoch.
-    loop: Any = trainer.fit_loop
-    if loop.restarted_on_epoch_end and not loop.epoch_loop._should_check_val_fx(loop._data_fetcher):
-        _Loop.restarting.fset(loop, False)  # type: ignore[attr-defined]
-        loop._restart_stage = RestartStage.RESUMED_ON_EPOCH_END
-        loop.epoch_progress.increment_completed()
-
-
-def _draw_what_loaders_have_drawn(trainer: Trainer) -> None:
-    # A plain loader draws its seed when an epoch begins. For an epoch that the run resumes at its beginning, Lightning
-    # has let it do so before the states were restored.
-    loop: Any = trainer.fit_loop
-    at_the_end = loop.restarted_mid_epoch and loop.epoch_loop.batch_progress.is_last_batch
-    if at_the_end or loop.resumed_on_epoch_end:
-        for loader in loop._combined_loader.flattened:
-            if isinstance(loader, DataLoader) and loader.generator is None:
-                torch.empty((), dtype=torch.int64).random_()
 
 
 def _current() -> dict[str, Any]:
