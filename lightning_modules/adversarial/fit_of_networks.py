@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 
 from lightning_modules.networks.synchronised_norm import SynchronisedBatchNorm, num_processes
-from lightning_modules.parts.conditions import conditioned, logits_of
+from lightning_modules.parts.conditions import conditioned
 from lightning_modules.parts.noise import Noise
 from lightning_modules.parts.sampling import aside, in_type_of
 
 
-def problem_with_generator(module: Any, x: Tensor, condition: Tensor | None) -> str | None:
-    """Tries the generator of an ``AdversarialModule``.
+def problem_with_players(module: Any, x: Tensor, condition: Tensor | None) -> str | None:
+    """Tries generator and discriminator of an ``AdversarialModule``.
 
     Args:
         module: The module.
@@ -23,14 +23,26 @@ def problem_with_generator(module: Any, x: Tensor, condition: Tensor | None) -> 
         A sentence that says what does not fit, or ``None``.
     """
     own = list(x.shape[1:])
+    doubt = f"its generator does not take codes of latent_dim={module.latent_dim}"
     with aside(module, module.device):
         condition = None if condition is None else condition[[0, 0]].to(module.device)
         codes = torch.zeros(2, module.latent_dim, device=module.device).to(module.dtype)
         try:
-            made = list(conditioned(module.generator, condition, codes).shape[1:])
+            fake = conditioned(module.generator, condition, codes)
+            if list(fake.shape[1:]) != own:
+                return f"its generator makes examples of shape={list(fake.shape[1:])}, but a batch has {own}."
+            doubt = f"its discriminator does not take examples of shape={own}"
+            fake = in_type_of(module.discriminator, fake)
+            return problem_with_logits(conditioned(module.discriminator, condition, fake), len(fake))
         except (RuntimeError, ValueError) as error:
-            return f"its generator does not take codes of latent_dim={module.latent_dim} ({error})."
-    return None if made == own else f"its generator makes examples of shape={made}, but a batch has {own}."
+            return f"{doubt} ({error})."
+
+
+def problem_with_logits(logits: Tensor, num: int) -> str | None:
+    """Returns a sentence about a discriminator's outputs for ``num`` examples that are not one logit for each."""
+    if list(logits.shape) in ([num], [num, 1]):
+        return None
+    return f"its discriminator makes logits of shape={list(logits.shape)} of {num} examples, not one of each."
 
 
 def problem_with_joint_players(module: Any, x: Tensor) -> str | None:
@@ -59,10 +71,9 @@ def problem_with_joint_players(module: Any, x: Tensor) -> str | None:
             if code != [module.latent_dim]:
                 return f"its encoder makes codes of shape={code}, but the generator takes {size}."
             doubt = f"its discriminator does not take examples of shape={own} with codes of {size}"
-            logits_of(module.discriminator, x, codes)
+            return problem_with_logits(conditioned(module.discriminator, codes, x), len(x))
         except (RuntimeError, ValueError) as error:
             return f"{doubt} ({error})."
-    return None
 
 
 def problem_with_spread(module: Any, x: Tensor) -> str | None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from datamodules.spec import Batch, DataSpec
-from lightning_modules.adversarial.fit_of_networks import problem_with_generator
+from lightning_modules.adversarial.fit_of_networks import problem_with_players
 from lightning_modules.adversarial.generator_samples import SamplesByGenerator
 from lightning_modules.adversarial.window import RealBatches, read_window, window_state
 from lightning_modules.parts.augmentation import Augmentation, unchanged
@@ -223,10 +223,10 @@ class AdversarialModule(SamplesByGenerator):
         return self.schedule.generator_updates(batches // self.accumulate_batches)
 
     def batch_problem(self, batch: Batch) -> str | None:
-        """Tries a generator of the user's own, whose shape is not a hyperparameter."""
+        """Tries networks of the user's own, whose shape is not a hyperparameter."""
         if "shape" in self.hparams or self.prepare_real is not None or self.stage is not single_stage:
             return None
-        return problem_with_generator(self, batch.x, self.condition(batch))
+        return problem_with_players(self, batch.x, self.condition(batch))
 
     def real_examples(self, batch: Batch, step: int) -> tuple[Tensor, Tensor | None]:
         """Returns the real examples in channels_last, and their condition if the game has one."""

@@ -58,14 +58,33 @@ def test_data_that_do_not_fit_name_both_sides() -> None:
         fit(MinimaxGAN(shape=[3, 32, 32], width=2), 1, data=images)
     with pytest.raises(ValueError, match=r"num_classes=7.*num_classes=None"):
         fit(MinimaxGAN(width=2, num_classes=7), 1, data=images)
-    adam = adam_with(0.1, (0.0, 0.9))
-    parts: dict[str, Any] = {"generator_optimizer": adam, "discriminator_optimizer": adam}
-    own = AdversarialModule(nn.Linear(3, 2), nn.Linear(2, 1), GAMES["minimax"], latent_dim=4, **parts)
-    with pytest.raises(ValueError, match="its generator does not take codes of latent_dim=4"):
-        fit(own, 1, data=DataLoader(TensorDataset(torch.zeros(8, 2)), batch_size=4))
     binary = SyntheticImages(shape=[1, 28, 28], size=64, batch_size=8, binarize=True)
     with pytest.raises(ValueError, match=r"\[-1\.0, 1\.0\].*\[0\.0, 1\.0\].*binarize"):
         fit(MinimaxGAN(width=2), 1, data=binary)
+
+
+@pytest.mark.parametrize(
+    ("generator", "discriminator", "named"),
+    [
+        (nn.Linear(3, 2), nn.Linear(2, 1), "its generator does not take codes of latent_dim=4"),
+        (nn.Linear(4, 3), nn.Linear(2, 1), r"its generator makes examples of shape=\[3\], but a batch has \[2\]"),
+        (nn.Linear(4, 2), nn.Linear(3, 1), r"its discriminator does not take examples of shape=\[2\]"),
+        (nn.Linear(4, 2), nn.Linear(2, 2), r"its discriminator makes logits of shape=\[2, 2\] of 2 examples"),
+        (
+            nn.Linear(4, 2),
+            nn.Sequential(nn.Linear(2, 2), nn.Flatten(0)),
+            r"its discriminator makes logits of shape=\[4\] of 2 examples",
+        ),
+    ],
+)
+def test_networks_of_ones_own_that_do_not_fit_are_named_before_the_first_step(
+    generator: nn.Module, discriminator: nn.Module, named: str
+) -> None:
+    adam = adam_with(0.1, (0.0, 0.9))
+    parts: dict[str, Any] = {"generator_optimizer": adam, "discriminator_optimizer": adam}
+    own = AdversarialModule(generator, discriminator, GAMES["minimax"], latent_dim=4, **parts)
+    with pytest.raises(ValueError, match=named):
+        fit(own, 1, data=DataLoader(TensorDataset(torch.zeros(8, 2)), batch_size=4))
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """A linear map of an image to a logit, which remembers its inputs."""
+    """A linear map of an image to a logit, which remembers its inputs in training mode."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -52,7 +52,8 @@ class Discriminator(nn.Module):
         self.inputs: list[Tensor] = []
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
-        self.inputs.append(x.detach().clone())
+        if self.training:
+            self.inputs.append(x.detach().clone())
         return self.linear(self.hidden(x.flatten(1)).tanh()).squeeze(1)
 
 
