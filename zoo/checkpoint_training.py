@@ -24,6 +24,7 @@ from tqdm import tqdm
 from lightning_modules.runtime.interruption import SIGNALS, handled_by
 from lightning_modules.runtime.run_folder import CONFIG, TABLE, newest_checkpoints
 from zoo.cards import card
+from zoo.comparing.pool_workers import num_cores
 from zoo.errors import ZooError
 from zoo.listing import columns, measured
 from zoo.paths import checkpoint_names, recipe_names, recipe_path
@@ -80,7 +81,7 @@ def train_checkpoints(
         A report of each recipe, in the order in which they ended. One that fails, or needs one that failed, leaves the
         others as they are.
     """
-    make = make or Maker(max(1, (os.cpu_count() or 1) // jobs))
+    make = make or Maker(max(1, num_cores() // jobs))
     graph = TopologicalSorter({name: dependencies(name) & set(names) for name in names})
     graph.prepare()
     reports: list[Report] = []
@@ -269,7 +270,7 @@ def main(words: Sequence[str] | None = None) -> int:
     if files := sorted({*arguments.names} - {*recipe_names()}):
         parser.error(f"{files[0]} is a file: `python -m zoo train` takes it; here are recipes of the zoo only.")
     folder: Path = arguments.folder.expanduser()
-    maker = Maker(max(1, (os.cpu_count() or 1) // arguments.jobs))
+    maker = Maker(max(1, num_cores() // arguments.jobs))
 
     received: list[int] = []
 

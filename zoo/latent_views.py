@@ -14,7 +14,7 @@ from lightning_modules.rendering.image_rows import captioned_rows
 from lightning_modules.rendering.images import image_grid
 from lightning_modules.rendering.spectra import draw_spectrum
 from zoo.cards import Card
-from zoo.data import datamodule_of, held_out_batch
+from zoo.data import SPLIT, datamodule_of
 from zoo.errors import ZooError
 from zoo.evaluation_request import default_extractor
 from zoo.features import load_extractor
@@ -43,7 +43,7 @@ def neighbours(request: Request) -> Image:
     assert request.extractor is not None
     low, high = request.value_range
     samples = to_uint8(request.module.sample(request.num, generator=request.generator).cpu(), (low, high))
-    held_out = to_uint8(request.real, (low, high))
+    held_out = request.real
     k = min(NEIGHBOURS, len(request.training))
     found = nearest_training_images(
         request.extractor, samples, held_out, request.training, k=k, progress=sys.stdout.isatty()
@@ -62,7 +62,7 @@ def jacobian(request: Request) -> Image:
 
 
 def with_neighbours(request: Request, card: Card, data_dir: str | None = None) -> Request:
-    """Returns the request with all training images, the scale's held-out ones, and an extractor.
+    """Returns the request with all training images, the scale's held-out ones, both uint8, and an extractor.
 
     Raises:
         ZooError: If there is no extractor of such images, or no image was held out.
@@ -74,5 +74,7 @@ def with_neighbours(request: Request, card: Card, data_dir: str | None = None) -
             "train it with some held out, or name others with --data-dir."
         )
     extractor = load_extractor(request.extractor_name or default_extractor(card, request.module.data_spec))
-    real = held_out_batch(card, NUM_HELD_OUT, data_dir).x
-    return replace(request, real=real, training=datamodule.images("train")[0], extractor=extractor)
+    held_out = datamodule.images(SPLIT)[0]
+    # The first ones of a folder are all of its first class.
+    chosen = torch.randperm(len(held_out), generator=torch.Generator().manual_seed(0))[:NUM_HELD_OUT]
+    return replace(request, real=held_out[chosen], training=datamodule.images("train")[0], extractor=extractor)

@@ -1,6 +1,7 @@
 """Samples for ``python -m zoo sample``, its files, and checks of its options."""
 
 import inspect
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,7 @@ def sampled(
         if prefix is not None:
             _check_text(card, module)
         _check_arguments(card, module.sample, settings)
+        _warn_of_steps(card, module, settings)
         chosen = None
         if captions:
             if getattr(module, "num_words", None) is None:
@@ -129,6 +131,15 @@ def _in_turn(labels: Sequence[int], num: int, each: int = 1) -> Tensor:
         times = f" times {each} continuations" if each > 1 else ""
         raise ZooError(f"--labels has {len(labels)} classes, more than --num {num}{times}: ask for as many samples.")
     return torch.tensor([labels[i % len(labels)] for i in range(num * each)])
+
+
+def _warn_of_steps(card: Card, module: Any, settings: Mapping[str, float]) -> None:
+    steps, trained = settings.get("steps"), getattr(module, "steps", None)
+    if hasattr(module, "run_chain") and steps not in (None, trained) and steps >= 0:
+        sampling = "0 steps, ancestral sampling, yield" if steps == 0 else f"{steps} steps yield"
+        warnings.warn(
+            f"{card.name} was trained with {trained} steps of its chain: {sampling} another distribution.", stacklevel=3
+        )
 
 
 def _check_arguments(card: Card, call: Any, settings: Mapping[str, float]) -> None:

@@ -198,7 +198,7 @@ VIEWS = {
     "interpolation": View(interpolation, ("sample_latent", "decode"), frames=circles),
     "inversion": View(inversion, GENERATOR, gather=with_held_out, num=10),
     "neighbours": View(neighbours, ("sample",), gather=with_neighbours, num=8, compares=True),
-    "jacobian": View(jacobian, GENERATOR, num=NUM_CODES),
+    "jacobian": View(jacobian, GENERATOR, kinds=("image", "points"), num=NUM_CODES),
     "traversal": View(traversal, ("sample_latent", "traverse")),
     "completion": View(completion, ("complete",), gather=with_held_out),
     "continuation": View(continuation, ("continue_sequence",), kinds=SEQUENCES, gather=with_held_out, num=4),

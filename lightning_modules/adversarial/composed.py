@@ -8,7 +8,7 @@ from datamodules.spec import DataSpec
 from lightning_modules.adversarial.loop import AdversarialModule
 from lightning_modules.adversarial.players import augmentation, common, players, two_adams
 from lightning_modules.parts.augmentation import unchanged
-from lightning_modules.parts.checks import check_counts, check_has_effect
+from lightning_modules.parts.checks import check_counts, check_has_effect, check_positive
 from lightning_modules.parts.clamping import JacobianClamping
 from lightning_modules.parts.constraints import clip_weights, spectrally_normalized, unconstrained
 from lightning_modules.parts.corruption import InstanceNoise
@@ -149,6 +149,7 @@ def check_parts(game: str, penalties: Mapping[str, float], spectral_norm: bool, 
         raise ValueError(f"game={game!r} is not one of {', '.join(GAMES)}.")
     if unknown := sorted(map(str, set(penalties) - set(PENALTIES))):
         raise ValueError(f"penalties={dict(penalties)}: {', '.join(unknown)} is not one of {', '.join(PENALTIES)}.")
+    check_positive(**{f"penalties.{name}": weight for name, weight in penalties.items()})
     if "roth" in penalties and game not in CROSS_ENTROPY_GAMES:
         raise ValueError(
             f"The penalty roth belongs to a game whose logits are those of a probability, not to game={game!r}: use "

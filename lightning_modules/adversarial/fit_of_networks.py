@@ -10,6 +10,9 @@ from lightning_modules.parts.conditions import conditioned
 from lightning_modules.parts.noise import Noise
 from lightning_modules.parts.sampling import aside, in_type_of
 
+ERRORS = (RuntimeError, ValueError, TypeError, IndexError, AttributeError)
+"""What networks raise for inputs that they do not take, and their callers for outputs that are no tensors."""
+
 
 def problem_with_players(module: Any, x: Tensor, condition: Tensor | None) -> str | None:
     """Tries generator and discriminator of an ``AdversarialModule``.
@@ -23,18 +26,21 @@ def problem_with_players(module: Any, x: Tensor, condition: Tensor | None) -> st
         A sentence that says what does not fit, or ``None``.
     """
     own = list(x.shape[1:])
-    doubt = f"its generator does not take codes of latent_dim={module.latent_dim}"
+    classes = ""
+    if module.num_classes is not None and module.num_words is None:
+        condition, classes = torch.tensor([0, module.num_classes - 1]), f" with num_classes={module.num_classes}"
+    doubt = f"its generator does not take codes of latent_dim={module.latent_dim}{classes}"
     with aside(module, module.device):
-        condition = None if condition is None else condition[[0, 0]].to(module.device)
+        condition = None if condition is None else condition[[0, -1]].to(module.device)
         codes = torch.zeros(2, module.latent_dim, device=module.device).to(module.dtype)
         try:
             fake = conditioned(module.generator, condition, codes)
             if list(fake.shape[1:]) != own:
                 return f"its generator makes examples of shape={list(fake.shape[1:])}, but a batch has {own}."
-            doubt = f"its discriminator does not take examples of shape={own}"
+            doubt = f"its discriminator does not take examples of shape={own}{classes}"
             fake = in_type_of(module.discriminator, fake)
             return problem_with_logits(conditioned(module.discriminator, condition, fake), len(fake))
-        except (RuntimeError, ValueError) as error:
+        except ERRORS as error:
             return f"{doubt} ({error})."
 
 
@@ -72,7 +78,7 @@ def problem_with_joint_players(module: Any, x: Tensor) -> str | None:
                 return f"its encoder makes codes of shape={code}, but the generator takes {size}."
             doubt = f"its discriminator does not take examples of shape={own} with codes of {size}"
             return problem_with_logits(conditioned(module.discriminator, codes, x), len(x))
-        except (RuntimeError, ValueError) as error:
+        except ERRORS as error:
             return f"{doubt} ({error})."
 
 
@@ -80,5 +86,8 @@ def problem_with_spread(module: Any, x: Tensor) -> str | None:
     """Returns a sentence about a batch of one example, which has no spread by which its code could be normalised."""
     normalised = any(isinstance(layer, SynchronisedBatchNorm) for layer in module.encoder.modules())
     if module.training and normalised and len(x) * num_processes() == 1:
-        return "normalise_codes=true needs batches of at least two examples, but a batch has one: set batch_size."
+        return (
+            "normalise_codes=true needs batches of at least two examples, but a batch has one: set batch_size, or "
+            "drop_last of a loader of your own."
+        )
     return None

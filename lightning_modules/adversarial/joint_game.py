@@ -142,9 +142,12 @@ class JointModule(GenerativeModule):
             warn_unreached(self.trainer, self.schedule, self.generator_updates, periods(self.penalties), {})
 
     def batch_problem(self, batch: Batch) -> str | None:
-        """Tries networks of the user's own, whose shape is not a hyperparameter; refuses a batch without spread."""
-        own = None if "shape" in self.hparams else problem_with_joint_players(self, batch.x)
-        return own or problem_with_spread(self, batch.x)
+        """Tries networks of the user's own, whose shape is not a hyperparameter."""
+        return None if "shape" in self.hparams else problem_with_joint_players(self, batch.x)
+
+    def problem_with_size(self, batch: Batch) -> str | None:
+        """Refuses a batch without spread."""
+        return problem_with_spread(self, batch.x)
 
     def forward(self, z: Tensor) -> Tensor:
         """Maps codes (N, latent_dim) to E[x|z], (N, *shape)."""

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from lightning_modules.adversarial.loop import AdversarialModule
 from lightning_modules.adversarial.players import common, players, two_adams
+from lightning_modules.parts.checks import check_positive
 from lightning_modules.parts.games import WASSERSTEIN
 from lightning_modules.parts.penalties import gradient_penalty
 
@@ -57,8 +58,7 @@ class WGANGP(AdversarialModule):
         accumulate_batches: int = 1,
         compile: bool = False,
     ) -> None:
-        if penalty_weight < 0:
-            raise ValueError(f"penalty_weight={penalty_weight} must not be negative.")
+        check_positive(penalty_weight=penalty_weight)
         super().__init__(
             game=WASSERSTEIN,
             penalties={"gradient_penalty": (penalty_weight, gradient_penalty)},

@@ -69,6 +69,7 @@ class MinibatchStd(nn.Module):
     """
 
     running_std: Tensor
+    mixes_examples = True
 
     def __init__(self, momentum: float = 0.1) -> None:
         super().__init__()

@@ -67,9 +67,11 @@ class DiffAugment:
     """
 
     def __init__(self, policies: Sequence[str], probability: float | Callable[[int], float] = 1.0) -> None:
-        if unknown := [name for name in policies if name not in POLICIES]:
+        if unknown := [name for name in policies if not isinstance(name, str) or name not in POLICIES]:
             names = ", ".join(map(str, unknown))
             raise ValueError(f"augment={list(policies)}: {names} is not one of {', '.join(POLICIES)}.")
+        if len({*policies}) < len(policies):
+            raise ValueError(f"augment={list(policies)} names a policy twice.")
         if not callable(probability) and not 0 <= probability <= 1:
             raise ValueError(f"probability={probability} must lie in [0, 1].")
         self.policies, self.probability = tuple(policies), probability

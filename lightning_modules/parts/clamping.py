@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from lightning_modules.parts.conditions import Conditioned, has_batch_norm
 from lightning_modules.parts.noise import Noise
+from lightning_modules.parts.sampling import averages_kept
 
 Codes = Callable[[Tensor], Tensor]
 LEAST_EPSILON = 1e-3
@@ -56,7 +58,9 @@ class JacobianClamping:
     def __call__(self, generator: Codes, z: Tensor, noise: Noise) -> Tensor:
         """Returns the mean penalty over the chosen examples of a batch of codes (N, latent_dim)."""
         generator, z = self.chosen(generator), z[:: self.stride]
-        return self.of_changes(self.changes(generator, z, generator(z), noise))
+        with keeping_averages(generator):
+            examples = generator(z)
+        return self.of_changes(self.changes(generator, z, examples, noise))
 
     def of_outputs(self, generator: Codes, z: Tensor, examples: Tensor, noise: Noise) -> Tensor:
         """Does the same with G(z) of the whole batch, (N, ...), as the game has computed it."""
@@ -79,10 +83,16 @@ class JacobianClamping:
         """Returns Q of each code, (N,), given G(z)."""
         direction = noise.normal(*z.shape, device=z.device).to(z.dtype)
         moved = z + self.epsilon * direction / torch.linalg.vector_norm(direction, dim=1, keepdim=True)
-        difference = (examples - generator(moved)).flatten(1)
+        with keeping_averages(generator):
+            difference = (examples - generator(moved)).flatten(1)
         # The derivative of a square root at 0, where the generator is constant, would be NaN.
         return ((difference / self.epsilon).square().sum(1) + 1e-12).sqrt()
 
     def of_changes(self, q: Tensor) -> Tensor:
         """Returns the mean squared distance of Q from [lambda_min, lambda_max]."""
         return (q - q.clamp(self.lambda_min, self.lambda_max)).square().mean()
+
+
+def keeping_averages(generator: Codes) -> AbstractContextManager[None]:
+    """Leaves the running averages of batch normalisation as they are: z' has a larger variance than the prior."""
+    return averages_kept(generator.network) if isinstance(generator, Conditioned) else nullcontext()

@@ -14,8 +14,19 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 def takes_condition(network: nn.Module) -> bool:
     """Returns whether ``network(x, condition)`` is possible; an ``nn.Sequential`` takes x alone."""
-    forward = getattr(network, "_orig_mod", network).forward  # of a network that torch.compile has wrapped
+    forward = without_compile(network).forward
     return _takes_two(getattr(forward, "__func__", forward), hasattr(forward, "__func__"))
+
+
+def without_compile(network: nn.Module) -> nn.Module:
+    """Returns the network that ``torch.compile(network)`` has wrapped, or the network itself."""
+    inner: nn.Module = getattr(network, "_orig_mod", network)
+    return inner
+
+
+def is_compiled(network: nn.Module) -> bool:
+    """Returns whether a call of the network is compiled, by ``torch.compile(network)`` or ``network.compile()``."""
+    return network._compiled_call_impl is not None or without_compile(network) is not network
 
 
 def given_condition(network: nn.Module, x: Tensor, condition: Tensor | None) -> Tensor:
@@ -31,12 +42,19 @@ def logits_of(network: nn.Module, x: Tensor, condition: Tensor | None) -> Tensor
 
 def conditioned(network: nn.Module, condition: Tensor | None, x: Tensor) -> Tensor:
     """Returns the network's output for x and the condition (int64 (N, ...), or ``None``), without ``torch.compile``."""
-    return network.forward(x, condition) if takes_condition(network) else network.forward(x)
+    forward = without_compile(network).forward
+    output: Tensor = forward(x, condition) if takes_condition(network) else forward(x)
+    return output
 
 
 def has_batch_norm(network: nn.Module) -> bool:
     """Returns whether an example's output depends on the others of its batch, by batch normalisation."""
     return any(isinstance(layer, _BatchNorm) for layer in network.modules())
+
+
+def mixes_examples(network: nn.Module) -> bool:
+    """Returns whether a layer says of itself that an example's output depends on the others of its batch."""
+    return any(getattr(layer, "mixes_examples", False) for layer in network.modules())
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from lightning_modules.parts.conditions import Conditioned, has_batch_norm
+from lightning_modules.parts.conditions import Conditioned, has_batch_norm, is_compiled, mixes_examples
 from lightning_modules.parts.double_backward import fast_double_backward, input_gradient
 from lightning_modules.parts.noise import Noise
+
+LOSSES = ("discriminator", "generator", "generator_and_encoder", "interpolation")
+"""Names of losses of games, which a penalty of the same name would replace."""
 
 Critic = Callable[[Tensor], Tensor]
 Penalty = Callable[[Critic, Tensor, Tensor, Noise], Tensor]
@@ -61,10 +64,12 @@ def weighted_terms(terms: Mapping[str, Any] | None) -> dict[str, WeightedTerm]:
     """Returns penalties by name, given each as a ``WeightedTerm`` or as ``(weight, penalty)``.
 
     Raises:
-        ValueError: If a weight is negative or not finite, or a period below 1.
+        ValueError: If a weight is negative or not finite, a period below 1, or a name that of a loss of the game.
     """
     found = {name: WeightedTerm(*term) for name, term in (terms or {}).items()}
     for name, term in found.items():
+        if name in LOSSES:
+            raise ValueError(f"A penalty is named {name}, as a loss of the game is; give it another name.")
         if term.every < 1 or (not callable(term.weight) and not 0 <= term.weight < math.inf):
             raise ValueError(
                 f"The penalty {name} has weight={term.weight}, which must be finite and at least 0, and "
@@ -98,8 +103,11 @@ def due_terms(penalties: Mapping[str, WeightedTerm], step: int, count: int | Non
 
 
 def sharing(due: DueTerms, network: nn.Module, device: torch.device) -> DueTerms:
-    """Returns the penalties that take the game's own pass; none where it is in half precision, or compiled."""
-    if torch.is_autocast_enabled(device.type) or network._compiled_call_impl is not None:
+    """Returns the penalties that take the game's own pass.
+
+    There are none where it is in half precision or compiled, or where a layer would mix real and generated examples.
+    """
+    if torch.is_autocast_enabled(device.type) or is_compiled(network) or mixes_examples(network):
         return {}
     return {name: pair for name, pair in due.items() if hasattr(pair[1], "of_outputs")}
 

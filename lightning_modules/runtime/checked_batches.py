@@ -65,6 +65,10 @@ class CheckedModule(LoadedModule):
         """Hook: returns a further reason why a batch does not fit, as a sentence, such as a value of probability 0."""
         return None
 
+    def problem_with_size(self, batch: Batch) -> str | None:
+        """Hook: returns why the number of examples of a batch does not fit, as a sentence; it reads no values."""
+        return None
+
     def problem_with_data(self, batch: Batch) -> str | None:
         """Returns a sentence that says why the examples of a batch are outside of the model's support, or ``None``."""
         shape = self.hparams.get("shape", getattr(self, "shape", None))
@@ -154,7 +158,8 @@ class CheckedModule(LoadedModule):
         shape, steps = self.hparams.get("shape"), getattr(self, "step_shape", None)
         if problem := form_problem(batch, shape, self.symbols, steps):
             return problem
-        return dtype_problem(batch.x, self.value_range if batch.x.ndim == 4 else None, self.symbols)
+        problem = dtype_problem(batch.x, self.value_range if batch.x.ndim == 4 else None, self.symbols)
+        return problem or self.problem_with_size(batch)
 
     def _problem_with(self, batch: Batch) -> str | None:
         if problem := self.problem_with_form(batch) or self.problem_with_data(batch):

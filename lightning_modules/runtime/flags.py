@@ -182,6 +182,16 @@ def check_horizons(trainer: Trainer, horizons: Mapping[str, int | None]) -> None
             )
 
 
+def warn_undecayed(trainer: Trainer, end: int | None) -> None:
+    """Warns of a run that ends before its learning rate has fallen to zero, as a short try-out of a recipe does."""
+    planned = planned_batches(trainer)
+    if end is not None and planned and planned < end and not getattr(trainer, "fast_dev_run", 0):
+        rank_zero_warn(
+            f"The learning rate falls to zero at decay_steps={end}, but the run is planned for {planned} batches: set "
+            f"decay_steps={planned} (--model.decay_steps), or null, unless it is to be resumed."
+        )
+
+
 def warn_unfinished(trainer: Trainer, horizons: Mapping[str, int | None]) -> None:
     """Warns of schedules that had not ended when a run did whose length was not known at its start."""
     if planned_batches(trainer) is not None and not trainer.should_stop:

@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 
 from lightning_modules.parts.schedules import Constant, Schedule
 from lightning_modules.runtime.distributed import all_reduce_gradients, without_gradient_sync
-from lightning_modules.runtime.flags import check_schedules, stop_at_end, warn_unfinished
+from lightning_modules.runtime.flags import check_schedules, stop_at_end, warn_undecayed, warn_unfinished
 from lightning_modules.runtime.loss_log import LossLoggingModule
 from lightning_modules.runtime.optimizer_settings import (
     BatchSchedule,
@@ -75,6 +75,7 @@ class OptimizedModule(LossLoggingModule):
         """Refuses a resumed run as a new one, and gives its optimizers the settings that the method has now."""
         if self._trainer is not None:  # without one there are no optimizers either
             check_schedules(self.trainer, self.lr_schedule.end, self.horizons())
+            warn_undecayed(self.trainer, self.lr_schedule.end)
             self._set_optimizers()
 
     def on_train_end(self) -> None:

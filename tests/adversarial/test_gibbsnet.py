@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_modules import ALI, GibbsNet
 from lightning_modules.adversarial.joint_game import JointModule
@@ -12,6 +13,7 @@ from lightning_modules.parts.noise import Noise
 from lightning_modules.parts.penalties import r1
 from lightning_modules.parts.schedules import linear_decay
 from tests.adversarial.joint_games import SMALL, Bilinear, TwoStates, adam, fit
+from tests.standins import quiet_trainer
 
 UP = 0.8
 """Share of the data that are 1; the others are -1."""
@@ -259,3 +261,6 @@ def test_batches_of_one_example_cannot_be_normalised() -> None:
     with pytest.raises(ValueError, match="normalise_codes=true needs batches of at least two examples"):
         fit(GibbsNet(**settings), torch.randn(2, 1, 2))
     fit(GibbsNet(**settings, normalise_codes=False), torch.randn(2, 1, 2))
+    later = DataLoader(TensorDataset(torch.randn(9, 2)), batch_size=8)
+    with pytest.raises(ValueError, match="at least two examples, but a batch has one: set batch_size, or drop_last"):
+        quiet_trainer().fit(GibbsNet(**settings), later, later)

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lightning_modules import JacobianClampingGAN
 from lightning_modules.parts.clamping import JacobianClamping
@@ -81,6 +81,21 @@ def test_both_codes_of_a_pair_have_the_same_label(fraction: float) -> None:
     # G(z, y) = (y + 1) z changes by y + 1 in every direction.
     expected = (moved + 1 - 0.5).square().mean()
     torch.testing.assert_close(losses["jacobian_clamping"], expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("fraction", [1.0, 0.5])
+def test_running_averages_are_those_of_the_prior(fraction: float) -> None:
+    """The second codes have a larger variance, (D + epsilon^2) / D, than samples have."""
+    settings: dict[str, Any] = {"shape": [1, 8, 8], "width": 2, "latent_dim": 2, "clamp_epsilon": 3.0}
+    module = JacobianClampingGAN(**settings, clamp_fraction=fraction)
+    norm = next(layer for layer in module.generator.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm))
+    means: list[Tensor] = []
+    norm.register_forward_pre_hook(lambda layer, inputs: means.append(inputs[0].detach()))
+    before = norm.running_var.clone()
+    module.generator_losses(torch.zeros(8, 1, 8, 8), None, 0)
+    assert len(means) > 1
+    first = means[0].var([n for n in range(means[0].ndim) if n != 1])
+    torch.testing.assert_close(norm.running_var, torch.lerp(before, first, norm.momentum))
 
 
 def test_a_constant_generator_has_a_finite_gradient() -> None:

@@ -15,8 +15,10 @@ from lightning_modules import WGANGP, ComposedGAN, MinimaxGAN, NonSaturatingGAN
 from lightning_modules.adversarial.loop import AdversarialModule
 from lightning_modules.parts.games import GAMES, Game
 from lightning_modules.parts.optimizers import adam_with
+from lightning_modules.parts.penalties import PENALTIES
 from lightning_modules.runtime.optimization import NonFiniteLoss
 from tests.adversarial.games import POINTS, fit
+from tests.adversarial.tiny_loop import build
 
 
 @pytest.mark.parametrize(
@@ -85,6 +87,51 @@ def test_networks_of_ones_own_that_do_not_fit_are_named_before_the_first_step(
     own = AdversarialModule(generator, discriminator, GAMES["minimax"], latent_dim=4, **parts)
     with pytest.raises(ValueError, match=named):
         fit(own, 1, data=DataLoader(TensorDataset(torch.zeros(8, 2)), batch_size=4))
+
+
+class OfFewClasses(nn.Module):
+    """Has codes of five classes."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.linear, self.embedding = nn.Linear(size, 2), nn.Embedding(5, 2)
+
+    def forward(self, x: Tensor, labels: Tensor) -> Tensor:
+        return self.linear(x) + self.embedding(labels)
+
+
+class OfTwo(nn.Linear):
+    def forward(self, x: Tensor) -> Any:
+        return super().forward(x), x
+
+
+def test_networks_of_too_few_classes_and_outputs_that_are_no_tensors_are_named() -> None:
+    adam = adam_with(0.1, (0.0, 0.9))
+    parts: dict[str, Any] = {"generator_optimizer": adam, "discriminator_optimizer": adam, "latent_dim": 4}
+    data = DataLoader(TensorDataset(torch.zeros(8, 2), torch.zeros(8, dtype=torch.long)), batch_size=4)
+    few = AdversarialModule(OfFewClasses(4), OfFewClasses(2), GAMES["minimax"], num_classes=10, **parts)
+    with pytest.raises(ValueError, match="its generator does not take codes of latent_dim=4 with num_classes=10"):
+        fit(few, 1, data=data)
+    with pytest.raises(ValueError, match="its generator does not take codes of latent_dim=4 .*tuple"):
+        fit(AdversarialModule(OfTwo(4, 2), nn.Linear(2, 1), GAMES["minimax"], **parts), 1, data=data)
+
+
+def test_a_penalty_does_not_take_the_name_of_a_loss() -> None:
+    for name, slot in (("discriminator", "penalties"), ("generator", "generator_penalties")):
+        with pytest.raises(ValueError, match=f"A penalty is named {name}"):
+            build(**{slot: {name: (1.0, PENALTIES["r1"])}})
+
+
+def test_penalties_without_weight_are_named() -> None:
+    with pytest.raises(ValueError, match=r"penalties\.r1=0.0 must be positive and finite"):
+        ComposedGAN(width=2, penalties={"r1": 0.0})
+    with pytest.raises(ValueError, match="penalty_weight=0 must be positive and finite"):
+        WGANGP(width=2, penalty_weight=0)
+
+
+def test_a_rate_that_falls_for_longer_than_the_run_is_warned_of() -> None:
+    with pytest.warns(UserWarning, match="decay_steps=40, but the run is planned for 2 batches: set decay_steps=2"):
+        fit(NonSaturatingGAN(**POINTS, decay_steps=40), 2)
 
 
 @pytest.mark.parametrize(

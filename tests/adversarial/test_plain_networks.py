@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from lightning_modules import METHODS, WGAN
 from lightning_modules.adversarial.loop import AdversarialModule
 from lightning_modules.callbacks import EMA
-from lightning_modules.parts.conditions import takes_condition
+from lightning_modules.parts.conditions import conditioned, takes_condition
 from lightning_modules.parts.games import GAMES, Game
-from lightning_modules.parts.penalties import PENALTIES
+from lightning_modules.parts.penalties import PENALTIES, sharing
 from tests.adversarial import tiny_loop
 from tests.captioned import needed
 from tests.standins import quiet_trainer
@@ -61,6 +61,20 @@ def test_plain_networks_play_as_those_do_that_take_labels(game: Game) -> None:
     samples = [module.sample(3, generator=torch.Generator().manual_seed(1)) for module in (plain, other)]
     assert torch.equal(*samples)
     assert samples[0].shape == (3, 1, SIDE, SIDE)
+
+
+def test_penalties_see_the_network_that_torch_has_compiled() -> None:
+    """What ``torch.compile`` wraps has no second derivative."""
+
+    def never(graph: Any, inputs: Any) -> Any:
+        raise AssertionError("was compiled")
+
+    network = nn.Linear(2, 1)
+    compiled: Any = torch.compile(network, backend=never)
+    x = torch.randn(3, 2)
+    assert torch.equal(conditioned(compiled, None, x), network(x))
+    due = {"roth": (1.0, PENALTIES["roth"])}
+    assert (sharing(due, network, x.device), sharing(due, compiled, x.device)) == (due, {})
 
 
 def test_labels_need_networks_that_take_them() -> None:

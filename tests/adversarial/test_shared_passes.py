@@ -8,9 +8,14 @@ from torch import Tensor
 
 from lightning_modules import ComposedGAN
 from lightning_modules.adversarial import loop
+from lightning_modules.adversarial.loop import AdversarialModule
+from lightning_modules.networks import growing
 from lightning_modules.parts.clamping import JacobianClamping
 from lightning_modules.parts.conditions import Conditioned
+from lightning_modules.parts.games import NON_SATURATING
 from lightning_modules.parts.noise import Noise
+from lightning_modules.parts.penalties import roth
+from tests.adversarial.tiny_loop import adam
 
 PARTS: dict[str, Any] = {"penalties": {"roth": 0.5, "r1": 0.1}, "jacobian_clamping": 2.0, "lambda_min": 9.0}
 
@@ -79,6 +84,19 @@ def test_changes_on_a_part_of_the_batch_do_not_grow_as_the_codes_approach(archit
         torch.manual_seed(1)
         q.append(clamping.of_outputs(Conditioned(generator, None), z, generator(z), Noise()))
     torch.testing.assert_close(q[1], q[0], rtol=0.1, atol=0.0)
+
+
+def test_real_and_generated_images_keep_statistics_of_their_own() -> None:
+    """A layer that compares the examples of a batch would otherwise see both in one."""
+    torch.manual_seed(0)
+    real, values = torch.rand(8, 1, 8, 8), []
+    for penalties in ({}, {"roth": (1e-9, roth)}):
+        torch.manual_seed(1)
+        networks = (growing.Generator([1, 8, 8], 4, 4), growing.Discriminator([1, 8, 8], 4))
+        optimizers: dict[str, Any] = {"generator_optimizer": adam, "discriminator_optimizer": adam}
+        module = AdversarialModule(*networks, NON_SATURATING, latent_dim=4, penalties=penalties, **optimizers)
+        values.append(module.discriminator_losses(real, None, 0)[0]["discriminator"])
+    torch.testing.assert_close(values[1], values[0])
 
 
 def test_which_terms_share_the_pass_of_the_game() -> None:

@@ -118,6 +118,20 @@ def test_missing_runs_are_those_without_results_of_the_present_settings(tmp_path
     assert list(again.missing(comparison)) == [Key("ring8", second, 1)]
     longer = Comparison("small", "Small", (replace(block, updates=5),))
     assert len(list(again.missing(longer))) == 4
+    assert (again.outdated(comparison), again.outdated(longer)) == (0, 3)
+
+
+def test_the_age_is_that_of_the_runs_that_are_shown(tmp_path: Path) -> None:
+    block = tiny()
+    comparison = Comparison("small", "Small", (block,))
+    results = Results(tmp_path / "small.json")
+    first, second = (entry.name for entry in block.entries)
+    results.add(made(block, first, 0) | {"date": "2026-02-03"})
+    results.add(made(replace(block, updates=5), second, 0) | {"date": "2019-01-01"})
+    results.add(made(block, first, 1) | {"entry": "removed", "date": "2018-01-01"})
+    text = report(comparison, results)
+    assert "Measured on 2026-02-03" in text
+    assert "Not shown: 2 runs of the file" in text
 
 
 def test_the_table_has_the_mean_and_the_range(tmp_path: Path) -> None:
@@ -313,7 +327,7 @@ def test_a_file_of_ones_own_is_named_by_what_makes_its_runs(tmp_path: Path, caps
     assert main(["compare", "modes", "--out", str(out)]) == 0
     assert f"python -m zoo compare modes --train --out {out} makes them" in capsys.readouterr().out
     assert main(["compare", "modes", "--out", str(tmp_path)]) == 1
-    assert f"{tmp_path} is damaged, or no results of a comparison" in capsys.readouterr().err
+    assert f"{tmp_path} cannot be read (Is a directory): name another file." in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", COMPARISONS)

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -66,9 +67,7 @@ def test_a_copy_stands_beside_the_training_image_that_it_is_of() -> None:
         torch.randint(256, (num, 1, 6, 6), generator=generator, dtype=torch.uint8) for num in (40, 20)
     )
     module: Any = Copying(training[5:])
-    request = Request(
-        module, 2, generator, held_out.float() / 127.5 - 1, training=training, extractor=StandInExtractor()
-    )
+    request = Request(module, 2, generator, held_out, training=training, extractor=StandInExtractor())
     image = neighbours(request)
     rows, width = 2 + HELD_OUT_ROWS, 2 * (PADDING + 10 * (6 + PADDING))
     assert image.height == 2 * (PADDING + rows * (6 + PADDING))
@@ -135,7 +134,7 @@ def test_gans_of_images_have_all_views_and_the_figure(name: str) -> None:
 
 
 def test_others_do_not() -> None:
-    for name, views in (("wgan_gp.ring8", set()), ("vae.fashion_mnist", {"neighbours"})):
+    for name, views in (("wgan_gp.ring8", {"jacobian"}), ("vae.fashion_mnist", {"neighbours"})):
         module = zoo.load(name)
         assert {"inversion", "neighbours", "jacobian"} & set(views_of(module)) == views
         assert not EVALUATIONS["conditioning"].applies(module)
@@ -167,6 +166,19 @@ def test_held_out_images_come_with_their_classes(tmp_path: Path, monkeypatch: py
         assert image.size == (6 * 30 + 2, 32)
 
 
+def test_the_scale_is_of_held_out_images_of_all_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The test images of a folder are in the order of their classes."""
+    images = torch.arange(256, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 1, 8, 8)  # two classes of 128
+    data = SimpleNamespace(images=lambda split: (images, torch.arange(256) // 128))
+    monkeypatch.setattr("zoo.latent_views.datamodule_of", lambda card, data_dir=None: data)
+    monkeypatch.setattr("zoo.latent_views.load_extractor", lambda name: StandInExtractor())
+    request = Request(linear_gan(), 2, torch.Generator().manual_seed(0), extractor_name="any")
+    shown = [with_neighbours(request, zoo.card("sngan.fashion_mnist")).real[:, 0, 0, 0] for _ in range(2)]
+    assert torch.equal(*shown)
+    assert 30 < (shown[0] < 128).sum() < 70
+    assert len(shown[0].unique()) == 100
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("fashion_mnist")
 def test_a_shipped_gan_does_not_copy_its_training_images() -> None:
@@ -174,9 +186,7 @@ def test_a_shipped_gan_does_not_copy_its_training_images() -> None:
     card, module = zoo.card("sngan.fashion_mnist"), zoo.load("sngan.fashion_mnist")
     request = with_neighbours(Request(module, 100, torch.Generator().manual_seed(0)), card)
     assert request.extractor is not None
-    samples, held_out = (
-        to_uint8(x, (-1.0, 1.0)) for x in (module.sample(100, generator=request.generator), request.real)
-    )
-    found = nearest_training_images(request.extractor, samples, held_out, request.training)
+    samples = to_uint8(module.sample(100, generator=request.generator), (-1.0, 1.0))
+    found = nearest_training_images(request.extractor, samples, request.real, request.training)
     assert 1.2 < found.relative_distance < 2
     assert found.samples.distances.min() > 0

@@ -239,8 +239,9 @@ def test_drawings_continue_beside_the_true_ones(saved: Path, held_out: dict[str,
 
 def test_a_chain_of_no_steps_is_ancestral_sampling(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     zoo.save(GibbsNet(shape=(1, 8, 8), architecture="mlp", width=2, latent_dim=2), tmp_path / "chain", samples=False)
-    assert (
-        main(["sample", str(tmp_path / "chain"), "--steps", "0", "--num", "2", "--out", str(tmp_path / "x.png")]) == 0
-    )
+    ask = ["sample", str(tmp_path / "chain"), "--num", "2", "--out", str(tmp_path / "x.png")]
+    with pytest.warns(UserWarning, match="3 steps of its chain: 0 steps, ancestral sampling, yield another"):
+        assert main([*ask, "--steps", "0"]) == 0
+    assert main([*ask, "--steps", "3"]) == 0
     assert (tmp_path / "x.png").is_file()
     assert "steps=-1" in fails(["sample", str(tmp_path / "chain"), "--steps=-1"], capsys)

@@ -15,10 +15,12 @@ def report(comparison: Comparison, results: Results) -> str:
     for block in comparison.blocks:
         heading, *rows = rows_of(block, results)
         parts.append(f"{block.title}, {seeds_of(block)}\n" + columns([tuple(heading), *map(tuple, rows)]))
-    missing, age = len(list(results.missing(comparison))), results.age()
+    missing, age = len(list(results.missing(comparison))), results.age(comparison)
     if age is not None:
         when = f"on {age[0]}" if age[0] == age[1] else f"from {age[0]} to {age[1]}"
         parts.append(f"Measured {when}; {results.path}")
+    if outdated := results.outdated(comparison):
+        parts.append(f"Not shown: {outdated} runs of the file that were made with other settings, or of other methods.")
     if missing:
         elsewhere = () if results.path == results_file(comparison.name) else ("--out", results.path)
         again = command("compare", comparison.name, "--train", *elsewhere)

@@ -18,6 +18,11 @@ LEFT_ALONE = 1
 """Exit code of a process whose parent is gone."""
 
 
+def num_cores() -> int:
+    """Returns the number of cores that this process may use, which may be fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @contextmanager
 def worker_pool(jobs: int | None) -> Iterator[ProcessPoolExecutor]:
     """Opens a pool of processes, by default one a core, which are ended at once if the block raises an error.
@@ -26,7 +31,7 @@ def worker_pool(jobs: int | None) -> Iterator[ProcessPoolExecutor]:
     """
     context = get_context("spawn")  # a forked process would share torch's threads with its parent
     watched, held = context.Pipe(duplex=False)
-    with ProcessPoolExecutor(jobs or os.cpu_count(), context, initializer=prepare, initargs=(watched,)) as pool:
+    with ProcessPoolExecutor(jobs or num_cores(), context, initializer=prepare, initargs=(watched,)) as pool:
         try:
             yield pool
         except BaseException:

@@ -54,7 +54,9 @@ class Results:
             found = json.loads(self.path.read_text(encoding="utf-8"))
             runs = {checked_key(run): run for run in found["runs"]}
             made_by = found["format"]
-        except (OSError, ValueError, TypeError, KeyError) as error:
+        except OSError as error:
+            raise ZooError(f"{self.path} cannot be read ({error.strerror}): name another file.") from error
+        except (ValueError, TypeError, KeyError) as error:
             raise ZooError(
                 f"{self.path} is damaged, or no results of a comparison. Remove it to begin anew."
             ) from error
@@ -93,10 +95,19 @@ class Results:
                         if seed not in [run["seed"] for run in self.of(block, entry.name)]:
                             yield Key(block.name, entry.name, seed)
 
-    def age(self) -> tuple[str, str] | None:
-        """Returns the dates of the oldest and the newest run, or ``None`` if there is none."""
-        dates = sorted(run["date"] for run in self.runs.values())
+    def shown(self, comparison: Comparison) -> list[dict[str, Any]]:
+        """Returns the runs of all entries that were made with their present settings."""
+        names = [(block, name) for block in comparison.blocks for name in (REAL, *[e.name for e in block.entries])]
+        return [run for block, name in names for run in self.of(block, name)]
+
+    def age(self, comparison: Comparison) -> tuple[str, str] | None:
+        """Returns the dates of the oldest and the newest of the runs that are shown, or ``None`` if there is none."""
+        dates = sorted(run["date"] for run in self.shown(comparison))
         return (dates[0], dates[-1]) if dates else None
+
+    def outdated(self, comparison: Comparison) -> int:
+        """Returns the number of runs in the file that are not shown: of other settings, or of no present entry."""
+        return len(self.runs) - len(self.shown(comparison))
 
 
 def checked_key(run: Any) -> Key:
