@@ -28,6 +28,9 @@ AMPLIFY_ROUNDING = {
 }
 """Methods whose samples depend on choices among bits or symbols, or on many steps of a chain."""
 
+OF_SOLVED = 1e-4
+"""Of densities by a differential equation in float32: two processors differed by up to 0.02 of 800 nats, 2.5e-5."""
+
 
 def comparable(name: str, found: dict[str, Tensor]) -> dict[str, Tensor]:
     """Returns the outputs that agree up to rounding on any machine."""
@@ -51,7 +54,8 @@ def test_outputs_are_those_of_before(name: str, stored: dict[str, np.ndarray]) -
     for key, value in compared.items():
         expected = torch.from_numpy(stored[f"{name}/{key}"])
         assert value.dtype == expected.dtype
-        torch.testing.assert_close(value, expected, atol=1e-4, rtol=1e-5, msg=lambda m, k=key: f"{k}: {m}")
+        rtol = OF_SOLVED if (zoo.card(name).method, key) == ("FlowMatching", "log_prob") else 1e-5
+        torch.testing.assert_close(value, expected, atol=1e-4, rtol=rtol, msg=lambda m, k=key: f"{k}: {m}")
 
 
 def test_everything_stored_is_of_a_checkpoint(stored: dict[str, np.ndarray]) -> None:

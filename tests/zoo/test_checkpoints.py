@@ -282,7 +282,6 @@ def test_the_classifier_names_the_class_that_was_asked_for(name: str) -> None:
 
 NOT_YET_TRAINED = {
     "ladder_vae.fashion_mnist",
-    "ladder_vae.fashion_mnist_binary",
 }
 """Recipes whose first line says that they have not been trained; a name leaves when its checkpoint is there."""
 
