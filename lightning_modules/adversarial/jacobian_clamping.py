@@ -11,7 +11,9 @@ part of the batch both are computed anew, in batches of that part alone, and not
 on a quarter of it a generator step takes 1.5 times as long on a CPU. Running averages are those of the prior's codes.
 
 NOTE: The paper's bounds, 1 and 20, nearly hold by themselves on garments of 28x28: without the penalty 0.9 % of the
-changes of ``non_saturating_gan.fashion_mnist`` lie outside of them, and 26 % outside of 2 and 8, which its recipe has.
+changes of ``non_saturating_gan.fashion_mnist`` lie outside, with it 1.6 % of ``jacobian_clamping_gan.fashion_mnist``.
+With 2 and 8, outside of which 26 % lie, the log condition number was 9.4 after 5 301 batches, in place of 10.8 at the
+end of the recipe, and the FID after 4 500 was 3.8 in place of 1.6.
 
 Is Generator Conditioning Causally Related to GAN Performance? (Odena et al., 2018), https://arxiv.org/abs/1802.08768
 """
