@@ -69,8 +69,9 @@ def test_samples_follow_their_captions_alone(both: bool) -> None:
     condition = module.caption_condition(captions, labels, 4)
     torch.testing.assert_close(samples, module.decode(codes, labels=condition))
     other = module.sample(4, captions=["red square", "a blue circle"], labels=labels, generator=seed())
-    same = [torch.equal(one, two) for one, two in zip(samples, other, strict=True)]
-    assert same == [True, False, True, False]
+    changes = (samples - other).abs().flatten(1).amax(1)
+    assert changes[::2].max() < 1e-5  # the longer caption pads both, and some processors then round in another order
+    assert changes[1::2].min() > 1e-3
 
 
 def test_captions_are_drawn_from_those_of_training_with_their_classes() -> None:

@@ -83,7 +83,7 @@ def test_recipes_fit_their_own_data_as_they_are(recipe: str) -> None:
         (
             "vae.fashion_mnist_binary",
             (*FOLDER, "--data.binarize", "false"),
-            {"likelihood": GREY, "architecture": "mlp"},
+            {"likelihood": GREY, "architecture": "gated_mlp"},
         ),
         ("pixelcnn_pp.fashion_mnist_binary", ("--data.binarize", "false"), {"likelihood": GREY}),
         ("caption_gan.emoji", CAPTIONED, {"num_words": 3}),
