@@ -24,7 +24,7 @@ from tqdm import tqdm
 from lightning_modules.runtime.interruption import SIGNALS, handled_by
 from lightning_modules.runtime.run_folder import CONFIG, TABLE, newest_checkpoints
 from zoo.cards import card
-from zoo.comparing.pool_workers import num_cores
+from zoo.cores import num_cores
 from zoo.errors import ZooError
 from zoo.listing import columns, measured
 from zoo.paths import checkpoint_names, recipe_names, recipe_path

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -58,9 +58,7 @@ class JacobianClamping:
     def __call__(self, generator: Codes, z: Tensor, noise: Noise) -> Tensor:
         """Returns the mean penalty over the chosen examples of a batch of codes (N, latent_dim)."""
         generator, z = self.chosen(generator), z[:: self.stride]
-        with keeping_averages(generator):
-            examples = generator(z)
-        return self.of_changes(self.changes(generator, z, examples, noise))
+        return self.of_changes(self.changes(generator, z, without_averages(generator, z), noise))
 
     def of_outputs(self, generator: Codes, z: Tensor, examples: Tensor, noise: Noise) -> Tensor:
         """Does the same with G(z) of the whole batch, (N, ...), as the game has computed it."""
@@ -83,8 +81,7 @@ class JacobianClamping:
         """Returns Q of each code, (N,), given G(z)."""
         direction = noise.normal(*z.shape, device=z.device).to(z.dtype)
         moved = z + self.epsilon * direction / torch.linalg.vector_norm(direction, dim=1, keepdim=True)
-        with keeping_averages(generator):
-            difference = (examples - generator(moved)).flatten(1)
+        difference = (examples - without_averages(generator, moved)).flatten(1)
         # The derivative of a square root at 0, where the generator is constant, would be NaN.
         return ((difference / self.epsilon).square().sum(1) + 1e-12).sqrt()
 
@@ -93,6 +90,7 @@ class JacobianClamping:
         return (q - q.clamp(self.lambda_min, self.lambda_max)).square().mean()
 
 
-def keeping_averages(generator: Codes) -> AbstractContextManager[None]:
-    """Leaves the running averages of batch normalisation as they are: z' has a larger variance than the prior."""
-    return averages_kept(generator.network) if isinstance(generator, Conditioned) else nullcontext()
+def without_averages(generator: Codes, z: Tensor) -> Tensor:
+    """Returns G(z), and leaves the running averages of batch normalisation: z' has a larger variance than the prior."""
+    with averages_kept(generator.network) if isinstance(generator, Conditioned) else nullcontext():
+        return generator(z)

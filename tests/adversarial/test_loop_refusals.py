@@ -65,6 +65,12 @@ def test_data_that_do_not_fit_name_both_sides() -> None:
         fit(MinimaxGAN(width=2), 1, data=binary)
 
 
+def own(generator: nn.Module, discriminator: nn.Module, num_classes: int | None = None) -> AdversarialModule:
+    adam = adam_with(0.1, (0.0, 0.9))
+    parts: dict[str, Any] = {"generator_optimizer": adam, "discriminator_optimizer": adam, "num_classes": num_classes}
+    return AdversarialModule(generator, discriminator, GAMES["minimax"], latent_dim=4, **parts)
+
+
 @pytest.mark.parametrize(
     ("generator", "discriminator", "named"),
     [
@@ -82,11 +88,8 @@ def test_data_that_do_not_fit_name_both_sides() -> None:
 def test_networks_of_ones_own_that_do_not_fit_are_named_before_the_first_step(
     generator: nn.Module, discriminator: nn.Module, named: str
 ) -> None:
-    adam = adam_with(0.1, (0.0, 0.9))
-    parts: dict[str, Any] = {"generator_optimizer": adam, "discriminator_optimizer": adam}
-    own = AdversarialModule(generator, discriminator, GAMES["minimax"], latent_dim=4, **parts)
     with pytest.raises(ValueError, match=named):
-        fit(own, 1, data=DataLoader(TensorDataset(torch.zeros(8, 2)), batch_size=4))
+        fit(own(generator, discriminator), 1, data=DataLoader(TensorDataset(torch.zeros(8, 2)), batch_size=4))
 
 
 class OfFewClasses(nn.Module):
@@ -101,19 +104,18 @@ class OfFewClasses(nn.Module):
 
 
 class OfTwo(nn.Linear):
+    """Returns its input, too."""
+
     def forward(self, x: Tensor) -> Any:
         return super().forward(x), x
 
 
 def test_networks_of_too_few_classes_and_outputs_that_are_no_tensors_are_named() -> None:
-    adam = adam_with(0.1, (0.0, 0.9))
-    parts: dict[str, Any] = {"generator_optimizer": adam, "discriminator_optimizer": adam, "latent_dim": 4}
     data = DataLoader(TensorDataset(torch.zeros(8, 2), torch.zeros(8, dtype=torch.long)), batch_size=4)
-    few = AdversarialModule(OfFewClasses(4), OfFewClasses(2), GAMES["minimax"], num_classes=10, **parts)
     with pytest.raises(ValueError, match="its generator does not take codes of latent_dim=4 with num_classes=10"):
-        fit(few, 1, data=data)
+        fit(own(OfFewClasses(4), OfFewClasses(2), num_classes=10), 1, data=data)
     with pytest.raises(ValueError, match="its generator does not take codes of latent_dim=4 .*tuple"):
-        fit(AdversarialModule(OfTwo(4, 2), nn.Linear(2, 1), GAMES["minimax"], **parts), 1, data=data)
+        fit(own(OfTwo(4, 2), nn.Linear(2, 1)), 1, data=data)
 
 
 def test_a_penalty_does_not_take_the_name_of_a_loss() -> None:

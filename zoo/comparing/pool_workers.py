@@ -12,15 +12,11 @@ from contextlib import contextmanager
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 
+from zoo.cores import num_cores
 from zoo.freed_memory import keep_freed_memory
 
 LEFT_ALONE = 1
 """Exit code of a process whose parent is gone."""
-
-
-def num_cores() -> int:
-    """Returns the number of cores that this process may use, which may be fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager
