@@ -73,7 +73,7 @@ def filled(markdown: str, place: str) -> str:
 
 def methods(family: str) -> str:
     """Every method of a family: what it is, its equation, its paper, and its checkpoints with numbers and samples."""
-    lines = []
+    lines, all_cards, pictures = [], [zoo.card(name) for name in zoo.names()], images()
     for method in FAMILIES[family]:
         module = inspect.getmodule(method)
         is_alone = sum(inspect.getmodule(other) is module for other in FAMILIES[family]) == 1
@@ -82,10 +82,10 @@ def methods(family: str) -> str:
         lines += [f"{equation(method)}", ""] if "$" in equation(method) else []
         source = f"[`{method.__name__}`][{method.__module__}.{method.__name__}]"
         lines += [f"{source}. {paper(method)}".rstrip(), ""]
-        cards = [card for name in zoo.names() if (card := zoo.card(name)).method == method.__name__]
+        cards = [card for card in all_cards if card.method == method.__name__]
         if cards:
             lines += [*table(("checkpoint", *NUMBERS), [(f"`{card.name}`", *numbers(card)) for card in cards]), ""]
-        shown = [card.name for card in cards if f"images/{card.name}.png" in images()]
+        shown = [card.name for card in cards if f"images/{card.name}.png" in pictures]
         lines += [f'![Samples of {name}](../images/{name}.png){{ width="240" title="{name}" }}' for name in shown] + [
             ""
         ]

@@ -27,7 +27,7 @@ from zoo.cards import card
 from zoo.cores import num_cores
 from zoo.errors import ZooError
 from zoo.listing import columns, measured
-from zoo.paths import checkpoint_names, recipe_names, recipe_path
+from zoo.paths import is_checkpoint, recipe_names, recipe_path
 from zoo.recipe import dependencies, has_settings, read_recipe, training_order
 from zoo.runs import RUNS, Origin
 
@@ -212,7 +212,7 @@ class Maker:
 def commands(name: str, target: Path) -> Iterator[list[str]]:
     """Yields the arguments of ``python -m`` that make a checkpoint, without those whose work is done."""
     # A name of the zoo has precedence over a folder of that name.
-    place = f"./{target}" if str(target) in checkpoint_names() else str(target)
+    place = f"./{target}" if is_checkpoint(str(target)) else str(target)
     if not (target / "config.json").is_file():
         if is_interrupted(name, target):
             yield ["zoo", "resume", name, "--trainer.enable_progress_bar", "false"]

@@ -17,7 +17,7 @@ from zoo.bounds import check_arguments
 from zoo.errors import UsageError, ZooError
 from zoo.listing import columns
 from zoo.loading import load_classifier
-from zoo.paths import checkpoint_names, command
+from zoo.paths import command, is_checkpoint
 
 EXTRACTORS: dict[str, Callable[[], nn.Module]] = {"efficientnet_lite0": EfficientNetExtractor}
 """Feature extractors for FID that are no checkpoints of the zoo."""
@@ -52,7 +52,7 @@ def load_features(name: str | None = None) -> FeatureNetwork:
     check_arguments(load_features, name=name)
     # A folder of a network's name must not take its place: a path such as ./random says that a folder is meant.
     is_known = name in NAMED or name in torchvision_names()
-    if name is not None and not is_known and (name in checkpoint_names() or Path(name).expanduser().is_dir()):
+    if name is not None and not is_known and (is_checkpoint(name) or Path(name).expanduser().is_dir()):
         return WrappedFeatures(load_classifier(name), name=name)
     try:
         return load_named(name)

@@ -4,7 +4,16 @@ import re
 from pathlib import Path
 
 from zoo.errors import UnknownNameError, ZooError
-from zoo.paths import NAME, checkpoint_names, checkpoints_dir, command, did_you_mean, listed, recipe_names
+from zoo.paths import (
+    NAME,
+    checkpoint_names,
+    checkpoints_dir,
+    command,
+    did_you_mean,
+    is_checkpoint,
+    listed,
+    recipe_names,
+)
 
 HUB_ID = re.compile(r"(?:hf://)?(?P<repo>\w[\w.-]*/\w[\w.-]*)(?:@(?P<revision>\w[\w./-]*))?")
 SAMPLES = [f"samples.{kind}" for kind in ("png", "txt", "mid", "svg", "gif")]
@@ -23,7 +32,7 @@ def find(name: str | Path) -> tuple[str | None, Path]:
     """
     text = str(name)
     if isinstance(name, str):
-        if text in checkpoint_names():
+        if is_checkpoint(text):
             return text, checkpoints_dir() / text
         if text.startswith("hf://"):
             return _download(text)

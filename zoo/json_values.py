@@ -38,12 +38,18 @@ def not_plain(value: Any, where: str = "", depth: int = 0) -> str | None:
             return f"{shown} has the key {bad[0]!r}, which is not a string."
         if bad := [key for key in value if _is_broken(key)]:
             return f"{shown or 'It'} has the key {shortened(bad[0])}, half of a surrogate pair, which is not text."
-        children = [(f"{where}.{key}" if where else key, child) for key, child in value.items()]
+        deeper = [(f"{where}.{key}" if where else key, child) for key, child in value.items() if not _is_usual(child)]
     elif type(value) in (list, tuple):
-        children = [(f"{where}[{index}]", child) for index, child in enumerate(value)]
+        deeper = [(f"{where}[{index}]", child) for index, child in enumerate(value) if not _is_usual(child)]
     else:
         return f"{shown} is a {type(value).__name__}, which is not a JSON value."
-    return next((reason for key, child in children if (reason := not_plain(child, key, depth + 1))), None)
+    return next((reason for key, child in deeper if (reason := not_plain(child, key, depth + 1))), None)
+
+
+def _is_usual(value: Any) -> bool:
+    """Returns whether a value is plain at a glance, as nearly all of a card are."""
+    kind = type(value)
+    return (kind is float and math.isfinite(value)) or (kind is str and value.isascii()) or value is None
 
 
 def shortened(value: Any) -> str:

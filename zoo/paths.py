@@ -33,6 +33,11 @@ def checkpoint_names() -> list[str]:
     )
 
 
+def is_checkpoint(name: str) -> bool:
+    """Returns whether the zoo has a checkpoint of that name, without a look at the others."""
+    return NAME.fullmatch(name) is not None and (checkpoints_dir() / name / "config.json").is_file()
+
+
 def recipe_names() -> list[str]:
     """Returns the sorted names of the recipes."""
     return sorted(path.stem for path in recipes_dir().glob("*.yaml"))
