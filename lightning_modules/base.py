@@ -18,13 +18,14 @@ from datamodules.argument_types import check_argument_types
 from datamodules.spec import DataSpec
 from lightning_modules.parts.conditions import given_condition
 from lightning_modules.parts.noise import Noise
+from lightning_modules.parts.processes import rank
 from lightning_modules.parts.sampling import CHUNK, evaluating
 from lightning_modules.parts.schedules import Schedule
 from lightning_modules.runtime.checked_batches import CheckedModule
 from lightning_modules.runtime.checked_calls import ChecksCalls
 from lightning_modules.runtime.checkpoint_checks import check_fits
 from lightning_modules.runtime.checkpoint_io import write_atomically
-from lightning_modules.runtime.distributed import broadcast_buffers, gather_objects, rank
+from lightning_modules.runtime.distributed import broadcast_buffers, gather_objects
 from lightning_modules.runtime.flags import refuse_half_precision, refuse_unsupported_flags, refuse_unsupported_strategy
 from lightning_modules.runtime.given_conditions import TakesConditions
 from lightning_modules.runtime.prediction import PredictsSamples

@@ -19,7 +19,9 @@ from torch import nn
 from datamodules.spec import Batch
 from lightning_modules import METHODS
 from lightning_modules.callbacks import EMA
-from lightning_modules.runtime.distributed import all_reduce_gradients, broadcast_buffers, rank
+from lightning_modules.parts.batch_statistics import moments_of
+from lightning_modules.parts.processes import rank
+from lightning_modules.runtime.distributed import all_reduce_gradients, broadcast_buffers
 from lightning_modules.runtime.optimization import NonFiniteLoss
 from lightning_modules.runtime.tracking import Tracking
 from tests.training import DOUBLE, train
@@ -100,6 +102,15 @@ def reductions() -> dict[str, Any]:
     }
 
 
+def channel_moments() -> dict[str, Any]:
+    """Moments over two batches of different sizes, and the gradient of this process's input."""
+    x = torch.arange(24.0, dtype=torch.float64).view(3, 2, 4).square()
+    own = (x[:1] if rank() else x[1:]).requires_grad_()
+    mean, variance = moments_of(nn.SyncBatchNorm(2), own)
+    (mean.sum() + variance.square().sum()).backward()
+    return {"mean": mean.detach(), "variance": variance.detach(), "gradient": own.grad}
+
+
 def poisoned(step: int) -> str:
     try:
         train("WGANGP", STEPS, devices=2, callbacks=[Poison(step)])
@@ -128,6 +139,7 @@ def main(folder: str) -> None:
         "resumed": resumed,
         "convolutional": convolutional,
         "reductions": reductions(),
+        "channel_moments": channel_moments(),
         "poisoned": [poisoned(0), poisoned(2)],
     }
     torch.save(results, f"{folder}/{rank()}.pt")

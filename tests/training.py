@@ -18,8 +18,8 @@ from lightning_modules import METHODS
 from lightning_modules.base import ZooModule
 from lightning_modules.callbacks import EMA
 from lightning_modules.parts.capabilities import SupportsAveraging
+from lightning_modules.parts.processes import rank, world_size
 from lightning_modules.runtime.checkpoint_io import AtomicCheckpointIO
-from lightning_modules.runtime.distributed import rank, world_size
 from tests.captioned import CAPTIONED, CaptionedExamples, with_words
 
 GLOBAL_BATCH = 8

@@ -5,9 +5,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_modules.networks.synchronised_norm import SynchronisedBatchNorm, num_processes
+from lightning_modules.networks.synchronised_norm import SynchronisedBatchNorm
 from lightning_modules.parts.conditions import conditioned
 from lightning_modules.parts.noise import Noise
+from lightning_modules.parts.processes import world_size
 from lightning_modules.parts.sampling import aside, in_type_of
 
 ERRORS = (RuntimeError, ValueError, TypeError, IndexError, AttributeError)
@@ -85,7 +86,7 @@ def problem_with_joint_players(module: Any, x: Tensor) -> str | None:
 def problem_with_spread(module: Any, x: Tensor) -> str | None:
     """Returns a sentence about a batch of one example, which has no spread by which its code could be normalised."""
     normalised = any(isinstance(layer, SynchronisedBatchNorm) for layer in module.encoder.modules())
-    if module.training and normalised and len(x) * num_processes() == 1:
+    if module.training and normalised and len(x) * world_size() == 1:
         return (
             "normalise_codes=true needs batches of at least two examples, but a batch has one: set batch_size, or "
             "drop_last of a loader of your own."

@@ -5,6 +5,7 @@ schedule. A method that computes something else writes its own ``training_step``
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from lightning_modules.adversarial.fit_of_networks import problem_with_players
 from lightning_modules.adversarial.generator_samples import SamplesByGenerator
 from lightning_modules.adversarial.window import RealBatches, read_window, window_state
 from lightning_modules.parts.augmentation import Augmentation, unchanged
+from lightning_modules.parts.batch_statistics import BatchStatistics
 from lightning_modules.parts.conditions import Conditioned, check_takes_labels, given_condition, logits_of
 from lightning_modules.parts.constraints import unconstrained
 from lightning_modules.parts.critic_schedules import CriticSchedule, EveryNth
@@ -279,10 +281,13 @@ class AdversarialModule(SamplesByGenerator):
 
     def generator_losses(self, real: Tensor, labels: Tensor | None, step: int) -> tuple[Terms, Terms]:
         """Does the same for the generator, on newly generated examples."""
-        losses, fake, z, fake_labels = self.generator_game(real, labels, step)
-        generator = Conditioned(self.generator, fake_labels)
         due = due_terms(self.generator_penalties, step, self.generator_updates(step))
-        for name, (weight, term) in sharing(due, self.generator, self.device).items():
+        statistics = BatchStatistics(self.generator)
+        shared = sharing(due, self.generator, self.device)
+        with statistics.recorded() if shared else nullcontext():
+            losses, fake, z, fake_labels = self.generator_game(real, labels, step)
+        generator = Conditioned(self.generator, fake_labels, statistics=statistics)
+        for name, (weight, term) in shared.items():
             losses[name] = weight * term.of_outputs(generator, z, fake, self.noise)
         return losses, own_terms(due, losses, self.device, generator, z, self.noise)
 

@@ -26,7 +26,8 @@ from lightning.pytorch.utilities.data import extract_batch_size
 from torch import Tensor, nn
 
 from lightning_modules.parts.capabilities import SupportsAveraging
-from lightning_modules.runtime.distributed import broadcast_buffers, broadcast_tensors, world_size
+from lightning_modules.parts.processes import world_size
+from lightning_modules.runtime.distributed import broadcast_buffers, broadcast_tensors
 from lightning_modules.runtime.loaded import AVERAGES_KEY
 
 RUNNING_STATISTICS = (".running_mean", ".running_var")

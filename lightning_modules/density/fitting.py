@@ -10,7 +10,8 @@ from torch.optim import Optimizer
 
 from lightning_modules.density.components import LIMIT, Moments
 from lightning_modules.parts.batches import read_batch
-from lightning_modules.runtime.distributed import gather_objects, world_size
+from lightning_modules.parts.processes import world_size
+from lightning_modules.runtime.distributed import gather_objects
 
 
 def batches_of(data: Any) -> Iterator[Tensor]:

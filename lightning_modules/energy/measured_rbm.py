@@ -23,8 +23,9 @@ from lightning_modules.parts.likelihoods import bernoulli_log_prob, bits_per_dim
 from lightning_modules.parts.noise import fixed_uniform
 from lightning_modules.parts.normalizers import LogPartition
 from lightning_modules.parts.precision import home_of_float64, in_finest, in_float64
+from lightning_modules.parts.processes import rank, world_size
 from lightning_modules.parts.schedules import Schedule
-from lightning_modules.runtime.distributed import gather_objects, rank, sum_over_processes, world_size
+from lightning_modules.runtime.distributed import gather_objects, sum_over_processes
 from lightning_modules.runtime.held_out import Mean, Weighted, mean_of
 
 PSEUDO_PIXELS = 16

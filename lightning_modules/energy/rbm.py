@@ -30,9 +30,10 @@ from lightning_modules.parts.likelihoods import not_binary
 from lightning_modules.parts.noise import new_generator
 from lightning_modules.parts.optimizers import fused_if_possible
 from lightning_modules.parts.precision import without_autocast
+from lightning_modules.parts.processes import world_size
 from lightning_modules.parts.sampling import CHUNK, check_num_samples, evaluating
 from lightning_modules.parts.schedules import linear_decay
-from lightning_modules.runtime.distributed import gather_objects, world_size
+from lightning_modules.runtime.distributed import gather_objects
 
 READ_CHUNK = 4096
 REFERENCE_SIZE = 2000

@@ -22,9 +22,9 @@ from tqdm.auto import tqdm
 from datamodules.spec import DataSpec
 from lightning_modules.parts.capabilities import FeatureExtractor
 from lightning_modules.parts.checks import as_count
+from lightning_modules.parts.processes import rank, world_size
 from lightning_modules.parts.quantization import to_uint8
 from lightning_modules.parts.sampling import evaluating
-from lightning_modules.runtime.distributed import rank, world_size
 
 BLOCK_SIZE = 250
 

@@ -29,7 +29,7 @@ from datamodules.spec import DataSpec
 from lightning_modules.metrics.image import ScoreWithSpread, inception_score, moments
 from lightning_modules.metrics.protocol import check_extractor, check_image_spec, extract_images
 from lightning_modules.parts.files import cache_folder
-from lightning_modules.runtime.distributed import rank, world_size
+from lightning_modules.parts.processes import rank, world_size
 
 SPLITS = ("train", "val", "test", "all")
 MAX_FEATURES = 5000

@@ -6,8 +6,9 @@ Batch Normalization (Ioffe and Szegedy, 2015), https://arxiv.org/abs/1502.03167
 """
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
+
+from lightning_modules.parts.processes import summed, world_size
 
 
 class SynchronisedBatchNorm(nn.Module):
@@ -36,7 +37,7 @@ class SynchronisedBatchNorm(nn.Module):
         """Normalises (N, features), not in half precision."""
         x = x.to(torch.promote_types(x.dtype, torch.float32))
         mean, var = self.running_mean, self.running_var
-        if self.training and (len(x) > 1 or num_processes() > 1):
+        if self.training and (len(x) > 1 or world_size() > 1):
             count = summed(x.new_full((), len(x)))
             mean = summed(x.sum(0)) / count
             var = summed((x - mean).square().sum(0)) / count
@@ -44,18 +45,3 @@ class SynchronisedBatchNorm(nn.Module):
                 for average, found in ((self.running_mean, mean), (self.running_var, var)):
                     average.lerp_(found.detach().to(average.dtype), self.momentum)
         return (x - mean) * torch.rsqrt(var + self.eps)
-
-
-def num_processes() -> int:
-    """Returns the number of processes of the run, 1 without a process group."""
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
-
-
-def summed(x: Tensor) -> Tensor:
-    """Returns the sum over all processes of the run, with gradients."""
-    if num_processes() == 1:
-        return x
-    from torch.distributed.nn.functional import all_reduce  # cannot be imported where torch has no distributed package
-
-    total: Tensor = all_reduce(x)
-    return total

@@ -2,13 +2,12 @@
 
 import math
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from lightning_modules.parts.conditions import Conditioned, has_batch_norm
+from lightning_modules.parts.conditions import Conditioned
 from lightning_modules.parts.noise import Noise
 from lightning_modules.parts.sampling import averages_kept
 
@@ -22,7 +21,8 @@ class JacobianClamping:
     """E (max(Q, lambda_max) - lambda_max)^2 + (min(Q, lambda_min) - lambda_min)^2 (Odena et al., 2018, Algorithm 1).
 
     Q = ||G(z) - G(z')|| / ||z - z'|| is measured for each example, at a z' in a random direction from z (eq. 1.45). It
-    lies between the smallest and the largest singular value of a linear generator.
+    lies between the smallest and the largest singular value of a linear generator. Batch normalisation normalises G(z')
+    by the statistics of the batch of z, so that the two differ by the code alone.
 
     Args:
         lambda_min: Least change per unit of the code that is not penalised.
@@ -58,15 +58,17 @@ class JacobianClamping:
     def __call__(self, generator: Codes, z: Tensor, noise: Noise) -> Tensor:
         """Returns the mean penalty over the chosen examples of a batch of codes (N, latent_dim)."""
         generator, z = self.chosen(generator), z[:: self.stride]
-        return self.of_changes(self.changes(generator, z, without_averages(generator, z), noise))
+        if isinstance(generator, Conditioned):
+            with averages_kept(generator.network):  # the game has updated them by the whole batch
+                examples, generator = generator.recording(z)
+        else:
+            examples = generator(z)
+        return self.of_changes(self.changes(generator, z, examples, noise))
 
     def of_outputs(self, generator: Codes, z: Tensor, examples: Tensor, noise: Noise) -> Tensor:
         """Does the same with G(z) of the whole batch, (N, ...), as the game has computed it."""
-        if self.stride > 1 and isinstance(generator, Conditioned) and has_batch_norm(generator.network):
-            # G(z), normalised by the whole batch, and G(z'), by its own part, would differ however near z' is to z.
-            return self(generator, z, noise)
-        examples = examples[:: self.stride]
-        return self.of_changes(self.changes(self.chosen(generator), z[:: self.stride], examples, noise))
+        chosen = self.chosen(generator), z[:: self.stride], examples[:: self.stride]
+        return self.of_changes(self.changes(*chosen, noise))
 
     @property
     def stride(self) -> int:
@@ -81,16 +83,11 @@ class JacobianClamping:
         """Returns Q of each code, (N,), given G(z)."""
         direction = noise.normal(*z.shape, device=z.device).to(z.dtype)
         moved = z + self.epsilon * direction / torch.linalg.vector_norm(direction, dim=1, keepdim=True)
-        difference = (examples - without_averages(generator, moved)).flatten(1)
+        near = generator.by_statistics(moved) if isinstance(generator, Conditioned) else generator(moved)
+        difference = (examples - near).flatten(1)
         # The derivative of a square root at 0, where the generator is constant, would be NaN.
         return ((difference / self.epsilon).square().sum(1) + 1e-12).sqrt()
 
     def of_changes(self, q: Tensor) -> Tensor:
         """Returns the mean squared distance of Q from [lambda_min, lambda_max]."""
         return (q - q.clamp(self.lambda_min, self.lambda_max)).square().mean()
-
-
-def without_averages(generator: Codes, z: Tensor) -> Tensor:
-    """Returns G(z), and leaves the running averages of batch normalisation: z' has a larger variance than the prior."""
-    with averages_kept(generator.network) if isinstance(generator, Conditioned) else nullcontext():
-        return generator(z)

@@ -3,13 +3,15 @@
 import inspect
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+
+from lightning_modules.parts.batch_statistics import BatchStatistics
 
 
 def takes_condition(network: nn.Module) -> bool:
@@ -65,11 +67,13 @@ class Conditioned:
         network: Takes x and a condition, or x alone.
         labels: Condition, int64 (N, ...), of the codes or of the real examples; ``None`` without one.
         fake_labels: That of the generated examples, for a discriminator.
+        statistics: Those of the batch that the game has computed, for a generator, or ``None``.
     """
 
     network: nn.Module
     labels: Tensor | None
     fake_labels: Tensor | None = None
+    statistics: BatchStatistics | None = None
 
     def __call__(self, x: Tensor) -> Tensor:
         """Returns the network's output for N examples or codes x, each with its label."""
@@ -81,7 +85,19 @@ class Conditioned:
 
     def every(self, stride: int) -> "Conditioned":
         """Returns the network with the labels of the examples 0, stride, 2 * stride, ..."""
-        return self if self.labels is None else Conditioned(self.network, self.labels[::stride])
+        return self if self.labels is None else replace(self, labels=self.labels[::stride])
+
+    def recording(self, x: Tensor) -> tuple[Tensor, "Conditioned"]:
+        """Returns the network's output for x, and the network with the statistics of this batch."""
+        statistics = BatchStatistics(self.network)
+        with statistics.recorded():
+            return self(x), replace(self, statistics=statistics)
+
+    def by_statistics(self, x: Tensor) -> Tensor:
+        """Returns the network's output for x, normalised by the statistics of the batch that they were recorded of."""
+        assert self.statistics is not None
+        with self.statistics.applied():
+            return self(x)
 
 
 @dataclass(frozen=True)

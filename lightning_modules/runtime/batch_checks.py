@@ -11,9 +11,10 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from datamodules.spec import Batch
+from lightning_modules.parts.processes import world_size
 from lightning_modules.parts.sampling import holds_integers
 from lightning_modules.parts.support import problem_with_shape, problem_with_step_shape
-from lightning_modules.runtime.distributed import gather_objects, world_size
+from lightning_modules.runtime.distributed import gather_objects
 
 
 def form_problem(

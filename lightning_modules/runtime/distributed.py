@@ -20,15 +20,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import ParallelStrategy
 from torch import Tensor, nn
 
-
-def world_size() -> int:
-    """Returns the number of processes of the run, 1 without a process group."""
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
-
-
-def rank() -> int:
-    """Returns the index of this process in the run, 0 without a process group."""
-    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+from lightning_modules.parts.processes import world_size
 
 
 @torch.no_grad()

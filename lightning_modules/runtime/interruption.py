@@ -27,7 +27,8 @@ from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from lightning_modules.runtime.distributed import largest_over_processes, rank
+from lightning_modules.parts.processes import rank
+from lightning_modules.runtime.distributed import largest_over_processes
 from lightning_modules.runtime.run_folder import LAST_CHECKPOINT, checkpoints_dir_of
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)

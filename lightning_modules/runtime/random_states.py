@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from lightning_modules.runtime.distributed import gather_objects, rank, world_size
+from lightning_modules.parts.processes import rank, world_size
+from lightning_modules.runtime.distributed import gather_objects
 from lightning_modules.runtime.resumed_epochs import begin_the_next_epoch, draw_seeds_of_loaders
 
 

@@ -8,7 +8,7 @@ from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from lightning_modules.callbacks import EMA
-from lightning_modules.runtime.distributed import rank
+from lightning_modules.parts.processes import rank
 from lightning_modules.runtime.interruption import Interrupted, interruptible
 from tests.test_resume import differences, states
 from tests.training import TinyData, build
