@@ -35,12 +35,17 @@ passes = Passes()
 
 
 def input_gradient(value: Tensor, x: Tensor) -> Tensor:
-    """Returns the gradient of a scalar by x alone, of the shape of x, differentiable in everything it depends on."""
+    """Returns the gradient of a scalar by x alone, of the shape of x, differentiable in everything it depends on.
+
+    Afterwards x, if it is a leaf, requires no gradient: a second backward pass would compute one that nobody reads.
+    """
     passes.by_input = True
     try:
         (gradient,) = torch.autograd.grad(value, x, create_graph=True)
     finally:
         passes.by_input = False
+    if x.is_leaf:
+        x.requires_grad_(False)
     return gradient
 
 
@@ -65,7 +70,7 @@ class Convolution(torch.autograd.Function):
         by_x, by_weight, by_bias, *_ = ctx.needs_input_grad
         asked = not (passes.by_input and ctx.are_parameters)
         return (
-            InputGradient.apply(gradient, weight, x.detach(), ctx.settings) if by_x else None,
+            InputGradient.apply(gradient, weight, x.detach(), ctx.settings) if by_x and x.requires_grad else None,
             kernel_gradient(gradient, x, weight, ctx.settings) if by_weight and asked else None,
             gradient.sum((0, 2, 3)) if by_bias and asked else None,
             None,

@@ -130,6 +130,31 @@ def test_the_first_backward_pass_computes_no_gradients_of_kernels(monkeypatch: p
     assert len(calls) == sum(isinstance(layer, nn.Conv2d) for layer in network.modules()) > 0
 
 
+class LearnedImage(nn.Module):
+    """Compares images with one that is learned, whose features a convolution computes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.image, self.convolution = nn.Parameter(torch.randn(1, 2, 6, 6)), nn.Conv2d(2, 3, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (self.convolution(x) * self.convolution(self.image)).flatten(1).sum(1)
+
+
+def test_a_second_backward_pass_computes_no_gradient_by_the_examples(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, x = Discriminator([1, 28, 28], width=4), torch.randn(3, 1, 28, 28, requires_grad=True)
+    with fast_double_backward():
+        logits = network(x)
+    penalty = input_gradient(logits.sum(), x).square().sum()
+    (logits.square().sum() + penalty).backward()
+    assert x.grad is None
+    assert all(p.grad is not None for p in network.parameters() if p.ndim > 1)
+    own, images = LearnedImage(), torch.randn(3, 2, 6, 6)
+    for found, expected in zip(second_gradients(own, images, True), second_gradients(own, images, False), strict=True):
+        torch.testing.assert_close(found, expected)
+    assert own.image.grad is not None
+
+
 @pytest.mark.parametrize("value", [-float("inf"), -1.0, -0.0, 0.0, 2.0, float("inf")])
 def test_rectifiers_have_torchs_values(value: float) -> None:
     x = torch.tensor([value])
