@@ -92,11 +92,9 @@ class ChannelMoments(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Moments:
         """Returns (C,) and (C,) for x (N, C, ...)."""
-        rows = x.movedim(1, -1).flatten(0, -2)
-        weights = rows.new_full((1, len(rows)), 1 / len(rows))  # a product is faster than a sum over rows
-        mean = (weights @ rows)[0]
+        mean, variance = torch.batch_norm_update_stats(x, None, None, 0.0)  # one pass, unlike var_mean
         ctx.save_for_backward(x, mean)
-        return mean, (weights @ (rows - mean).square())[0]
+        return mean, variance
 
     @staticmethod
     def backward(ctx: Any, by_mean: Tensor, by_variance: Tensor) -> Tensor:
