@@ -5,6 +5,7 @@
 #   PIP_EXTRA_ARGS="..."   more arguments for pip
 #   PARALLEL=              runs the tests one after the other, in one process
 #   JOBS=2 NAMES="a b"     which checkpoints are trained, and how many side by side
+#   SEEDS=2                also the numbers of a second seed
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -12,6 +13,7 @@ TORCH_INDEX ?=
 PIP_EXTRA_ARGS ?=
 PYTEST_ARGS ?=
 JOBS ?= 1
+SEEDS ?= 1
 NAMES ?=
 PARALLEL ?= --numprocesses auto --dist worksteal
 
@@ -28,7 +30,7 @@ help:
 	@echo "make test-all     the slow tests too"
 	@echo "make lint         ruff and mypy"
 	@echo "make bench        the table of benchmarks"
-	@echo "make checkpoints  train and measure the recipes without a checkpoint (hours); JOBS=2 side by side, NAMES='...' these"
+	@echo "make checkpoints  train and measure the recipes without a checkpoint (hours); JOBS=2 side by side, NAMES='...' these, SEEDS=2 seeds"
 	@echo "make readme       bring the numbers and images of the checkpoints into the README, and write docs/equations.md"
 	@echo "make docs         build the documentation into build/docs; warnings are errors"
 	@echo "make clean        remove .venv, caches and build products; runs/ and checkpoints/ stay"
@@ -70,7 +72,7 @@ bench: $(STAMP)
 	@for script in tests/benchmarks/bench_*.py; do $(PY) $$script || exit 1; done
 
 checkpoints: $(STAMP)
-	$(PY) -m zoo.checkpoint_training --jobs $(JOBS) $(NAMES)
+	$(PY) -m zoo.checkpoint_training --jobs $(JOBS) --seeds $(SEEDS) $(NAMES)
 	$(PY) tests/packaging/readme_tables.py
 
 readme: $(STAMP)

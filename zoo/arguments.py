@@ -223,6 +223,12 @@ def build_parser() -> Parser:
         "--speed", action="store_true", help="also measure the seconds per sample, in a batch of 64 on this machine"
     )
     evaluating.add_argument("--write", action="store_true", help="write the metrics into the checkpoint's card")
+    evaluating.add_argument(
+        "--other-seed",
+        type=expanduser,
+        metavar="FOLDER",
+        help="measure this run of the same recipe with another seed; --write puts its metrics beside the checkpoint's",
+    )
 
     exporting = command("export", "convert a training checkpoint (.ckpt) to a checkpoint of the zoo")
     exporting.add_argument("ckpt", help="file written by Lightning; loaded without running any code in it")

@@ -60,6 +60,7 @@ class Card:
         versions: Versions of the libraries that wrote it.
         datamodule: What the data are built from again: ``class``, ``arguments`` and ``digest``; or ``None``. See
             ``data_record``.
+        other_seeds: Metrics of further runs of the recipe, by their seed; see ``zoo.other_seeds``.
         artists: Artists, of ``licences.ARTISTS``, of images that the weights which it was fine-tuned from were trained
             on.
     """
@@ -86,6 +87,7 @@ class Card:
     curve: tuple[Mapping[str, float], ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
     datamodule: Mapping[str, Any] | None = None
+    other_seeds: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     artists: tuple[str, ...] = ()
 
     @property
@@ -129,6 +131,9 @@ class Card:
             "notes": self.notes,
             "curve": [dict(row) for row in self.curve],
             "versions": dict(self.versions),
+            **(
+                {"other_seeds": {seed: dict(row) for seed, row in self.other_seeds.items()}} if self.other_seeds else {}
+            ),
             **({"artists": list(self.artists)} if self.artists else {}),
         }
 
@@ -260,6 +265,7 @@ def read_card(folder: Path, name: str | None = None) -> Card:
         curve=tuple(get_numbers("curve", row) for row in get("curve", list, [])),
         versions=MappingProxyType(versions),
         datamodule=_data_record(path, values.get("datamodule")),
+        other_seeds={seed: get_numbers("other_seeds", row) for seed, row in get("other_seeds", dict, {}).items()},
         artists=get_texts("artists"),
     )
     check_counts(path, found.to_json())

@@ -27,12 +27,14 @@ from zoo.cards import card
 from zoo.cores import num_cores
 from zoo.errors import ZooError
 from zoo.listing import columns, measured
+from zoo.other_seeds import OPTION, check_other_seed
 from zoo.paths import is_checkpoint, recipe_names, recipe_path
 from zoo.recipe import dependencies, has_settings, read_recipe, training_order
 from zoo.runs import RUNS, Origin
 
 SKIPPED, TRAINED, FAILED = "was there", "trained", "failed"
 BAR = "{desc:<44} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
+QUIET = ("--trainer.enable_progress_bar", "false")
 POLL = 2.0
 """Seconds between two looks at what the runs have written."""
 CLASSIFIERS = "classifier."
@@ -67,6 +69,7 @@ def train_checkpoints(
     jobs: int,
     make: Callable[[str, Path], None] | None = None,
     stopped: Callable[[], bool] = lambda: False,
+    seeds: int = 1,
 ) -> list[Report]:
     """Trains and measures recipes, each after those that it depends on, and says when one has ended.
 
@@ -74,14 +77,15 @@ def train_checkpoints(
         names: Names of the recipes.
         folder: Folder of the checkpoints.
         jobs: Number of recipes that are trained at the same time.
-        make: Makes the checkpoint of a recipe in a folder; by default a ``Maker``.
+        make: Makes the checkpoint of a recipe in a folder; by default a ``Maker`` of these seeds.
         stopped: Whether to start nothing more, and return when what runs has ended.
+        seeds: Number of seeds of each; the weights of the first are kept, and the numbers of all.
 
     Returns:
         A report of each recipe, in the order in which they ended. One that fails, or needs one that failed, leaves the
         others as they are.
     """
-    make = make or Maker(max(1, num_cores() // jobs))
+    make = make or Maker(max(1, num_cores() // jobs), seeds)
     graph = TopologicalSorter({name: dependencies(name) & set(names) for name in names})
     graph.prepare()
     reports: list[Report] = []
@@ -96,7 +100,7 @@ def train_checkpoints(
                         graph.done(name)
                     else:
                         bar = tqdm(total=1.0, desc=name, bar_format=BAR, leave=False, disable=None)
-                        running[pool.submit(reported, make, name, folder / name)] = name, bar
+                        running[pool.submit(reported, make, name, folder / name, seeds)] = name, bar
                 done = wait(running, POLL, FIRST_COMPLETED).done
                 if stopped():
                     break
@@ -121,11 +125,11 @@ def ended(reports: list[Report], report: Report) -> None:
     tqdm.write(f"{report.name} {report.state}{took}{report.said and ': ' + report.said}")
 
 
-def reported(make: Callable[[str, Path], None], name: str, target: Path) -> Report:
+def reported(make: Callable[[str, Path], None], name: str, target: Path, seeds: int = 1) -> Report:
     """Makes the checkpoint of a recipe unless it is there with its metrics, and reports how that went."""
     start = time.monotonic()
     try:
-        if is_done(target):
+        if is_done(target, seeds):
             return Report(name, SKIPPED)
         make(name, target)
     except CommandFailed as error:
@@ -137,14 +141,20 @@ def reported(make: Callable[[str, Path], None], name: str, target: Path) -> Repo
     return Report(name, TRAINED, (time.monotonic() - start) / 60)
 
 
-def is_done(target: Path) -> bool:
-    """Returns whether a folder has a checkpoint with what is measured last of it."""
+def is_done(target: Path, seeds: int = 1) -> bool:
+    """Returns whether a folder has a checkpoint with what is measured last of it, and of its other seeds."""
     try:
-        found = card(target).metrics
+        found = card(target)
     except ZooError:
         return False
     last = "test/" if target.name.startswith(CLASSIFIERS) else "test/seconds_per_sample"
-    return any(name.startswith(last) for name in found)
+    return any(name.startswith(last) for name in found.metrics) and not other_seeds_left(target, seeds)
+
+
+def other_seeds_left(target: Path, seeds: int) -> list[int]:
+    """Returns the seeds beside the first of which a checkpoint has no numbers; classifiers have one seed."""
+    others = [] if target.name.startswith(CLASSIFIERS) else range(1, seeds)
+    return [seed for seed in others if str(seed) not in card(target).other_seeds]
 
 
 class Maker:
@@ -152,12 +162,14 @@ class Maker:
 
     Args:
         threads: Number of threads of each process, unless ``OMP_NUM_THREADS`` says it.
+        seeds: Number of seeds of each recipe.
 
     Attributes:
         is_stopped: Whether no further command is started.
     """
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int, seeds: int = 1) -> None:
+        self.seeds = seeds
         self.environment: Mapping[str, str] = {"OMP_NUM_THREADS": str(threads), **os.environ}
         self.is_stopped = False
         self._running: set[subprocess.Popen[bytes]] = set()
@@ -171,7 +183,7 @@ class Maker:
         """
         log_of(name).parent.mkdir(parents=True, exist_ok=True)
         with log_of(name).open("w", encoding="utf-8") as log:
-            for words in commands(name, target):
+            for words in commands(name, target, self.seeds):
                 log.write(f"$ python -m {' '.join(words)}\n")
                 log.flush()
                 if self._run([sys.executable, "-m", *words], log):
@@ -209,15 +221,44 @@ class Maker:
                 self._running.discard(process)
 
 
-def commands(name: str, target: Path) -> Iterator[list[str]]:
+def commands(name: str, target: Path, seeds: int = 1) -> Iterator[list[str]]:
     """Yields the arguments of ``python -m`` that make a checkpoint, without those whose work is done."""
+    if not is_done(target):
+        yield from commands_of_checkpoint(name, target)
+    for seed in other_seeds_left(target, seeds):
+        yield from commands_of_other_seed(name, target, seed)
+
+
+def commands_of_other_seed(name: str, target: Path, seed: int) -> Iterator[list[str]]:
+    """Yields those that train and measure a further seed, beside a checkpoint that is there."""
+    run = RUNS / f"{name}.seed-{seed}"
+    if not is_other_seed(run / "zoo", target):
+        if newest_checkpoints(run) and has_settings(run / CONFIG, name, seed_everything=seed):
+            yield ["zoo", "resume", str(run), *QUIET]
+        else:
+            yield ["zoo", "train", name, *QUIET, OPTION, str(seed), "--trainer.default_root_dir", str(run)]
+    place = f"./{target}" if is_checkpoint(str(target)) else str(target)
+    yield ["zoo", "evaluate", place, "--other-seed", str(run / "zoo"), "--write"]
+
+
+def is_other_seed(folder: Path, target: Path) -> bool:
+    """Returns whether there is a checkpoint of the same settings with another seed."""
+    try:
+        check_other_seed(card(target), card(folder))
+    except ZooError:
+        return False
+    return True
+
+
+def commands_of_checkpoint(name: str, target: Path) -> Iterator[list[str]]:
+    """Yields those of the first seed."""
     # A name of the zoo has precedence over a folder of that name.
     place = f"./{target}" if is_checkpoint(str(target)) else str(target)
     if not (target / "config.json").is_file():
         if is_interrupted(name, target):
-            yield ["zoo", "resume", name, "--trainer.enable_progress_bar", "false"]
+            yield ["zoo", "resume", name, *QUIET]
         else:
-            yield ["zoo", "train", name, "--save-to", place, "--trainer.enable_progress_bar", "false"]
+            yield ["zoo", "train", name, "--save-to", place, *QUIET]
     if name.startswith(CLASSIFIERS):
         yield ["zoo.ship_statistics", place]
     elif not name.endswith(UNMEASURED):
@@ -258,10 +299,14 @@ def main(words: Sequence[str] | None = None) -> int:
         default=1,
         help="recipes that are trained at the same time, of which the seconds per sample suffer (default: 1)",
     )
+    parser.add_argument(
+        "--seeds", type=int, default=1, help="seeds of each; the weights of the first are kept (default: 1)"
+    )
     parser.add_argument("--folder", type=Path, default=Path("checkpoints"), help="folder of the checkpoints")
     arguments = parser.parse_args(words)
-    if arguments.jobs < 1:
-        parser.error(f"--jobs {arguments.jobs} must be at least 1.")
+    for name in ("jobs", "seeds"):
+        if getattr(arguments, name) < 1:
+            parser.error(f"--{name} {getattr(arguments, name)} must be at least 1.")
     try:
         for name in arguments.names:
             recipe_path(name)
@@ -270,7 +315,7 @@ def main(words: Sequence[str] | None = None) -> int:
     if files := sorted({*arguments.names} - {*recipe_names()}):
         parser.error(f"{files[0]} is a file: `python -m zoo train` takes it; here are recipes of the zoo only.")
     folder: Path = arguments.folder.expanduser()
-    maker = Maker(max(1, num_cores() // arguments.jobs))
+    maker = Maker(max(1, num_cores() // arguments.jobs), arguments.seeds)
 
     received: list[int] = []
 
@@ -282,7 +327,7 @@ def main(words: Sequence[str] | None = None) -> int:
     closing = [signal.SIGHUP] if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL else []
     with handled_by(stop, [*SIGNALS, *closing]):
         order = training_order(arguments.names or None)
-        reports = train_checkpoints(order, folder, arguments.jobs, maker, lambda: maker.is_stopped)
+        reports = train_checkpoints(order, folder, arguments.jobs, maker, lambda: maker.is_stopped, arguments.seeds)
     if received:
         print("Interrupted. The same command goes on from here.", file=sys.stderr)
         return 128 + received[0]

@@ -109,6 +109,12 @@ def evaluate(arguments: Namespace) -> None:
     """Measures a checkpoint, and with ``--write`` adds the metrics to its card."""
     _check_data_dir(arguments.data_dir)
     shown = card(arguments.name)
+    run = shown if arguments.other_seed is None else card(Path(arguments.other_seed))
+    seed = None
+    if run is not shown:
+        from zoo.other_seeds import check_other_seed
+
+        seed = check_other_seed(shown, run)
     if arguments.write:
         from zoo.checkpoint_folder import check_update
 
@@ -116,7 +122,7 @@ def evaluate(arguments: Namespace) -> None:
     from zoo.evaluation import evaluate
 
     metrics = evaluate(
-        shown,
+        run,
         num_samples=arguments.num_samples,
         extractor=arguments.extractor,
         data_dir=arguments.data_dir,
@@ -128,12 +134,17 @@ def evaluate(arguments: Namespace) -> None:
     )
     if not metrics:
         without = " without its data: leave out --samples-only" if arguments.samples_only else ""
-        raise ZooError(f"Nothing can be measured of {shown.name}{without}.")
+        raise ZooError(f"Nothing can be measured of {run.name}{without}.")
     if arguments.write:
         from zoo.saving import update_metrics
 
-        update_metrics(shown.path, metrics)
-    print(columns([(name, f"{value:.5g}", _meaning(name)) for name, value in metrics.items()]))
+        update_metrics(shown.path, metrics if seed is None else {**run.metrics, **metrics}, seed)
+    rows: list[tuple[str, ...]] = [(name, f"{value:.5g}", _meaning(name)) for name, value in metrics.items()]
+    if seed is not None:
+        own = [f"{shown.metrics[name]:.5g}" if name in shown.metrics else "" for name in metrics]
+        rows = [(name, value, beside, said) for (name, value, said), beside in zip(rows, own, strict=True)]
+        rows.insert(0, ("METRIC", f"SEED {seed}", "CHECKPOINT", ""))
+    print(columns(rows))
     if arguments.write:
         print(f"Wrote {shown.path / 'config.json'} and README.md")
 

@@ -235,9 +235,16 @@ def _curve(card: Card) -> str:
 def _metrics(card: Card) -> str:
     if not card.metrics:
         return "Nothing was measured yet: `python -m zoo evaluate`."
-    rows = [[name, _number(value)] for name, value in card.metrics.items() if FIGURE.fullmatch(name) is None]
-    table = _table(["metric", "value"], rows) if rows else ""
-    parts = ["The name contains the protocol: metric, extractor, number of samples.", *_over_real(card), table]
+    seeds = card.other_seeds
+    rows = [
+        [name, _number(value), *(_number(row[name]) if name in row else "" for row in seeds.values())]
+        for name, value in card.metrics.items()
+        if FIGURE.fullmatch(name) is None
+    ]
+    table = _table(["metric", "value", *(f"seed {seed}" for seed in seeds)], rows) if rows else ""
+    parts = ["The name contains the protocol: metric, extractor, number of samples.", *_over_real(card)]
+    parts += ["Further runs of the recipe with other seeds stand beside the checkpoint."] if seeds else []
+    parts += [table]
     return "\n\n".join(filter(None, [*parts, *counterfactual_tables(card)]))
 
 

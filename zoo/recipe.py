@@ -47,8 +47,14 @@ def training_order(names: Sequence[str] | None = None) -> list[str]:
     return list(TopologicalSorter(graph).static_order())
 
 
-def has_settings(config: Path, recipe: str) -> bool:
-    """Returns whether the ``config.yaml`` of a run has every setting of a recipe, which may have changed since."""
+def has_settings(config: Path, recipe: str, **changed: Any) -> bool:
+    """Returns whether the ``config.yaml`` of a run has every setting of a recipe, which may have changed since.
+
+    Args:
+        config: The file.
+        recipe: Name of the recipe.
+        changed: Settings that the run has in place of those of the recipe, such as ``seed_everything``.
+    """
     import yaml
 
     from zoo.compatibility import current_config
@@ -57,7 +63,7 @@ def has_settings(config: Path, recipe: str) -> bool:
         found = yaml.safe_load(config.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError):
         return False
-    return _has(found, current_config(read_recipe(recipe)))
+    return _has(found, current_config(read_recipe(recipe)) | changed)
 
 
 def _has(found: Any, wanted: Any) -> bool:

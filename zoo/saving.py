@@ -190,10 +190,14 @@ def save_state(
     return read_card(folder)
 
 
-def update_metrics(folder: Path, metrics: Mapping[str, float]) -> Card:
-    """Adds metrics to a checkpoint's config and model card; each file is replaced atomically."""
+def update_metrics(folder: Path, metrics: Mapping[str, float], other_seed: int | None = None) -> Card:
+    """Adds metrics, or those of a run with another seed, to a checkpoint's config and model card, each atomically."""
     card = read_card(folder)
-    card = replace(card, metrics=dict(card.metrics) | _as_numbers(metrics))
+    if other_seed is None:
+        card = replace(card, metrics=dict(card.metrics) | _as_numbers(metrics))
+    else:
+        beside = dict(card.other_seeds.get(str(other_seed), {})) | _as_numbers(metrics)
+        card = replace(card, other_seeds={**card.other_seeds, str(other_seed): beside})
     _write_config(folder, card)
     _write_readme(folder, card)
     return read_card(folder)

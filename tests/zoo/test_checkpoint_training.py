@@ -153,7 +153,7 @@ def test_a_folder_is_not_taken_for_a_checkpoint_of_the_zoo() -> None:
 def test_a_signal_is_passed_on_once_and_no_further_command_starts(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """To a command in a session of its own, which Ctrl-C in a terminal does not reach beside."""
     waits = ["timeit", "-n1", "-r1", "open('started', 'w').close(); import time; time.sleep(60)"]
-    monkeypatch.setattr(training, "commands", lambda name, target: iter([waits, ["platform"]]))
+    monkeypatch.setattr(training, "commands", lambda name, target, seeds: iter([waits, ["platform"]]))
     maker = Maker(threads=1)
     said: list[str] = []
 
@@ -209,7 +209,9 @@ def test_a_file_of_ones_own_is_no_recipe_of_the_zoo(here: Path, capsys: pytest.C
 
 
 def test_a_failed_command_is_reported_by_its_last_line(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "commands", lambda name, target: iter([["platform"], ["json.tool", "none.json"]]))
+    monkeypatch.setattr(
+        training, "commands", lambda name, target, seeds: iter([["platform"], ["json.tool", "none.json"]])
+    )
     with pytest.raises(CommandFailed, match=r"none\.json"):
         Maker(threads=1)("a", here / "a")
     log = (here / "runs/a.log").read_text()
@@ -223,7 +225,7 @@ def test_a_failed_command_is_reported_by_its_last_line(here: Path, monkeypatch: 
 
 def test_what_a_failed_command_printed_need_not_be_utf_8(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (here / "latin.py").write_text("import sys; sys.stdout.buffer.write(b'no folder /caf\\xe9'); sys.exit(1)")
-    monkeypatch.setattr(training, "commands", lambda name, target: iter([["latin"]]))
+    monkeypatch.setattr(training, "commands", lambda name, target, seeds: iter([["latin"]]))
     with pytest.raises(CommandFailed, match="no folder /caf\N{REPLACEMENT CHARACTER}"):
         Maker(threads=1)("a", here / "a")
 
