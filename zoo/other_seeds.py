@@ -1,9 +1,12 @@
 """Metrics of further runs of a recipe with other seeds, beside those of its checkpoint; their weights are not kept."""
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
+from lightning_modules import METHODS
 from zoo.cards import Card
+from zoo.data_record import json_like
 from zoo.errors import ZooError
 from zoo.json_values import shortened
 from zoo.recipe import read_recipe
@@ -45,12 +48,14 @@ def check_other_seed(card: Card, run: Card) -> int:
     Raises:
         ZooError: If they differ by something else, which the message names, or have the same seed.
     """
+    if card.method != run.method:
+        raise ZooError(f"{run.path} is no run of {card.name} with another seed: it is a {run.method}.")
     own, other = settings_of(card), settings_of(run)
-    for name in {**own, **other}:
-        if own.get(name) != other.get(name):
+    for name in [name for name in own if name in other]:
+        if own[name] != other[name]:
             raise ZooError(
-                f"{run.path} is no run of {card.name} with another seed: {name} is {shortened(other.get(name))} in "
-                f"place of {shortened(own.get(name))}."
+                f"{run.path} is no run of {card.name} with another seed: {name} is {shortened(other[name])} in place "
+                f"of {shortened(own[name])}."
             )
     seed = seed_of(run)
     if seed == seed_of(card):
@@ -59,13 +64,20 @@ def check_other_seed(card: Card, run: Card) -> int:
 
 
 def settings_of(card: Card) -> dict[str, Any]:
-    """Returns by name all that two runs of different seeds have in common."""
+    """Returns by name all that two runs of different seeds have in common, as far as the card says it."""
+    known = {"planned_batches": card.planned_batches, "precision": card.precision}  # former versions wrote neither
     return {
         "recipe": card.recipe,
-        "method": card.method,
         "data": card.data,
         "arguments": list(without_seed(card.overrides)[0]),
-        "planned_batches": card.planned_batches,
-        "precision": card.precision,
-        **card.hyperparameters,
+        **{name: value for name, value in known.items() if value is not None},
+        **arguments_of(card),
     }
+
+
+def arguments_of(card: Card) -> dict[str, Any]:
+    """Returns the hyperparameters with those that the method has got since, which then have their defaults."""
+    method = METHODS[card.method]
+    parameters = inspect.signature(method).parameters.values()
+    defaults = {each.name: each.default for each in parameters if each.default is not each.empty}
+    return json_like({**defaults, **method.current_names(card.hyperparameters)})

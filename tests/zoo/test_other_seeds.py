@@ -81,9 +81,10 @@ def test_cards_without_other_seeds_stay_as_they_are() -> None:
         ({"recipe": "wgan_gp.grid25"}, "recipe is 'wgan_gp.grid25' in place of 'wgan_gp.ring8'"),
         ({"recipe": None}, "recipe is None"),
         ({"planned_batches": 7}, "planned_batches is 7 in place of 40000"),
-        ({"precision": "bf16-mixed"}, "precision is 'bf16-mixed' in place of None"),
+        ({"method": "WGAN"}, "it is a WGAN"),
+        ({"data_spec": {**zoo.card(NAME).data_spec, "name": "grid25"}}, "data is 'grid25' in place of 'ring8'"),
         ({"hyperparameters": {**zoo.card(NAME).hyperparameters, "lr": 1.0}}, "lr is 1.0 in place of 0.0005"),
-        ({"hyperparameters": {**zoo.card(NAME).hyperparameters, "further": 1}}, "further is 1 in place of None"),
+        ({"hyperparameters": {**zoo.card(NAME).hyperparameters, "accumulate_batches": 2}}, "accumulate_batches is 2"),
     ],
 )
 def test_whatever_differs_by_more_than_the_seed_is_refused(
@@ -95,6 +96,18 @@ def test_whatever_differs_by_more_than_the_seed_is_refused(
     before = zoo.card(NAME).to_json()
     assert named.split()[-1].strip("'") in fails(["evaluate", NAME, "--other-seed", str(folder), "--write"], capsys)
     assert zoo.card(NAME).to_json() == before
+
+
+def test_what_a_former_version_did_not_write_is_not_compared(tmp_path: Path) -> None:
+    """Hyperparameters that a method has got since have their defaults in its checkpoints."""
+    later = {**zoo.card(NAME).hyperparameters, "accumulate_batches": 1}
+    seed = {"overrides": ["--seed_everything", "1"]}
+    assert "accumulate_batches" not in zoo.card(NAME).hyperparameters
+    run = read_card(copied(tmp_path / "run", hyperparameters=later, precision="32-true", **seed))
+    assert check_other_seed(zoo.card(NAME), run) == 1
+    written = read_card(copied(tmp_path / "own", precision="bf16-mixed"))
+    with pytest.raises(ZooError, match="precision is '32-true' in place of 'bf16-mixed'"):
+        check_other_seed(written, run)
 
 
 def test_a_checkpoint_without_a_recipe_has_no_known_seed(tmp_path: Path) -> None:
