@@ -19,7 +19,7 @@ from torch import nn
 from datamodules.spec import Batch
 from lightning_modules import METHODS
 from lightning_modules.callbacks import EMA
-from lightning_modules.parts.batch_statistics import moments_of
+from lightning_modules.parts.batch_statistics import statistics_over_processes
 from lightning_modules.parts.processes import rank
 from lightning_modules.runtime.distributed import all_reduce_gradients, broadcast_buffers
 from lightning_modules.runtime.optimization import NonFiniteLoss
@@ -102,13 +102,13 @@ def reductions() -> dict[str, Any]:
     }
 
 
-def channel_moments() -> dict[str, Any]:
-    """Moments over two batches of different sizes, and the gradient of this process's input."""
+def batch_statistics() -> dict[str, Any]:
+    """Statistics over two batches of different sizes, and the gradient of this process's input."""
     x = torch.arange(24.0, dtype=torch.float64).view(3, 2, 4).square()
     own = (x[:1] if rank() else x[1:]).requires_grad_()
-    mean, variance = moments_of(nn.SyncBatchNorm(2), own)
-    (mean.sum() + variance.square().sum()).backward()
-    return {"mean": mean.detach(), "variance": variance.detach(), "gradient": own.grad}
+    mean, inverse = statistics_over_processes(own, eps=1.0)
+    (mean.sum() + inverse.square().sum()).backward()
+    return {"mean": mean.detach(), "inverse": inverse.detach(), "gradient": own.grad}
 
 
 def poisoned(step: int) -> str:
@@ -139,7 +139,7 @@ def main(folder: str) -> None:
         "resumed": resumed,
         "convolutional": convolutional,
         "reductions": reductions(),
-        "channel_moments": channel_moments(),
+        "batch_statistics": batch_statistics(),
         "poisoned": [poisoned(0), poisoned(2)],
     }
     torch.save(results, f"{folder}/{rank()}.pt")

@@ -142,15 +142,16 @@ def test_gradients_are_means_over_processes(ranks: list[dict[str, Any]]) -> None
         assert buffers["flags"].tolist() == [True, False]
 
 
-def test_moments_are_over_the_batches_of_all_processes(ranks: list[dict[str, Any]]) -> None:
+def test_batch_statistics_are_of_the_batches_of_all_processes(ranks: list[dict[str, Any]]) -> None:
     x = torch.arange(24.0, dtype=torch.float64).view(3, 2, 4).square().requires_grad_()
     variance, mean = torch.var_mean(x, (0, 2), correction=0)
-    (2 * (mean.sum() + variance.square().sum())).backward()  # the sum of both processes' losses
+    inverse = torch.rsqrt(variance + 1.0)
+    (2 * (mean.sum() + inverse.square().sum())).backward()  # the sum of both processes' losses
     assert x.grad is not None
-    for moments, own in zip((rank["channel_moments"] for rank in ranks), (slice(1, None), slice(1)), strict=True):
-        torch.testing.assert_close(moments["mean"], mean.detach())
-        torch.testing.assert_close(moments["variance"], variance.detach())
-        torch.testing.assert_close(moments["gradient"], x.grad[own])
+    for found, own in zip((rank["batch_statistics"] for rank in ranks), (slice(1, None), slice(1)), strict=True):
+        torch.testing.assert_close(found["mean"], mean.detach())
+        torch.testing.assert_close(found["inverse"], inverse.detach())
+        torch.testing.assert_close(found["gradient"], x.grad[own])
 
 
 def test_a_nan_on_one_process_stops_both_with_the_same_message(ranks: list[dict[str, Any]]) -> None:

@@ -8,7 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from lightning_modules.networks import dcgan
-from lightning_modules.parts.batch_statistics import BatchStatistics, ChannelMoments, moments_of
+from lightning_modules.parts.batch_statistics import (
+    BatchStatistics,
+    Normalised,
+    NormalisedBy,
+    normalised,
+    statistics_over_processes,
+)
 
 
 class Twice(nn.Module):
@@ -78,9 +84,9 @@ def test_afterwards_the_network_is_what_it_was() -> None:
     other(z)
     for name, value in network.state_dict().items():
         torch.testing.assert_close(value, other.state_dict()[name], msg=name)  # the averages saw the first batch alone
-    recorded = {layer: len(moments) for layer, moments in statistics.moments.items()}
+    recorded = {layer: len(found) for layer, found in statistics.found.items()}
     torch.testing.assert_close(network(2 * z), other(2 * z))
-    assert {layer: len(moments) for layer, moments in statistics.moments.items()} == recorded
+    assert {layer: len(found) for layer, found in statistics.found.items()} == recorded
     deepcopy(network)
 
 
@@ -89,25 +95,44 @@ def test_layers_that_take_their_running_averages_go_on_to() -> None:
     statistics = BatchStatistics(network)
     with statistics.recorded():
         network(z)
-    assert not statistics.moments
+    assert not statistics.found
     always = network_of("sequences").eval()  # without running averages there is nothing else to take
     statistics = BatchStatistics(always)
     with statistics.recorded():
         always(z)
-    assert len(statistics.moments) == 1
+    assert len(statistics.found) == 1
 
 
 @pytest.mark.parametrize("shape", [(6, 3), (4, 3, 5), (4, 3, 2, 5)])
-def test_moments_and_their_gradients(shape: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("affine", [False, True])
+def test_statistics_and_their_gradients(shape: tuple[int, ...], affine: bool) -> None:
+    torch.manual_seed(0)
     x = torch.randn(shape, dtype=torch.float64, requires_grad=True)
     variance, mean = torch.var_mean(x, [d for d in range(x.ndim) if d != 1], correction=0)
-    for layer in (nn.BatchNorm1d(3), nn.SyncBatchNorm(3)):  # of one process
-        found = moments_of(layer, x)
-        torch.testing.assert_close(found, (mean, variance))
-    torch.autograd.gradcheck(ChannelMoments.apply, (x,))
+    layer = nn.BatchNorm1d(3, eps=0.1).to(torch.float64)
+    _, found = normalised(layer, x)
+    torch.testing.assert_close(found, (mean, torch.rsqrt(variance + 0.1)))
+    torch.testing.assert_close(statistics_over_processes(x, 0.1), found)  # of one process
+    weight, bias = torch.randn(2, 3, dtype=torch.float64, requires_grad=True) if affine else (None, None)
+    assert torch.autograd.gradcheck(lambda *inputs: Normalised.apply(*inputs, None, None, 0.0, 0.1), (x, weight, bias))
+    given = [tensor.detach().requires_grad_() for tensor in found]
+    assert torch.autograd.gradcheck(lambda *inputs: NormalisedBy.apply(*inputs, 0.1), (x, weight, bias, *given))
 
 
-def test_variances_are_not_lost_beside_large_means() -> None:
-    x = 1e4 + torch.randn(64, 3, 8, 8)
-    expected = torch.var_mean(x.to(torch.float64), (0, 2, 3), correction=0)[0].float()
-    torch.testing.assert_close(ChannelMoments.apply(x)[1], expected, rtol=1e-2, atol=0)
+@pytest.mark.parametrize("momentum", [0.3, None])
+@pytest.mark.parametrize("tracks", [False, True])
+def test_running_averages_are_those_of_the_layer(momentum: float | None, tracks: bool) -> None:
+    layer, other = (nn.BatchNorm2d(3, momentum=momentum) for _ in range(2))
+    for each in (layer, other):
+        each.track_running_stats = tracks
+    for _ in range(3):
+        x = 2 * torch.randn(4, 3, 5, 5) + 1
+        torch.testing.assert_close(normalised(layer, x)[0], other(x))
+    for name, value in layer.state_dict().items():
+        torch.testing.assert_close(value, other.state_dict()[name])
+    assert bool(layer.num_batches_tracked) == tracks
+
+
+def test_a_single_value_has_no_variance() -> None:
+    with pytest.raises(ValueError, match="Expected more than 1 value per channel"):
+        normalised(nn.BatchNorm1d(3), torch.randn(1, 3))
