@@ -77,7 +77,8 @@ def settings_of(card: Card) -> dict[str, Any]:
 
 def arguments_of(card: Card) -> dict[str, Any]:
     """Returns the hyperparameters with those that the method has got since, which then have their defaults."""
-    method = METHODS[card.method]
+    if (method := METHODS.get(card.method)) is None:
+        raise ZooError(f"{card.path} is of the method {shortened(card.method)}, which is unknown.")
     parameters = inspect.signature(method).parameters.values()
     defaults = {each.name: each.default for each in parameters if each.default is not each.empty}
     return json_like({**defaults, **method.current_names(card.hyperparameters)})

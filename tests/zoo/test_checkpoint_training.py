@@ -11,14 +11,13 @@ from pathlib import Path
 import pytest
 
 import zoo.checkpoint_training as training
+from zoo.checkpoint_commands import commands, is_done
 from zoo.checkpoint_training import (
     FAILED,
     SKIPPED,
     TRAINED,
     CommandFailed,
     Maker,
-    commands,
-    is_done,
     main,
     progress,
     train_checkpoints,

@@ -10,7 +10,7 @@ import zoo
 from tests.zoo.running import fails
 from zoo.__main__ import main
 from zoo.cards import CONFIG_FILE, read_card
-from zoo.checkpoint_training import commands, is_done, other_seeds_left
+from zoo.checkpoint_commands import commands, is_done, other_seeds_left
 from zoo.errors import ZooError
 from zoo.model_card import readme
 from zoo.other_seeds import check_other_seed, seed_of, without_seed
@@ -113,6 +113,12 @@ def test_what_a_former_version_did_not_write_is_not_compared(tmp_path: Path) -> 
 def test_a_checkpoint_without_a_recipe_has_no_known_seed(tmp_path: Path) -> None:
     with pytest.raises(ZooError, match="was not trained by a recipe"):
         seed_of(read_card(copied(tmp_path / "run", recipe=None)))
+
+
+def test_a_strangers_method_is_named(tmp_path: Path) -> None:
+    own, run = (read_card(copied(tmp_path / name, method="Nonsense")) for name in ("own", "run"))
+    with pytest.raises(ZooError, match="the method 'Nonsense', which is unknown"):
+        check_other_seed(own, run)
 
 
 def test_the_seed_is_taken_out_of_the_arguments() -> None:
